@@ -1,0 +1,1 @@
+//! Reads a model, makes it small and fast, and writes an artifact.

@@ -1,0 +1,1 @@
+//! The graph: types, operators, expressions, text form, verifier and reference evaluator.

@@ -1,0 +1,1 @@
+//! The artifact: header, manifest and sections, encode beside decode.
