@@ -1,1 +1,12 @@
-//! The graph: types, operators, expressions, text form, verifier and reference evaluator.
+//! The graph of a model: types, operators, element-wise expressions, shape inference, text form,
+//! verifier and reference evaluator. Reads no file and names no target.
+
+pub mod expr;
+pub mod shape;
+pub mod tensor;
+pub mod types;
+
+pub use expr::{BinaryOp, Expr, ExprId, ExprNode, UnaryOp};
+pub use shape::{Dim, Shape, SizeOverflow};
+pub use tensor::{Tensor, TensorData, TensorError};
+pub use types::{DType, Layout, Scalar, TensorType, Type};
