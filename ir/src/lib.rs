@@ -2,11 +2,17 @@
 //! verifier and reference evaluator. Reads no file and names no target.
 
 pub mod expr;
+pub mod graph;
+pub mod infer;
+pub mod op;
 pub mod shape;
 pub mod tensor;
 pub mod types;
 
 pub use expr::{BinaryOp, Expr, ExprId, ExprNode, UnaryOp};
+pub use graph::{Graph, Node, NodeId, Origin, Output};
+pub use infer::{TypeError, infer};
+pub use op::{Extreme, Op, PadMode, PoolKind, ReduceKind, Resample, ScatterKind, Window};
 pub use shape::{Dim, Shape, SizeOverflow};
 pub use tensor::{Tensor, TensorData, TensorError};
 pub use types::{DType, Layout, Scalar, TensorType, Type};
