@@ -1,1 +1,3 @@
-//! Graph to program to machine code.
+//! Graph to program to machine code: lowering says what is computed, schedules say how, emission writes it down.
+
+pub mod kernel;
