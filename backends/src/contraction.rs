@@ -1,0 +1,1 @@
+//! What a contraction computes, apart from how.

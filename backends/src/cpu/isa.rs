@@ -1,0 +1,104 @@
+//! The CPUs that code is emitted for: what they have, and Cranelift's view of them.
+
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetIsa, lookup};
+use cranelift_codegen::settings::{self, Configurable};
+use target_lexicon::Triple;
+
+use super::function::EmitError;
+
+/// Instruction sets that code is emitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Architecture {
+    /// Armv8.0-A with the mandatory vector unit.
+    Aarch64,
+    /// x86-64 with AVX2 and FMA (the level x86-64-v3).
+    X86_64,
+}
+
+impl Architecture {
+    /// The architecture that this process runs on, where code is emitted for it.
+    pub fn host() -> Option<Self> {
+        if cfg!(target_arch = "aarch64") {
+            Some(Architecture::Aarch64)
+        } else if cfg!(target_arch = "x86_64") {
+            Some(Architecture::X86_64)
+        } else {
+            None
+        }
+    }
+
+    fn triple(self) -> &'static str {
+        match self {
+            Architecture::Aarch64 => "aarch64-unknown-linux-gnu",
+            Architecture::X86_64 => "x86_64-unknown-linux-gnu",
+        }
+    }
+
+    /// Cranelift's names of the features beyond its baseline.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Architecture::Aarch64 => &[],
+            Architecture::X86_64 => &[
+                "has_sse3",
+                "has_ssse3",
+                "has_sse41",
+                "has_sse42",
+                "has_popcnt",
+                "has_avx",
+                "has_avx2",
+                "has_fma",
+                "has_bmi1",
+                "has_bmi2",
+                "has_lzcnt",
+            ],
+        }
+    }
+}
+
+/// A CPU to emit for. The same target emits the same bytes on every host.
+#[derive(Clone)]
+pub struct CpuTarget {
+    /// The instruction set.
+    pub architecture: Architecture,
+    isa: OwnedTargetIsa,
+}
+
+impl CpuTarget {
+    /// The baseline of an architecture.
+    pub fn new(architecture: Architecture) -> Result<Self, EmitError> {
+        let isa = build_isa(architecture).map_err(|reason| EmitError::Target { architecture, reason })?;
+        Ok(CpuTarget { architecture, isa })
+    }
+
+    /// Cranelift's view of the target.
+    pub fn isa(&self) -> &dyn TargetIsa {
+        self.isa.as_ref()
+    }
+}
+
+impl std::fmt::Debug for CpuTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CpuTarget({:?})", self.architecture)
+    }
+}
+
+/// `opt_level=none` keeps the order of instructions as written: the e-graph pass would re-order multiply-adds and spill.
+fn build_isa(architecture: Architecture) -> Result<OwnedTargetIsa, String> {
+    let mut flags = settings::builder();
+    let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
+    let choices = [
+        ("opt_level", "none"),
+        ("regalloc_algorithm", "backtracking"),
+        ("is_pic", "true"),
+        ("enable_verifier", verifier),
+    ];
+    for (name, value) in choices {
+        flags.set(name, value).map_err(|error| error.to_string())?;
+    }
+    let triple: Triple = architecture.triple().parse().map_err(|error| format!("{error}"))?;
+    let mut builder = lookup(triple).map_err(|error| error.to_string())?;
+    for feature in architecture.features() {
+        builder.enable(feature).map_err(|error| error.to_string())?;
+    }
+    builder.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())
+}

@@ -1,0 +1,4 @@
+//! Native code for CPUs: Cranelift's IR, written in the order in which it shall run.
+
+pub mod function;
+pub mod isa;

@@ -1,0 +1,1 @@
+//! Weights laid out as the schedule asks.

@@ -1,0 +1,1 @@
+//! How a contraction runs: tables of numbers per core class.
