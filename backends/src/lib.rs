@@ -3,5 +3,8 @@
 pub mod contraction;
 pub mod cpu;
 pub mod kernel;
+pub mod lower;
 pub mod pack;
+pub mod program;
 pub mod schedule;
+pub mod view;

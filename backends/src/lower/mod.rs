@@ -1,0 +1,269 @@
+//! Lowering: what each operator computes, as kernels over views. One file per family of operators.
+
+mod movement;
+mod nest;
+mod placement;
+
+use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
+
+use crate::kernel::{Access, LoopKernel};
+use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
+use crate::view::{StorageId, View};
+
+/// A graph that cannot become a program: the nodes concerned, all of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|refused| format!("{}: {} {}", refused.origin, refused.op, refused.what)).collect::<Vec<_>>().join("\n"))]
+pub struct LowerError(pub Vec<Refused>);
+
+/// A node without a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The model's nodes.
+    pub origin: String,
+    /// The operator's name.
+    pub op: &'static str,
+    /// What there is no kernel for.
+    pub what: String,
+}
+
+/// Why one node was refused.
+pub(crate) type Lowered<T> = Result<T, String>;
+
+/// The state of lowering one graph.
+pub(crate) struct Lowering<'a> {
+    pub(crate) graph: &'a Graph,
+    program: Program,
+    /// Where results lie, by node index; several for a tuple.
+    views: Vec<Vec<View>>,
+    /// Where results are wanted, by node index.
+    places: Vec<Option<View>>,
+}
+
+/// What a step needs beside kernel and operands.
+pub(crate) struct Call {
+    /// Fewest iterations of the range worth a worker.
+    pub(crate) grain: u32,
+    /// Bytes of scratch for each worker, the kernel's last operand if not 0.
+    pub(crate) scratch: usize,
+    /// See [`Step::in_place`].
+    pub(crate) in_place: Vec<(usize, usize)>,
+    /// Multiply-adds.
+    pub(crate) macs: u64,
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        Call { grain: 1, scratch: 0, in_place: Vec::new(), macs: 0 }
+    }
+}
+
+/// Lowers a verified graph with layouts chosen. Fails with the list of every node that has no kernel.
+pub fn lower(graph: &Graph) -> Result<Program, LowerError> {
+    let mut lowering = Lowering::new(graph);
+    placement::place(&mut lowering);
+    let mut refused = Vec::new();
+    for id in graph.order() {
+        if let Err(what) = lower_node(&mut lowering, id) {
+            let node = graph.node(id);
+            refused.push(Refused { origin: node.origin().to_string(), op: node.op().name(), what });
+            lowering.give_up(id);
+        }
+    }
+    if !refused.is_empty() {
+        return Err(LowerError(refused));
+    }
+    lowering.copy_outputs();
+    Ok(lowering.program)
+}
+
+fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
+    let graph = lowering.graph;
+    match graph.op(id) {
+        Op::Input { .. } => lowering.bind_input(id),
+        Op::Constant(value) => lowering.bind_constant(id, value),
+        Op::Transpose(_)
+        | Op::Slice { .. }
+        | Op::Broadcast(_)
+        | Op::Reshape(_)
+        | Op::Relayout(_)
+        | Op::Concat { .. } => {
+            return movement::lower(lowering, id);
+        }
+        op => return Err(format!("has no kernel for {}", op.name())),
+    }
+    Ok(())
+}
+
+impl<'a> Lowering<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let port = |name: &str, id: NodeId| Port { name: name.to_string(), ty: graph.ty(id).clone() };
+        let mut program = Program { name: graph.name().to_string(), ..Program::default() };
+        for (index, &id) in graph.inputs().iter().enumerate() {
+            let Op::Input { name } = graph.op(id) else { continue };
+            program.inputs.push(port(name, id));
+            program.storages.push(Storage { kind: StorageKind::Input(index), bytes: bytes(graph.ty(id)) });
+        }
+        for (index, output) in graph.outputs().iter().enumerate() {
+            program.outputs.push(port(&output.name, output.node));
+            program.storages.push(Storage { kind: StorageKind::Output(index), bytes: bytes(graph.ty(output.node)) });
+        }
+        Lowering { graph, program, views: vec![Vec::new(); graph.bound()], places: vec![None; graph.bound()] }
+    }
+
+    /// Where a node's single result lies.
+    pub(crate) fn view(&self, id: NodeId) -> &View {
+        &self.views[id.index()][0]
+    }
+
+    /// Where component `n` of a node's tuple lies.
+    pub(crate) fn component(&self, id: NodeId, n: usize) -> &View {
+        &self.views[id.index()][n]
+    }
+
+    /// Says that a node's result lies in `view`, without a step.
+    pub(crate) fn set_view(&mut self, id: NodeId, view: View) {
+        self.views[id.index()] = vec![view];
+    }
+
+    /// Says where the components of a node's tuple lie.
+    pub(crate) fn set_components(&mut self, id: NodeId, views: Vec<View>) {
+        self.views[id.index()] = views;
+    }
+
+    /// Where a node's result is to be written: where it is wanted, or a dense storage of its own. Sets its view.
+    pub(crate) fn destination(&mut self, id: NodeId) -> View {
+        let view = match self.placed(id) {
+            Some(view) => view,
+            None => {
+                let ty = self.graph.ty(id).clone();
+                let view = self.temporary(&ty);
+                self.set_place(id, view.clone());
+                view
+            }
+        };
+        self.set_view(id, view.clone());
+        view
+    }
+
+    /// A dense arena storage of its own for a tensor of this type.
+    pub(crate) fn temporary(&mut self, ty: &TensorType) -> View {
+        View::dense(self.storage(StorageKind::Arena, bytes(ty)), ty)
+    }
+
+    /// A constant that no node of the graph is, such as packed weights. Equal bytes become one later.
+    pub(crate) fn constant(&mut self, value: bytes::Bytes) -> StorageId {
+        let length = value.len();
+        self.storage(StorageKind::Constant(value), length)
+    }
+
+    /// The value of a node that is a constant.
+    pub(crate) fn constant_value(&self, id: NodeId) -> Option<&'a Tensor> {
+        self.graph.constant_value(id)
+    }
+
+    /// Adds a step that calls a loop nest on views, in the order of the kernel's buffers.
+    pub(crate) fn push_loops(&mut self, id: NodeId, kernel: LoopKernel, operands: &[&View], call: Call) {
+        let operands =
+            operands.iter().zip(&kernel.buffers).map(|(view, buffer)| operand(view, buffer.access)).collect();
+        let range = kernel.range as u32;
+        self.push(id, KernelSource::Loops(kernel), operands, range, call);
+    }
+
+    /// Adds a step. Equal kernels are shared.
+    pub(crate) fn push(&mut self, id: NodeId, source: KernelSource, operands: Vec<Operand>, range: u32, call: Call) {
+        let node = self.graph.node(id);
+        let kernels = &mut self.program.kernels;
+        let kernel = kernels.iter().position(|other| *other == source).unwrap_or_else(|| {
+            kernels.push(source);
+            kernels.len() - 1
+        });
+        self.program.steps.push(Step {
+            kernel,
+            operands,
+            arguments: Vec::new(),
+            range,
+            grain: call.grain,
+            scratch: call.scratch,
+            in_place: call.in_place,
+            name: node.op().name().to_string(),
+            origin: Origin(node.origin().0.clone()),
+            macs: call.macs,
+        });
+    }
+
+    fn placed(&self, id: NodeId) -> Option<View> {
+        self.places[id.index()].clone()
+    }
+
+    fn set_place(&mut self, id: NodeId, view: View) {
+        self.places[id.index()] = Some(view);
+    }
+
+    fn output_storage(&self, index: usize) -> StorageId {
+        StorageId((self.program.inputs.len() + index) as u32)
+    }
+
+    fn storage(&mut self, kind: StorageKind, bytes: usize) -> StorageId {
+        self.program.storages.push(Storage { kind, bytes });
+        StorageId((self.program.storages.len() - 1) as u32)
+    }
+
+    fn bind_input(&mut self, id: NodeId) {
+        let index = self.graph.inputs().iter().position(|&input| input == id).unwrap_or(0);
+        self.set_view(id, View::dense(StorageId(index as u32), self.graph.ty(id)));
+    }
+
+    /// Dense constants lie row-major; a splat is one element that is read again and again.
+    fn bind_constant(&mut self, id: NodeId, value: &Tensor) {
+        let view = match value.data() {
+            TensorData::Splat(scalar) => {
+                let element = scalar.to_le_bytes()[..value.dtype().size()].to_vec();
+                View::splat(self.constant(element.into()), value.dtype(), value.shape())
+            }
+            TensorData::Dense(bytes) => View::dense(self.constant(bytes.clone()), &value.ty()),
+        };
+        self.set_view(id, view);
+    }
+
+    /// Gives a refused node views, so that the nodes behind it can be looked at.
+    fn give_up(&mut self, id: NodeId) {
+        let types = match self.graph.node(id).ty() {
+            edgecc_ir::Type::Tensor(ty) => vec![ty.clone()],
+            edgecc_ir::Type::Tuple(types) => types.clone(),
+        };
+        let views = types.iter().map(|ty| self.temporary(ty)).collect();
+        self.set_components(id, views);
+    }
+
+    /// Outputs that no step wrote in place are copied: inputs and constants passed on, views, and results wanted twice.
+    fn copy_outputs(&mut self) {
+        for (index, output) in self.graph.outputs().iter().enumerate() {
+            let destination = View::dense(self.output_storage(index), self.graph.ty(output.node));
+            let source = self.view(output.node).clone();
+            if source != destination {
+                movement::copy(self, output.node, &source, &destination);
+            }
+        }
+    }
+}
+
+/// The operand of a step that a view is.
+pub(crate) fn operand(view: &View, access: Access) -> Operand {
+    let size = view.dtype.size();
+    Operand { storage: view.storage, offset: view.offset * size, length: view.span() * size, access }
+}
+
+/// Bytes of a dense tensor. Overflow was excluded by shape inference.
+fn bytes(ty: &TensorType) -> usize {
+    ty.bytes().unwrap_or(0)
+}
+
+/// The unsigned integer type as wide as a type: what a copy moves.
+pub(crate) fn bits_of(dtype: DType) -> DType {
+    match dtype.size() {
+        1 => DType::U8,
+        2 => DType::U16,
+        4 => DType::U32,
+        _ => DType::U64,
+    }
+}
