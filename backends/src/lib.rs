@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod kernel;
 pub mod lower;
 pub mod pack;
+pub mod plan;
 pub mod program;
 pub mod schedule;
 pub mod view;
