@@ -1,0 +1,5 @@
+//! What a device does with an artifact beside shipping it: run it on files, compare it with references, time it.
+
+pub mod agreement;
+pub mod statistics;
+pub mod tensor_file;
