@@ -63,7 +63,7 @@ pub fn read_npz(path: &Path) -> Result<Vec<(String, Array)>, TensorFileError> {
     let mut arrays = Vec::with_capacity(archive.len().min(1024));
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(damaged)?;
-        let name = entry.name().trim_end_matches(".npy").to_string();
+        let name = entry.name().map_err(damaged)?.trim_end_matches(".npy").to_string();
         match read_array(&mut entry) {
             Ok(Some(array)) => arrays.push((name, array)),
             // Text beside the tensors, such as lists of names, is no tensor.
