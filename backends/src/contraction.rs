@@ -1,1 +1,251 @@
-//! What a contraction computes, apart from how.
+//! What a contraction computes, apart from how: matrix products and convolutions over f32.
+
+use edgecc_ir::Expr;
+
+/// Distances between neighbours of one operand along the axes of a contraction, in elements. 0 broadcasts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Strides {
+    /// Offset of the first element from the operand's address.
+    pub base: i64,
+    /// One per batch axis, outermost first.
+    pub batch: Vec<i64>,
+    /// From one row of pixels to the next.
+    pub row: i64,
+    /// From one pixel of a row to the next.
+    pub column: i64,
+    /// From one channel of a pixel to the next.
+    pub channel: i64,
+}
+
+impl Strides {
+    /// A dense image of `width` pixels a row and `channels` a pixel, without batch axes.
+    pub fn image(width: i64, channels: i64) -> Self {
+        Strides { row: width * channels, column: channels, channel: 1, ..Strides::default() }
+    }
+
+    /// One value per channel, the same for every pixel.
+    pub fn per_channel(batch_axes: usize) -> Self {
+        Strides { batch: vec![0; batch_axes], channel: 1, ..Strides::default() }
+    }
+
+    /// Whether pixel `(y, x)` lies at `(y * width + x) * column`.
+    pub fn is_flat(&self, height: i64, width: i64) -> bool {
+        height == 1 || self.row == width * self.column
+    }
+}
+
+/// One position of the window: output pixel `(y, x)` meets input pixel `(y * step[0] + row, x * step[1] + column)`; outside
+/// of the input it meets zeros. Padding and dilation are in the offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tap {
+    /// Offset in input rows.
+    pub row: i64,
+    /// Offset in input columns.
+    pub column: i64,
+    /// Which matrix (or row of depthwise weights) of the unpacked weights belongs to it.
+    pub weight: usize,
+}
+
+/// Where the window lies: what contractions and depthwise convolutions have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Output rows.
+    pub height: i64,
+    /// Output pixels a row.
+    pub width: i64,
+    /// Input rows.
+    pub input_height: i64,
+    /// Input pixels a row.
+    pub input_width: i64,
+    /// Input rows and columns from one output pixel to the next.
+    pub step: [i64; 2],
+    /// The positions, in the order of summation.
+    pub taps: Vec<Tap>,
+}
+
+/// A rectangular kernel over an image: how the ordinary convolution describes its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelShape {
+    /// Rows and columns of the kernel.
+    pub kernel: [i64; 2],
+    /// Input rows and columns from one output pixel to the next.
+    pub stride: [i64; 2],
+    /// Input rows and columns from one tap to the next.
+    pub dilation: [i64; 2],
+    /// Rows and columns of zeros: top, left, bottom, right.
+    pub pads: [i64; 4],
+}
+
+impl Window {
+    /// The window of a matrix product of `rows` rows: one tap, one image row.
+    pub fn matrix(rows: i64) -> Self {
+        let taps = vec![Tap { row: 0, column: 0, weight: 0 }];
+        Window { height: 1, width: rows, input_height: 1, input_width: rows, step: [1, 1], taps }
+    }
+
+    /// The window of an ordinary convolution; taps in row-major order of the kernel.
+    pub fn convolution(input_height: i64, input_width: i64, shape: &KernelShape) -> Self {
+        let [top, left, bottom, right] = shape.pads;
+        let extent = |input: i64, pads: i64, axis: usize| {
+            let reach = shape.dilation[axis] * (shape.kernel[axis] - 1) + 1;
+            ((input + pads - reach) / shape.stride[axis] + 1).max(0)
+        };
+        let taps = (0..shape.kernel[0] * shape.kernel[1]).map(|tap| Tap {
+            row: tap / shape.kernel[1] * shape.dilation[0] - top,
+            column: tap % shape.kernel[1] * shape.dilation[1] - left,
+            weight: tap as usize,
+        });
+        Window {
+            height: extent(input_height, top + bottom, 0),
+            width: extent(input_width, left + right, 1),
+            input_height,
+            input_width,
+            step: shape.stride,
+            taps: taps.collect(),
+        }
+    }
+
+    /// Output pixels.
+    pub fn pixels(&self) -> i64 {
+        self.height * self.width
+    }
+
+    /// Output rows for which every tap lies within the input's rows, as a half-open range; empty ranges are `0..0`.
+    pub fn interior_rows(&self) -> [i64; 2] {
+        interior(self.taps.iter().map(|tap| tap.row), self.step[0], self.input_height, self.height)
+    }
+
+    /// Output columns for which every tap lies within the input's columns.
+    pub fn interior_columns(&self) -> [i64; 2] {
+        interior(self.taps.iter().map(|tap| tap.column), self.step[1], self.input_width, self.width)
+    }
+
+    /// Whether no pixel meets a tap outside of the input.
+    pub fn is_interior(&self) -> bool {
+        self.interior_rows() == [0, self.height] && self.interior_columns() == [0, self.width]
+    }
+
+    /// The strides with which an output pixel moves through the input.
+    pub fn stepped(&self, input: &Strides) -> Strides {
+        Strides { row: input.row * self.step[0], column: input.column * self.step[1], ..input.clone() }
+    }
+
+    /// Smallest and largest input coordinates that any tap of any pixel meets within the input: rows, then columns.
+    fn reached(&self) -> Option<[[i64; 2]; 2]> {
+        let rows = reached(self.taps.iter().map(|tap| tap.row), self.step[0], self.input_height, self.height)?;
+        let columns = reached(self.taps.iter().map(|tap| tap.column), self.step[1], self.input_width, self.width)?;
+        Some([rows, columns])
+    }
+}
+
+fn interior(offsets: impl Iterator<Item = i64> + Clone, step: i64, input: i64, output: i64) -> [i64; 2] {
+    let lowest = offsets.clone().min().unwrap_or(0);
+    let highest = offsets.max().unwrap_or(0);
+    let begin = divide_up((-lowest).max(0), step);
+    let end = ((input - 1 - highest).div_euclid(step) + 1).min(output);
+    if begin < end { [begin, end] } else { [0, 0] }
+}
+
+fn reached(offsets: impl Iterator<Item = i64>, step: i64, input: i64, output: i64) -> Option<[i64; 2]> {
+    let within = offsets.flat_map(|offset| {
+        let first = divide_up((-offset).max(0), step);
+        let last = (input - 1 - offset).div_euclid(step).min(output - 1);
+        (first <= last).then_some([first * step + offset, last * step + offset])
+    });
+    within.reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])])
+}
+
+fn divide_up(dividend: i64, divisor: i64) -> i64 {
+    -(-dividend).div_euclid(divisor)
+}
+
+/// `output[b, y, x, n] = epilogue(sum over taps t and k of input[b, y*s+t.row, x*s+t.column, k] * weight[b, t, k, n], ...)`.
+/// The sum runs over taps in their order and over k upwards, by fused multiply-add from zero. A plain matrix product is
+/// [`Window::matrix`]; groups of a convolution are a batch axis that moves input, weights and output alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ContractionSpec {
+    /// Extents of the batch axes, outermost first.
+    pub batch: Vec<i64>,
+    /// Output pixels and their taps.
+    pub window: Window,
+    /// Input channels summed per tap: K.
+    pub depth: i64,
+    /// Output channels: N.
+    pub channels: i64,
+    /// The input; its channel stride is 1.
+    pub input: Strides,
+    /// Distance between weight matrices along each batch axis, in matrices of all taps; 0 shares them.
+    pub weight_batch: Vec<i64>,
+    /// The output.
+    pub output: Strides,
+    /// The further operands of the epilogue: argument `i + 1` is operand `i`. All are f32.
+    pub operands: Vec<Strides>,
+    /// Result from the sum (argument 0) and the further operands.
+    pub epilogue: Expr,
+}
+
+/// Depthwise convolution: `output[b, y, x, c] = epilogue(sum over taps t of input[.., c] * weight[t, c], ...)`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DepthwiseSpec {
+    /// Extents of the batch axes, outermost first.
+    pub batch: Vec<i64>,
+    /// Output pixels and their taps.
+    pub window: Window,
+    /// Channels of input and output.
+    pub channels: i64,
+    /// The input; its channel stride is 1.
+    pub input: Strides,
+    /// The output; its channel stride is 1.
+    pub output: Strides,
+    /// The further operands of the epilogue: argument `i + 1` is operand `i`. All are f32.
+    pub operands: Vec<Strides>,
+    /// Result from the sum (argument 0) and the further operands.
+    pub epilogue: Expr,
+}
+
+/// The bytes of an operand that a kernel may touch, relative to the operand's address: `begin..end`, empty where equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Footprint {
+    /// First byte.
+    pub begin: i64,
+    /// One past the last byte.
+    pub end: i64,
+}
+
+impl Footprint {
+    /// `bytes` from the operand's address.
+    pub fn leading(bytes: i64) -> Self {
+        Footprint { begin: 0, end: bytes }
+    }
+
+    /// From lowest and highest element, of four bytes each.
+    fn elements(lowest: i64, highest: i64) -> Self {
+        Footprint { begin: lowest * 4, end: (highest + 1) * 4 }
+    }
+}
+
+/// The footprint of an operand read or written at every output pixel and channel.
+pub fn pixel_footprint(strides: &Strides, batch: &[i64], window: &Window, channels: i64) -> Footprint {
+    if window.pixels() == 0 || channels == 0 || batch.contains(&0) {
+        return Footprint::default();
+    }
+    let moves = strides.batch.iter().zip(batch).map(|(&stride, &extent)| stride * (extent - 1));
+    let pixels = [strides.row * (window.height - 1), strides.column * (window.width - 1)];
+    bounds(strides.base, moves.chain(pixels).chain([strides.channel * (channels - 1)]))
+}
+
+/// The footprint of the input under the window's taps.
+pub fn input_footprint(strides: &Strides, batch: &[i64], window: &Window, depth: i64) -> Footprint {
+    let Some([rows, columns]) = window.reached().filter(|_| depth > 0 && !batch.contains(&0)) else {
+        return Footprint::default();
+    };
+    let moves = strides.batch.iter().zip(batch).map(|(&stride, &extent)| stride * (extent - 1));
+    let pixels = [(rows[1] - rows[0]) * strides.row, (columns[1] - columns[0]) * strides.column];
+    let first = strides.base + rows[0] * strides.row + columns[0] * strides.column;
+    bounds(first, moves.chain(pixels).chain([depth - 1]))
+}
+
+fn bounds(first: i64, moves: impl Iterator<Item = i64>) -> Footprint {
+    let (lowest, highest) = moves.fold((first, first), |(low, high), reach| (low + reach.min(0), high + reach.max(0)));
+    Footprint::elements(lowest, highest)
+}

@@ -1,4 +1,5 @@
 //! Native code for CPUs: Cranelift's IR, written in the order in which it shall run.
 
+pub mod contraction;
 pub mod function;
 pub mod isa;

@@ -1,1 +1,117 @@
 //! How a contraction runs: tables of numbers per core class.
+
+mod aarch64;
+mod x86_64;
+
+use crate::contraction::{ContractionSpec, DepthwiseSpec};
+use crate::cpu::isa::Architecture;
+
+/// Lanes of a vector register of f32.
+pub const LANES: i64 = 4;
+
+/// A register tile: `rows` output pixels by `vectors` vectors of output channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Output pixels.
+    pub rows: i64,
+    /// Vectors of output channels.
+    pub vectors: i64,
+}
+
+/// How a contraction runs. One unit of the parallel range is one block of tiles by one block of panels of one batch;
+/// inside, panels are the outer loop and tiles the inner one, so that a panel of weights stays in the first-level cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Schedule {
+    /// The register tile; `vectors` is also the width of a packed panel.
+    pub tile: Tile,
+    /// Tiles of one block.
+    pub block_tiles: i64,
+    /// Panels of one block.
+    pub block_panels: i64,
+}
+
+/// How a depthwise convolution runs: a unit of the parallel range is one output row of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DepthwiseSchedule {
+    /// Output pixels of one row kept in registers.
+    pub columns: i64,
+}
+
+/// The numbers that a core class gives to choose a tile.
+struct CoreTable {
+    /// The tiles that fit the registers, best first where their cost is equal.
+    tiles: &'static [Tile],
+    /// Tiles for one to three rows, widest first.
+    narrow_tiles: &'static [Tile],
+    /// Instructions around the depth loop of one tile, per accumulator.
+    overhead: f64,
+    /// Bytes of input rows that stay in the second-level cache while panels pass.
+    block_bytes: i64,
+    /// Bytes of output rows per unit of the range that keep threads busy.
+    least_units: i64,
+}
+
+impl CoreTable {
+    fn of(architecture: Architecture) -> &'static CoreTable {
+        match architecture {
+            Architecture::Aarch64 => &aarch64::TABLE,
+            Architecture::X86_64 => &x86_64::TABLE,
+        }
+    }
+}
+
+/// The schedule of a contraction on a core class.
+pub fn schedule(spec: &ContractionSpec, architecture: Architecture) -> Schedule {
+    let table = CoreTable::of(architecture);
+    let tiles = if spec.window.pixels() < 4 { table.narrow_tiles } else { table.tiles };
+    let mut best = tiles[0];
+    for &tile in tiles {
+        if cost(table, spec, tile) < cost(table, spec, best) {
+            best = tile;
+        }
+    }
+    let (block_tiles, block_panels) = blocks(table, spec, best);
+    Schedule { tile: best, block_tiles, block_panels }
+}
+
+/// The schedule of a depthwise convolution on a core class.
+pub fn depthwise_schedule(spec: &DepthwiseSpec, architecture: Architecture) -> DepthwiseSchedule {
+    let widest = match architecture {
+        Architecture::Aarch64 => 8,
+        Architecture::X86_64 => 4,
+    };
+    DepthwiseSchedule { columns: spec.window.width.clamp(1, widest) }
+}
+
+/// Instructions of the whole contraction: per tile and step of k one load per vector of weights, a quarter of a load per
+/// row, and one multiply-add per accumulator.
+fn cost(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> f64 {
+    let (pixels, vectors) = (spec.window.pixels(), (spec.channels + LANES - 1) / LANES);
+    let depth = (spec.depth * spec.window.taps.len() as i64) as f64;
+    let one = |rows: i64, vectors: i64| {
+        let (rows, vectors) = (rows as f64, vectors as f64);
+        depth * (rows * vectors + vectors + rows / 4.0 + 0.75) + table.overhead * rows * vectors
+    };
+    let along = |total: i64, part: i64| [(total / part, part), (i64::from(total % part > 0), total % part)];
+    let mut sum = 0.0;
+    for (row_tiles, rows) in along(pixels, tile.rows) {
+        for (panels, width) in along(vectors, tile.vectors) {
+            sum += (row_tiles * panels) as f64 * one(rows, width);
+        }
+    }
+    sum
+}
+
+/// Tiles and panels of one unit. Few rows: the range runs over panels. Many: over blocks of rows as large as the cache
+/// holds, but not so large that fewer than `least_units` remain.
+fn blocks(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> (i64, i64) {
+    let tiles = (spec.window.pixels() + tile.rows - 1) / tile.rows;
+    let panels = (spec.channels + tile.vectors * LANES - 1) / (tile.vectors * LANES);
+    let batches: i64 = spec.batch.iter().product();
+    if tiles * batches < table.least_units && panels > tiles * batches {
+        return (tiles.max(1), 1);
+    }
+    let cached = table.block_bytes / (tile.rows * spec.depth * 4).max(1);
+    let spread = tiles * batches / table.least_units;
+    (cached.min(spread).clamp(1, tiles.max(1)), panels.max(1))
+}

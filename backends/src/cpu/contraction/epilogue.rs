@@ -1,0 +1,159 @@
+//! From sums to stored results.
+
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::FunctionBuilder;
+use edgecc_ir::{BinaryOp, Expr, ExprNode};
+
+use crate::contraction::Strides;
+use crate::cpu::function::{EmitError, load, offset, scale, store};
+use crate::schedule::LANES;
+
+use super::operand;
+use super::pixels::{Pixels, addresses};
+use super::tile::Tile;
+
+/// One operand of the epilogue, or the output, at each pixel of the tile and the first channel of the panel.
+struct PixelOperand {
+    addresses: Vec<Value>,
+    /// Bytes from one channel to the next.
+    channel: i64,
+    /// Every pixel has the same values.
+    is_shared: bool,
+}
+
+/// Applies the epilogue to the sums `[row][vector]` of a tile and stores the channels that exist.
+pub(super) fn emit_epilogue(
+    tile: &Tile<'_>,
+    b: &mut FunctionBuilder<'_>,
+    pixels: &Pixels,
+    sums: &[Value],
+) -> Result<(), EmitError> {
+    let spec = tile.nest.spec;
+    let output = locate(tile, b, pixels, operand::OUTPUT, &spec.output);
+    let numbered = spec.operands.iter().enumerate();
+    let further: Vec<PixelOperand> =
+        numbered.map(|(n, strides)| locate(tile, b, pixels, operand::FURTHER + n, strides)).collect();
+    let constants = Constants::emit(b, &spec.epilogue);
+    let (rows, vectors) = (tile.shape.rows as usize, tile.shape.vectors as usize);
+    for vector in 0..vectors {
+        let first = vector as i64 * LANES;
+        let lanes = (tile.shape.channels - first).min(LANES);
+        let mut shared: Vec<Option<Value>> = vec![None; further.len()];
+        for row in 0..rows {
+            let mut arguments = vec![sums[row * vectors + vector]];
+            for (operand, shared) in further.iter().zip(&mut shared) {
+                let known = if operand.is_shared { *shared } else { None };
+                let value = known.unwrap_or_else(|| load_channels(b, operand, row, first, lanes));
+                *shared = Some(value);
+                arguments.push(value);
+            }
+            let result = constants.apply(b, &spec.epilogue, &arguments)?;
+            store_channels(b, &output, row, first, lanes, result);
+        }
+    }
+    Ok(())
+}
+
+fn locate(
+    tile: &Tile<'_>,
+    b: &mut FunctionBuilder<'_>,
+    pixels: &Pixels,
+    index: usize,
+    strides: &Strides,
+) -> PixelOperand {
+    let spec = tile.nest.spec;
+    let base = tile.unit.address(b, index);
+    let channel = strides.channel * 4;
+    let panel = scale(b, tile.panel, tile.nest.layout.panel * channel);
+    let base = if channel == 0 { base } else { b.ins().iadd(base, panel) };
+    let extents = [spec.window.height, spec.window.width];
+    let addresses = addresses(b, base, strides, extents, pixels, (tile.pixel, tile.shape.rows), 0);
+    let is_shared = addresses.windows(2).all(|pair| pair[0] == pair[1]);
+    PixelOperand { addresses, channel, is_shared }
+}
+
+/// Channels `first .. first + lanes` of a pixel; the lanes beyond are whatever the first one is.
+fn load_channels(b: &mut FunctionBuilder<'_>, operand: &PixelOperand, row: usize, first: i64, lanes: i64) -> Value {
+    let address = operand.addresses[row];
+    if operand.channel == 4 && lanes == LANES {
+        return load(b, types::F32X4, address, first * 4);
+    }
+    let scalar = load(b, types::F32, address, first * operand.channel);
+    let vector = b.ins().splat(types::F32X4, scalar);
+    let others = if operand.channel == 0 { 1..1 } else { 1..lanes };
+    others.fold(vector, |vector, lane| {
+        let scalar = load(b, types::F32, address, (first + lane) * operand.channel);
+        b.ins().insertlane(vector, scalar, lane as u8)
+    })
+}
+
+fn store_channels(
+    b: &mut FunctionBuilder<'_>,
+    output: &PixelOperand,
+    row: usize,
+    first: i64,
+    lanes: i64,
+    value: Value,
+) {
+    let address = output.addresses[row];
+    if output.channel == 4 && lanes == LANES {
+        return store(b, value, address, (first * 4) as i32);
+    }
+    for lane in 0..lanes {
+        let scalar = b.ins().extractlane(value, lane as u8);
+        let far = offset(b, address, (first + lane) * output.channel);
+        store(b, scalar, far, 0);
+    }
+}
+
+/// The constants of an epilogue, emitted once and used by every vector of a tile.
+pub(super) struct Constants(Vec<Option<Value>>);
+
+impl Constants {
+    pub fn emit(b: &mut FunctionBuilder<'_>, epilogue: &Expr) -> Self {
+        let value = |node: &ExprNode| match *node {
+            ExprNode::Constant(scalar) => {
+                let scalar = b.ins().f32const(scalar.as_f64() as f32);
+                Some(b.ins().splat(types::F32X4, scalar))
+            }
+            ExprNode::Argument(..)
+            | ExprNode::Unary(..)
+            | ExprNode::Binary(..)
+            | ExprNode::Select(..)
+            | ExprNode::Cast(..) => None,
+        };
+        Constants(epilogue.nodes().iter().map(value).collect())
+    }
+
+    /// The value of the epilogue for arguments of four lanes.
+    pub fn apply(&self, b: &mut FunctionBuilder<'_>, epilogue: &Expr, arguments: &[Value]) -> Result<Value, EmitError> {
+        let mut values: Vec<Value> = Vec::with_capacity(epilogue.nodes().len());
+        for (node, constant) in epilogue.nodes().iter().zip(&self.0) {
+            let value = match *node {
+                ExprNode::Argument(n, _) => arguments[n as usize],
+                ExprNode::Binary(op, x, y) => binary(b, op, values[x.index()], values[y.index()])?,
+                ExprNode::Constant(_) if constant.is_some() => constant.unwrap_or(arguments[0]),
+                ExprNode::Constant(_) | ExprNode::Unary(..) | ExprNode::Select(..) | ExprNode::Cast(..) => {
+                    return Err(unsupported());
+                }
+            };
+            values.push(value);
+        }
+        Ok(values[epilogue.root().index()])
+    }
+}
+
+fn binary(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, y: Value) -> Result<Value, EmitError> {
+    match op {
+        BinaryOp::Add => Ok(b.ins().fadd(x, y)),
+        BinaryOp::Sub => Ok(b.ins().fsub(x, y)),
+        BinaryOp::Mul => Ok(b.ins().fmul(x, y)),
+        BinaryOp::Max => Ok(b.ins().fmax(x, y)),
+        BinaryOp::Min => Ok(b.ins().fmin(x, y)),
+        _ => Err(unsupported()),
+    }
+}
+
+fn unsupported() -> EmitError {
+    EmitError::Unsupported { kernel: "epilogue".to_owned(), reason: "an operator of the epilogue".to_owned() }
+}

@@ -1,0 +1,84 @@
+//! Emission of contractions. Operands of a kernel, in order: 0 input, 1 packed weights, 2 output, 3.. the further operands
+//! of the epilogue, and last, where [`TapTable::is_read`], the tap table.
+
+mod depth;
+
+mod epilogue;
+mod nest;
+
+mod pixels;
+mod tile;
+
+use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_footprint};
+use crate::pack::{PackedLayout, TapTable};
+use crate::schedule::Schedule;
+
+use super::function::{EmitError, compile_kernel};
+use super::isa::CpuTarget;
+
+/// Operand numbers of contraction kernels.
+pub(crate) mod operand {
+    pub const INPUT: usize = 0;
+    pub const WEIGHTS: usize = 1;
+    pub const OUTPUT: usize = 2;
+    pub const FURTHER: usize = 3;
+}
+
+/// A kernel's code and what it may touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmittedKernel {
+    /// Machine code without relocations.
+    pub code: Vec<u8>,
+    /// Length of the parallel range.
+    pub units: i64,
+    /// The bytes that it may touch, per operand.
+    pub footprints: Vec<Footprint>,
+}
+
+/// Emits a contraction with weights packed as [`PackedLayout::of`] says.
+pub fn emit_contraction(
+    target: &CpuTarget,
+    name: &str,
+    spec: &ContractionSpec,
+    schedule: &Schedule,
+) -> Result<EmittedKernel, EmitError> {
+    check(name, spec)?;
+    let nest = nest::Nest::new(spec, schedule, target.architecture);
+    let code = compile_kernel(target, name, |b, parameters| nest.emit(b, parameters))?;
+    Ok(EmittedKernel { code, units: nest.units(), footprints: footprints(spec, &nest.layout) })
+}
+
+fn check(name: &str, spec: &ContractionSpec) -> Result<(), EmitError> {
+    let refuse = |reason: &str| Err(EmitError::Unsupported { kernel: name.to_owned(), reason: reason.to_owned() });
+    let strides = || [&spec.input, &spec.output].into_iter().chain(&spec.operands);
+    if spec.input.channel != 1 {
+        return refuse("the input's channels must be neighbours");
+    }
+    if strides().any(|strides| strides.batch.len() != spec.batch.len()) || spec.weight_batch.len() != spec.batch.len() {
+        return refuse("each operand has one stride per batch axis");
+    }
+    if spec.epilogue.arity() > spec.operands.len() + 1 {
+        return refuse("the epilogue asks for more operands than there are");
+    }
+    if spec.window.taps.is_empty() || spec.depth < 1 {
+        return refuse("a contraction sums over at least one element");
+    }
+    if spec.window.step.iter().any(|&step| step < 1) {
+        return refuse("the window's steps are positive");
+    }
+    Ok(())
+}
+
+fn footprints(spec: &ContractionSpec, layout: &PackedLayout) -> Vec<Footprint> {
+    let ContractionSpec { batch, window, .. } = spec;
+    let mut footprints = vec![
+        input_footprint(&spec.input, batch, window, spec.depth),
+        Footprint::leading(layout.bytes()),
+        pixel_footprint(&spec.output, batch, window, spec.channels),
+    ];
+    footprints.extend(spec.operands.iter().map(|strides| pixel_footprint(strides, batch, window, spec.channels)));
+    if TapTable::is_read(spec) {
+        footprints.push(Footprint::leading(TapTable::of(spec).bytes.len() as i64));
+    }
+    footprints
+}

@@ -1,0 +1,272 @@
+//! Contractions against plain loops, on the host and on an emulated aarch64. All data are small integers, so that every
+//! sum is exact and results are compared bit by bit.
+
+mod support;
+
+use edgecc_backends::contraction::{ContractionSpec, KernelShape, Strides, Tap, Window};
+use edgecc_backends::cpu::contraction::emit_contraction;
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
+use edgecc_backends::schedule::{Schedule, Tile, schedule};
+use edgecc_ir::{BinaryOp, DType, Expr};
+use support::{Buffer, Machine, run};
+
+/// A linear congruential generator of integers in -4..=4.
+struct Random(u64);
+
+impl Random {
+    fn values(&mut self, count: i64) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) % 9) as f32 - 4.0
+    }
+}
+
+/// `max(min(acc + bias + ..., 90), -60)` over `operands` further operands.
+fn clamped_sum(operands: usize) -> Expr {
+    let mut expr = Expr::new();
+    let mut value = expr.arg(0, DType::F32);
+    for operand in 1..=operands {
+        let further = expr.arg(operand as u16, DType::F32);
+        value = expr.binary(BinaryOp::Add, value, further);
+    }
+    let (low, high) = (expr.number(value, -60.0), expr.number(value, 90.0));
+    value = expr.binary(BinaryOp::Min, value, high);
+    value = expr.binary(BinaryOp::Max, value, low);
+    expr.with_root(value)
+}
+
+fn clamped(sum: f32) -> f32 {
+    sum.clamp(-60.0, 90.0)
+}
+
+/// A dense contraction with a bias per channel, and a residual as large as the output.
+fn dense(batch: i64, window: Window, depth: i64, channels: i64) -> ContractionSpec {
+    let mut input = Strides::image(window.input_width, depth);
+    input.batch = vec![window.input_height * window.input_width * depth];
+    let mut output = Strides::image(window.width, channels);
+    output.batch = vec![window.pixels() * channels];
+    ContractionSpec {
+        batch: vec![batch],
+        operands: vec![Strides::per_channel(1), output.clone()],
+        window,
+        depth,
+        channels,
+        input,
+        weight_batch: vec![0],
+        output,
+        epilogue: clamped_sum(2),
+    }
+}
+
+fn batches(spec: &ContractionSpec) -> impl Iterator<Item = Vec<i64>> + '_ {
+    let total: i64 = spec.batch.iter().product();
+    (0..total).map(|number| {
+        let mut rest = number;
+        let mut index: Vec<i64> = spec
+            .batch
+            .iter()
+            .rev()
+            .map(|&extent| {
+                let i = rest % extent;
+                rest /= extent;
+                i
+            })
+            .collect();
+        index.reverse();
+        index
+    })
+}
+
+fn dot(a: &[i64], b: &[i64]) -> i64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn at(strides: &Strides, batch: &[i64], row: i64, column: i64, channel: i64) -> usize {
+    let place = strides.base + dot(&strides.batch, batch);
+    (place + row * strides.row + column * strides.column + channel * strides.channel) as usize
+}
+
+/// The spec in plain loops; `weights[matrix][weight index][k][n]`.
+fn reference(spec: &ContractionSpec, input: &[f32], weights: &[f32], further: &[Vec<f32>], output: &mut [f32]) {
+    let window = &spec.window;
+    let taps = window.taps.len() as i64;
+    for batch in batches(spec) {
+        let matrix = dot(&spec.weight_batch, &batch);
+        for pixel in 0..window.pixels() {
+            let (y, x) = (pixel / window.width, pixel % window.width);
+            for n in 0..spec.channels {
+                let mut sum = 0.0;
+                for tap in &window.taps {
+                    let (row, column) = (y * window.step[0] + tap.row, x * window.step[1] + tap.column);
+                    if row < 0 || row >= window.input_height || column < 0 || column >= window.input_width {
+                        continue;
+                    }
+                    for k in 0..spec.depth {
+                        let weight = ((matrix * taps + tap.weight as i64) * spec.depth + k) * spec.channels + n;
+                        sum += input[at(&spec.input, &batch, row, column, k)] * weights[weight as usize];
+                    }
+                }
+                let operands = spec.operands.iter().zip(further);
+                let added: f32 = operands.map(|(strides, values)| values[at(strides, &batch, y, x, n)]).sum();
+                output[at(&spec.output, &batch, y, x, n)] = clamped(sum + added);
+            }
+        }
+    }
+}
+
+/// Runs a spec with a schedule on a machine; `None` where it is missing. Checks guards, footprints and untouched gaps.
+fn check_scheduled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: &Schedule) {
+    let architecture = match machine {
+        Machine::Host => Architecture::host().expect("a host that code is emitted for"),
+        Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
+    };
+    let target = CpuTarget::new(architecture).unwrap();
+    let kernel = emit_contraction(&target, name, spec, schedule).unwrap();
+    let mut random = Random(name.len() as u64 * 77 + 5);
+    let layout = PackedLayout::of(spec, schedule);
+    let taps = spec.window.taps.len() as i64;
+    let input = random.values(kernel.footprints[0].end / 4);
+    let weights = random.values(layout.matrices * taps * spec.depth * spec.channels);
+    let packed = pack_weights(&layout, |matrix, tap, k, n| {
+        let weight = spec.window.taps[tap as usize].weight as i64;
+        weights[(((matrix * taps + weight) * spec.depth + k) * spec.channels + n) as usize]
+    });
+    let further: Vec<Vec<f32>> =
+        (0..spec.operands.len()).map(|n| random.values(kernel.footprints[3 + n].end / 4)).collect();
+    let mut expected = vec![f32::NAN; (kernel.footprints[2].end / 4) as usize];
+    reference(spec, &input, &weights, &further, &mut expected);
+
+    let mut buffers = vec![Buffer::of_floats(&input), Buffer::of_floats(&packed), Buffer::unwritten(expected.len())];
+    buffers.extend(further.iter().map(|values| Buffer::of_floats(values)));
+    if TapTable::is_read(spec) {
+        buffers.push(Buffer::new(&TapTable::of(spec).bytes));
+    }
+    for (buffer, footprint) in buffers.iter().zip(&kernel.footprints) {
+        assert_eq!((0, buffer.content().len() as i64), (footprint.begin.min(0), footprint.end), "{name}: footprint");
+    }
+    let units = kernel.units as u32;
+    let Some(after) = run(machine, &kernel.code, &buffers, &[0, units / 3, units]) else { return };
+    let result = after[2].floats();
+    for (place, (got, want)) in result.iter().zip(&expected).enumerate() {
+        let same = got == want || got.is_nan() && want.is_nan();
+        assert!(same, "{name} on {machine:?} with {schedule:?}: element {place} is {got}, not {want}");
+    }
+    for (index, (before, after)) in buffers.iter().zip(&after).enumerate().filter(|&(index, _)| index != 2) {
+        assert!(before == after, "{name}: operand {index} was written");
+    }
+}
+
+fn check(name: &str, spec: &ContractionSpec) {
+    for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
+        let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
+        check_scheduled(machine, name, spec, &schedule(spec, architecture));
+    }
+}
+
+fn convolution(input: [i64; 2], kernel: [i64; 2], stride: i64, dilation: i64, pads: [i64; 4]) -> Window {
+    let shape = KernelShape { kernel, stride: [stride; 2], dilation: [dilation; 2], pads };
+    Window::convolution(input[0], input[1], &shape)
+}
+
+#[test]
+fn matrix_products_of_odd_sizes() {
+    let sizes = [(1, 1, 1), (8, 4, 8), (13, 7, 10), (49, 16, 24), (31, 5, 3), (9, 33, 17), (100, 6, 40), (4, 2, 5)];
+    for (rows, depth, channels) in sizes {
+        let name = format!("matrix {rows}x{depth}x{channels}");
+        check(&name, &dense(1, Window::matrix(rows), depth, channels));
+    }
+}
+
+#[test]
+fn few_rows_run_over_panels() {
+    for rows in 1..4 {
+        check(&format!("vector {rows}"), &dense(1, Window::matrix(rows), 37, 203));
+    }
+}
+
+#[test]
+fn every_tile_of_the_tables() {
+    let spec = dense(1, Window::matrix(29), 11, 45);
+    for (rows, vectors) in [(8, 2), (7, 3), (6, 3), (5, 4), (4, 4), (1, 8), (2, 8), (3, 6), (4, 2), (3, 2)] {
+        let schedule = Schedule { tile: Tile { rows, vectors }, block_tiles: 2, block_panels: 2 };
+        for machine in [Machine::Host, Machine::CortexA72] {
+            check_scheduled(machine, "tiles", &spec, &schedule);
+        }
+    }
+}
+
+#[test]
+fn batches_with_weights_of_their_own() {
+    let mut spec = dense(1, Window::matrix(11), 9, 14);
+    let (input, output) = (11 * 9, 11 * 14);
+    spec.batch = vec![2, 3];
+    spec.input.batch = vec![3 * input, input];
+    spec.output.batch = vec![3 * output, output];
+    spec.weight_batch = vec![3, 1];
+    spec.operands[0].batch = vec![0, 0];
+    spec.operands[1].batch = vec![0, output];
+    check("batch", &spec);
+}
+
+#[test]
+fn pointwise_convolutions_with_a_stride() {
+    check("pointwise s2", &dense(2, convolution([9, 7], [1, 1], 2, 1, [0; 4]), 12, 20));
+}
+
+#[test]
+fn convolutions_of_every_window() {
+    let windows = [
+        ("3x3 pad 1", convolution([13, 21], [3, 3], 1, 1, [1, 1, 1, 1])),
+        ("3x3 stride 2", convolution([14, 23], [3, 3], 2, 1, [0, 1, 1, 0])),
+        ("3x3 dilated", convolution([11, 19], [3, 3], 1, 2, [2, 2, 2, 2])),
+        ("no pads", convolution([6, 15], [3, 2], 1, 1, [0; 4])),
+        ("1d", convolution([1, 40], [1, 5], 1, 1, [0, 4, 0, 0])),
+        ("kernel above input", convolution([2, 3], [5, 5], 1, 1, [2, 2, 2, 2])),
+        ("small image", convolution([4, 4], [3, 3], 1, 1, [1, 1, 1, 1])),
+    ];
+    for (name, window) in windows {
+        for (depth, channels) in [(3, 16), (8, 10)] {
+            check(&format!("{name} {depth}x{channels}"), &dense(2, window.clone(), depth, channels));
+        }
+    }
+}
+
+/// Groups are a batch axis that moves input, weights and output.
+#[test]
+fn groups() {
+    let window = convolution([7, 9], [3, 3], 1, 1, [1, 1, 1, 1]);
+    let (groups, depth, channels) = (3, 5, 6);
+    let mut spec = dense(2, window, depth, channels);
+    spec.input = Strides { batch: vec![7 * 9 * 15, depth], ..Strides::image(9, groups * depth) };
+    spec.output = Strides { batch: vec![7 * 9 * 18, channels], ..Strides::image(9, groups * channels) };
+    spec.batch = vec![2, groups];
+    spec.weight_batch = vec![0, 1];
+    spec.operands = vec![Strides { batch: vec![0, channels], ..Strides::per_channel(2) }, spec.output.clone()];
+    check("groups", &spec);
+}
+
+/// One phase of a transposed convolution writes every second row and column and meets some taps only.
+#[test]
+fn strided_outputs_with_a_list_of_taps() {
+    let taps = vec![Tap { row: 0, column: 1, weight: 2 }, Tap { row: -1, column: 0, weight: 0 }];
+    let mut window = convolution([6, 10], [1, 1], 1, 1, [0; 4]);
+    window.taps = taps;
+    let mut spec = dense(1, window, 6, 9);
+    spec.window.taps.push(Tap { row: 1, column: 1, weight: 1 });
+    let wide = 2 * 10 * 9;
+    spec.output = Strides { base: wide + 9, batch: vec![0], row: 2 * wide, column: 18, channel: 1 };
+    check("phase", &spec);
+}
+
+/// Output and residual with channels apart from each other; one value per pixel.
+#[test]
+fn channels_apart() {
+    let mut spec = dense(1, Window::matrix(18), 8, 11);
+    spec.output = Strides { base: 0, batch: vec![0], row: 0, column: 1, channel: 18 };
+    spec.operands = vec![spec.output.clone(), Strides { batch: vec![0], column: 1, ..Strides::default() }];
+    check("channels apart", &spec);
+}
