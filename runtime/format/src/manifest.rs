@@ -1,5 +1,7 @@
 //! The messages of the manifest. Tags are never reused; a new field gets a new tag.
 
+use std::fmt;
+
 use prost::{Enumeration, Message, Oneof};
 
 /// Every constant starts at a multiple of this in the weights section, in bytes.
@@ -341,5 +343,30 @@ impl Port {
         let element = ElementType::try_from(self.element_type).ok()?.size();
         let bytes = self.dims.iter().try_fold(element, |bytes, dim| bytes.checked_mul(dim.capacity()))?;
         (element > 0).then_some(bytes)
+    }
+}
+
+/// The extent, or `symbol<=bound`.
+impl fmt::Display for Dim {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.symbol.is_empty() {
+            write!(out, "{}", self.value)
+        } else {
+            write!(out, "{}<={}", self.symbol, self.bound)
+        }
+    }
+}
+
+/// Name, type and shape, such as `x: f32[1x3x224x224]`; without a name the type and shape.
+impl fmt::Display for Port {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.name.is_empty() {
+            write!(out, "{}: ", self.name)?;
+        }
+        write!(out, "{}[", self.element_type().name())?;
+        for (index, dim) in self.dims.iter().enumerate() {
+            write!(out, "{}{dim}", if index > 0 { "x" } else { "" })?;
+        }
+        out.write_str("]")
     }
 }

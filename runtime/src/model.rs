@@ -1,0 +1,173 @@
+//! A loaded model.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use edgecc_format::{Envelope, FormatError, Manifest, Port, Program, decode_manifest, verify_weights};
+use memmap2::Mmap;
+
+use crate::code::{ExecutableCode, copy};
+use crate::error::{LoadError, SessionError};
+use crate::processor;
+use crate::session::{Session, SessionOptions};
+
+/// How much of an artifact is verified when it is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Header, manifest and code, by hash, and every reference, by its bounds.
+    #[default]
+    Structure,
+    /// The weights too, by hash: reads every byte of them.
+    Full,
+}
+
+/// How to load.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// How much to verify.
+    pub verify: Verify,
+}
+
+/// A loaded model: code and weights, shared by any number of sessions. Clones share.
+#[derive(Debug, Clone)]
+pub struct Model {
+    shared: Arc<LoadedModel>,
+}
+
+#[derive(Debug)]
+pub(crate) struct LoadedModel {
+    pub manifest: Manifest,
+    /// The chosen program.
+    pub program: usize,
+    /// The chosen program's code.
+    pub code: ExecutableCode,
+    /// The mapped file, or a copy of the weights.
+    memory: Mmap,
+    weights: Range<usize>,
+}
+
+impl LoadedModel {
+    pub fn weights(&self) -> &[u8] {
+        self.memory.get(self.weights.clone()).unwrap_or(&[])
+    }
+
+    pub fn program(&self) -> &Program {
+        &self.manifest.programs[self.program]
+    }
+}
+
+impl Model {
+    /// Loads an artifact; its weights stay mapped from the file.
+    ///
+    /// # Safety
+    /// The artifact holds machine code, which sessions run: it must come from the compiler, and the file must not change
+    /// while the model or a session of it lives (see the crate's page).
+    #[allow(unsafe_code)]
+    pub unsafe fn open(path: impl AsRef<Path>, options: LoadOptions) -> Result<Model, LoadError> {
+        let path = path.as_ref();
+        let io = |source| LoadError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() == 0 {
+            return Err(LoadError::Format(FormatError::NotAnArtifact));
+        }
+        // SAFETY: the caller vouches that the file does not change.
+        let file = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let verified = verify(&file)?;
+        Model::load(verified, |weights| Ok((file, weights)), options)
+    }
+
+    /// Loads an artifact from memory and keeps a copy of its weights.
+    ///
+    /// # Safety
+    /// The artifact holds machine code, which sessions run: it must come from the compiler.
+    #[allow(unsafe_code)]
+    pub unsafe fn from_bytes(bytes: &[u8], options: LoadOptions) -> Result<Model, LoadError> {
+        let copy_weights = |range: Range<usize>| {
+            let weights = bytes.get(range).unwrap_or(&[]);
+            let memory = |source| LoadError::Memory { bytes: weights.len() as u64, source };
+            let copied = copy(weights).and_then(|copied| copied.make_read_only()).map_err(memory)?;
+            Ok((copied, 0..weights.len()))
+        };
+        Model::load(verify(bytes)?, copy_weights, options)
+    }
+
+    /// `place_weights` turns the weights' range in the file into the memory that holds them and their range there.
+    fn load(
+        verified: Verified,
+        place_weights: impl FnOnce(Range<usize>) -> Result<(Mmap, Range<usize>), LoadError>,
+        options: LoadOptions,
+    ) -> Result<Model, LoadError> {
+        let Verified { manifest, code, weights } = verified;
+        let program = processor::choose(&manifest.programs)?;
+        let code = ExecutableCode::new(program_code(&manifest, program, &code)).map_err(LoadError::ExecutableMemory)?;
+        let (memory, weights) = place_weights(weights)?;
+        let model = Model { shared: Arc::new(LoadedModel { manifest, program, code, memory, weights }) };
+        match options.verify {
+            Verify::Structure => {}
+            Verify::Full => model.verify_weights()?,
+        }
+        Ok(model)
+    }
+
+    /// Checks the weights against their hash. Reads every byte of them.
+    pub fn verify_weights(&self) -> Result<(), FormatError> {
+        verify_weights(&self.shared.manifest, self.shared.weights())
+    }
+
+    /// Everything the artifact says about the model.
+    pub fn manifest(&self) -> &Manifest {
+        &self.shared.manifest
+    }
+
+    /// The program chosen for this processor.
+    pub fn program(&self) -> &Program {
+        self.shared.program()
+    }
+
+    /// The inputs, in graph order.
+    pub fn inputs(&self) -> &[Port] {
+        &self.shared.manifest.inputs
+    }
+
+    /// The outputs, in graph order.
+    pub fn outputs(&self) -> &[Port] {
+        &self.shared.manifest.outputs
+    }
+
+    /// The names of the classes; empty if the artifact has none.
+    pub fn labels(&self) -> &[String] {
+        &self.shared.manifest.labels
+    }
+
+    /// Makes a session: the memory and the threads of one run at a time.
+    pub fn session(&self, options: SessionOptions) -> Result<Session, SessionError> {
+        Session::new(Arc::clone(&self.shared), options)
+    }
+}
+
+/// What was copied out of an artifact and verified, and where its weights are.
+struct Verified {
+    manifest: Manifest,
+    code: Vec<u8>,
+    weights: Range<usize>,
+}
+
+fn verify(file: &[u8]) -> Result<Verified, FormatError> {
+    let envelope = Envelope::read(file)?;
+    let section = |range: Range<usize>| file.get(range).unwrap_or(&[]).to_vec();
+    let (manifest, code, weights) = (section(envelope.manifest()), section(envelope.code()), envelope.weights());
+    envelope.verify(&manifest, &code)?;
+    let manifest = decode_manifest(&manifest, code.len() as u64, weights.len() as u64)?;
+    Ok(Verified { manifest, code, weights })
+}
+
+/// The bytes of a checked program in the code section.
+fn program_code<'a>(manifest: &Manifest, program: usize, code: &'a [u8]) -> &'a [u8] {
+    let range = manifest.programs.get(program).map(|program| {
+        let start = program.code_offset as usize;
+        start..start + program.code_length as usize
+    });
+    range.and_then(|range| code.get(range)).unwrap_or(&[])
+}

@@ -1,0 +1,255 @@
+//! A session: the memory and the threads of one run at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Instant;
+
+use edgecc_format::{ElementType, Port, step::Action};
+use memmap2::MmapMut;
+
+use crate::error::{RunError, SessionError};
+use crate::model::LoadedModel;
+use crate::plan::{FIRST_INPUT_SLOT, plan};
+use crate::workers::{Shared, Workers};
+
+/// The most threads of a session.
+const MAX_THREADS: usize = 256;
+/// The scratch of two workers never shares a cache line, nor a pair of lines fetched together.
+const SCRATCH_ALIGNMENT: u64 = 128;
+
+/// How a session runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Threads that compute, the caller's included. Results do not depend on it.
+    pub threads: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions { threads: 1 }
+    }
+}
+
+/// Ends runs early. Clones are the same flag.
+#[derive(Debug, Clone, Default)]
+pub struct CancelFlag(Arc<AtomicBool>);
+
+impl CancelFlag {
+    /// Makes the current run, and every later one, return [`RunError::Cancelled`] before its next step.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets runs go on again.
+    pub fn lower(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Runs a model. After the first run, a run neither allocates nor locks.
+#[derive(Debug)]
+pub struct Session {
+    // Dropped first: the threads end before the memory that they use is gone.
+    workers: Workers,
+    inputs: Box<[MmapMut]>,
+    outputs: Box<[MmapMut]>,
+    state: MmapMut,
+    /// Arena and scratch, used by address only.
+    _memory: [MmapMut; 2],
+    cancel: CancelFlag,
+}
+
+impl Session {
+    pub(crate) fn new(model: Arc<LoadedModel>, options: SessionOptions) -> Result<Session, SessionError> {
+        let threads = options.threads;
+        if threads == 0 || threads > MAX_THREADS {
+            return Err(SessionError::ThreadCount { threads, limit: MAX_THREADS });
+        }
+        let program = model.program();
+        let mut arena = allocate(program.arena_bytes, "the arena")?;
+        let mut state = allocate(program.state_bytes, "the state")?;
+        let stride = program.scratch_bytes_per_worker.checked_next_multiple_of(SCRATCH_ALIGNMENT).unwrap_or(u64::MAX);
+        let mut scratch = allocate(stride.saturating_mul(threads as u64), "the scratch")?;
+        let inputs = allocate_ports(&model.manifest.inputs, "an input")?;
+        let outputs = allocate_ports(&model.manifest.outputs, "an output")?;
+        let fixed = [model.weights().as_ptr().cast_mut(), arena.as_mut_ptr(), state.as_mut_ptr()];
+        let bound = (0..inputs.len() + outputs.len()).map(|_| std::ptr::null_mut());
+        let slots = fixed.into_iter().chain(bound).map(AtomicPtr::new).collect();
+        let steps = plan(&model, threads as u32);
+        let shared = Shared::new(model, steps, slots, (scratch.as_mut_ptr(), stride as usize), threads as u32);
+        let workers = Workers::start(shared, threads as u32).map_err(SessionError::Thread)?;
+        let cancel = CancelFlag::default();
+        Ok(Session { workers, inputs, outputs, state, _memory: [arena, scratch], cancel })
+    }
+
+    /// Copies an input. The bytes are those of the dense row-major tensor, in the processor's byte order.
+    pub fn set_input(&mut self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+        let index = find("input", &self.model().manifest.inputs, name)?;
+        check_size("input", self.port(index)?, bytes.len())?;
+        self.input_mut(index).copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Copies an input after comparing its type and shape with the model's.
+    pub fn set_tensor(
+        &mut self,
+        name: &str,
+        element_type: ElementType,
+        dims: &[u64],
+        bytes: &[u8],
+    ) -> Result<(), RunError> {
+        let index = find("input", &self.model().manifest.inputs, name)?;
+        let port = self.port(index)?;
+        let same_dims = port.dims.iter().map(|dim| dim.capacity()).eq(dims.iter().copied());
+        if !same_dims || port.element_type() != element_type {
+            let dims = dims.iter().map(|&value| edgecc_format::Dim::fixed(value)).collect();
+            let got = Port { name: String::new(), element_type: element_type as i32, dims }.to_string();
+            return Err(RunError::Shape { port: port.to_string(), got });
+        }
+        self.set_input(name, bytes)
+    }
+
+    /// The bytes of an input, to be filled in place; empty if there is no such input.
+    pub fn input_mut(&mut self, index: usize) -> &mut [u8] {
+        let bytes = byte_count(self.model().manifest.inputs.get(index));
+        self.inputs.get_mut(index).and_then(|memory| memory.get_mut(..bytes)).unwrap_or(&mut [])
+    }
+
+    /// The bytes of an output as of the last [`Session::run`]; empty if there is no such output.
+    pub fn output(&self, index: usize) -> &[u8] {
+        let bytes = byte_count(self.model().manifest.outputs.get(index));
+        self.outputs.get(index).and_then(|memory| memory.get(..bytes)).unwrap_or(&[])
+    }
+
+    /// The bytes of an output by name.
+    pub fn output_by_name(&self, name: &str) -> Result<&[u8], RunError> {
+        Ok(self.output(find("output", &self.model().manifest.outputs, name)?))
+    }
+
+    /// The flag that ends this session's runs early.
+    pub fn cancel_flag(&self) -> CancelFlag {
+        self.cancel.clone()
+    }
+
+    /// Sets what persists from run to run back to zeros.
+    pub fn reset_state(&mut self) {
+        self.state.fill(0);
+    }
+
+    /// Runs on the session's own inputs and outputs.
+    pub fn run(&mut self) -> Result<(), RunError> {
+        self.bind_own();
+        self.run_steps()
+    }
+
+    /// Runs on the caller's memory, which is not copied. It may start at any address.
+    pub fn run_with(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), RunError> {
+        let manifest = &self.model().manifest;
+        check_sizes("input", &manifest.inputs, inputs.iter().map(|bytes| bytes.len()))?;
+        check_sizes("output", &manifest.outputs, outputs.iter().map(|bytes| bytes.len()))?;
+        for (index, input) in inputs.iter().enumerate() {
+            self.bind(index, input.as_ptr().cast_mut());
+        }
+        for (index, output) in outputs.iter_mut().enumerate() {
+            self.bind(inputs.len() + index, output.as_mut_ptr());
+        }
+        self.run_steps()
+    }
+
+    /// Runs as [`Session::run`] does and reports the nanoseconds of every step.
+    pub fn run_profiled(&mut self, mut report: impl FnMut(usize, u64)) -> Result<(), RunError> {
+        self.bind_own();
+        for index in 0..self.workers.shared.steps.len() {
+            self.check_cancelled(index)?;
+            let start = Instant::now();
+            self.workers.run_step(index);
+            report(index, start.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    fn run_steps(&self) -> Result<(), RunError> {
+        for index in 0..self.workers.shared.steps.len() {
+            self.check_cancelled(index)?;
+            self.workers.run_step(index);
+        }
+        Ok(())
+    }
+
+    fn check_cancelled(&self, index: usize) -> Result<(), RunError> {
+        if !self.cancel.0.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let action = self.model().program().steps.get(index).and_then(|step| step.action.as_ref());
+        let step = action.map(|Action::Call(call)| call.name.clone()).unwrap_or_default();
+        Err(RunError::Cancelled { step })
+    }
+
+    fn bind_own(&mut self) {
+        for index in 0..self.inputs.len() {
+            let start = self.inputs[index].as_mut_ptr();
+            self.bind(index, start);
+        }
+        for index in 0..self.outputs.len() {
+            let start = self.outputs[index].as_mut_ptr();
+            self.bind(self.inputs.len() + index, start);
+        }
+    }
+
+    /// Sets the address of an input, or after them of an output. The workers see it with the next step's cursor.
+    fn bind(&self, index: usize, start: *mut u8) {
+        self.workers.shared.slots[FIRST_INPUT_SLOT + index].store(start, Ordering::Relaxed);
+    }
+
+    fn model(&self) -> &LoadedModel {
+        &self.workers.shared.model
+    }
+
+    fn port(&self, index: usize) -> Result<&Port, RunError> {
+        let inputs = &self.model().manifest.inputs;
+        let count = || RunError::Count { direction: "input", expected: inputs.len(), got: format!("number {index}") };
+        inputs.get(index).ok_or_else(count)
+    }
+}
+
+/// Zeroed memory at the start of a page.
+fn allocate(bytes: u64, purpose: &'static str) -> Result<MmapMut, SessionError> {
+    let memory = usize::try_from(bytes).map_err(|_| std::io::ErrorKind::OutOfMemory.into());
+    let memory = memory.and_then(|bytes| MmapMut::map_anon(bytes.max(1)));
+    memory.map_err(|source| SessionError::Memory { bytes, purpose, source })
+}
+
+fn allocate_ports(ports: &[Port], purpose: &'static str) -> Result<Box<[MmapMut]>, SessionError> {
+    ports.iter().map(|port| allocate(port.bytes().unwrap_or(u64::MAX), purpose)).collect()
+}
+
+fn byte_count(port: Option<&Port>) -> usize {
+    port.and_then(Port::bytes).unwrap_or(0) as usize
+}
+
+fn find(direction: &'static str, ports: &[Port], name: &str) -> Result<usize, RunError> {
+    ports.iter().position(|port| port.name == name).ok_or_else(|| {
+        let available: Vec<String> = ports.iter().map(Port::to_string).collect();
+        RunError::UnknownName { direction, name: name.to_owned(), available: available.join(", ") }
+    })
+}
+
+fn check_size(direction: &'static str, port: &Port, got: usize) -> Result<(), RunError> {
+    match port.bytes() {
+        Some(expected) if expected == got as u64 => Ok(()),
+        expected => {
+            Err(RunError::Size { direction, port: port.to_string(), expected: expected.unwrap_or(u64::MAX), got })
+        }
+    }
+}
+
+fn check_sizes(
+    direction: &'static str,
+    ports: &[Port],
+    mut sizes: impl ExactSizeIterator<Item = usize>,
+) -> Result<(), RunError> {
+    if sizes.len() != ports.len() {
+        return Err(RunError::Count { direction, expected: ports.len(), got: sizes.len().to_string() });
+    }
+    ports.iter().zip(&mut sizes).try_for_each(|(port, got)| check_size(direction, port, got))
+}
