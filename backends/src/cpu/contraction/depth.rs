@@ -1,5 +1,7 @@
 //! The innermost loops: multiply-adds of one tile over the depth.
 
+use std::ops::Range;
+
 use cranelift_codegen::ir::{BlockArg, ConstantData, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
@@ -64,31 +66,84 @@ impl Depth {
         sums
     }
 
-    /// One block of the depth: one vector of each row, of which the named lanes count.
+    /// Some elements of one block of the depth, which begins at `position` in every row.
     fn block(
         &self,
         b: &mut FunctionBuilder<'_>,
         rows: &[Value],
         position: Value,
-        mut sums: Sums,
-        used: std::ops::Range<i64>,
+        sums: Sums,
+        used: Range<i64>,
     ) -> Sums {
-        let inputs: Vec<Value> = rows
-            .iter()
-            .map(|&row| {
-                let address = b.ins().iadd(row, position);
-                load(b, types::F32X4, address, 0)
-            })
-            .collect();
-        for (step, lane) in used.clone().enumerate() {
-            self.step(b, &mut sums, step as i64, |b, row| spread_lane(b, inputs[row], lane as u8));
+        match self.architecture {
+            Architecture::Aarch64 => self.block_by_lanes(b, rows, position, sums, used),
+            Architecture::X86_64 => self.block_by_scalars(b, rows, position, sums, used),
+        }
+    }
+
+    /// One vector of each row, whose lanes are operands of the multiply-adds. Each vector of weights meets all rows, and is
+    /// loaded while the one before is in use.
+    fn block_by_lanes(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        rows: &[Value],
+        position: Value,
+        mut sums: Sums,
+        used: Range<i64>,
+    ) -> Sums {
+        let base = sums.weights;
+        let weight = |b: &mut FunctionBuilder<'_>, place: i64| load(b, types::F32X4, base, place * 16);
+        let mut next = weight(b, 0);
+        let mut inputs = Vec::with_capacity(rows.len());
+        for &row in rows {
+            let address = b.ins().iadd(row, position);
+            inputs.push(load(b, types::F32X4, address, 0));
+        }
+        let count = (used.end - used.start) * self.vectors;
+        for place in 0..count {
+            let (weights, lane) = (next, used.start + place / self.vectors);
+            if place + 1 < count {
+                next = weight(b, place + 1);
+            }
+            for (row, &input) in inputs.iter().enumerate() {
+                let sum = &mut sums.values[row * self.vectors as usize + (place % self.vectors) as usize];
+                let spread = spread_lane(b, input, lane as u8);
+                *sum = b.ins().fma(weights, spread, *sum);
+            }
+        }
+        sums.weights = offset(b, base, count * 16);
+        sums
+    }
+
+    /// Each element of a row is spread from memory and meets all vectors of weights: fewer registers than by lanes.
+    fn block_by_scalars(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        rows: &[Value],
+        position: Value,
+        mut sums: Sums,
+        used: Range<i64>,
+    ) -> Sums {
+        let vectors = self.vectors as usize;
+        for k in used.clone() {
+            let weights: Vec<Value> = (0..self.vectors)
+                .map(|vector| load(b, types::F32X4, sums.weights, ((k - used.start) * self.vectors + vector) * 16))
+                .collect();
+            for (row, &address) in rows.iter().enumerate() {
+                let address = b.ins().iadd(address, position);
+                let scalar = load(b, types::F32, address, k * 4);
+                let spread = b.ins().splat(types::F32X4, scalar);
+                for (sum, &weights) in sums.values[row * vectors..].iter_mut().zip(&weights) {
+                    *sum = b.ins().fma(spread, weights, *sum);
+                }
+            }
         }
         sums.weights = offset(b, sums.weights, (used.end - used.start) * self.vectors * 16);
         sums
     }
 
     /// The elements after the last whole block: lanes of a vector that ends with the row, or scalars of a short row.
-    fn rest(&self, b: &mut FunctionBuilder<'_>, rows: &[Value], mut sums: Sums) -> Sums {
+    fn rest(&self, b: &mut FunctionBuilder<'_>, rows: &[Value], sums: Sums) -> Sums {
         let rest = self.depth % BLOCK;
         if rest == 0 {
             return sums;
@@ -97,52 +152,8 @@ impl Depth {
             let position = constant(b, (rest - BLOCK) * 4);
             return self.block(b, rows, position, sums, BLOCK - rest..BLOCK);
         }
-        for step in 0..rest {
-            self.step(b, &mut sums, step, |b, row| {
-                let scalar = load(b, types::F32, rows[row], step * 4);
-                b.ins().splat(types::F32X4, scalar)
-            });
-        }
-        sums.weights = offset(b, sums.weights, rest * self.vectors * 16);
-        sums
-    }
-
-    /// One element of the depth. On aarch64 a lane is part of the multiply-add, so each vector of weights meets all rows;
-    /// elsewhere the lane is spread once, so each row meets all vectors.
-    fn step(
-        &self,
-        b: &mut FunctionBuilder<'_>,
-        sums: &mut Sums,
-        step: i64,
-        spread: impl Fn(&mut FunctionBuilder<'_>, usize) -> Value,
-    ) {
-        let vectors = self.vectors as usize;
-        let rows = sums.values.len() / vectors;
-        let weight = |b: &mut FunctionBuilder<'_>, vector: usize| {
-            load(b, types::F32X4, sums.weights, (step * self.vectors + vector as i64) * 16)
-        };
-        match self.architecture {
-            Architecture::Aarch64 => {
-                let spreads: Vec<Value> = (0..rows).map(|row| spread(b, row)).collect();
-                for vector in 0..vectors {
-                    let weight = weight(b, vector);
-                    for (row, &spread) in spreads.iter().enumerate() {
-                        let sum = &mut sums.values[row * vectors + vector];
-                        *sum = b.ins().fma(weight, spread, *sum);
-                    }
-                }
-            }
-            Architecture::X86_64 => {
-                let weights: Vec<Value> = (0..vectors).map(|vector| weight(b, vector)).collect();
-                for row in 0..rows {
-                    let spread = spread(b, row);
-                    for (vector, &weight) in weights.iter().enumerate() {
-                        let sum = &mut sums.values[row * vectors + vector];
-                        *sum = b.ins().fma(spread, weight, *sum);
-                    }
-                }
-            }
-        }
+        let position = constant(b, 0);
+        self.block_by_scalars(b, rows, position, sums, 0..rest)
     }
 }
 
