@@ -3,45 +3,13 @@
 
 mod support;
 
-use edgecc_backends::contraction::{ContractionSpec, KernelShape, Strides, Tap, Window};
+use edgecc_backends::contraction::{ContractionSpec, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::emit_contraction;
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule};
-use edgecc_ir::{BinaryOp, DType, Expr};
+use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot};
 use support::{Buffer, Machine, run};
-
-/// A linear congruential generator of integers in -4..=4.
-struct Random(u64);
-
-impl Random {
-    fn values(&mut self, count: i64) -> Vec<f32> {
-        (0..count).map(|_| self.next()).collect()
-    }
-
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) % 9) as f32 - 4.0
-    }
-}
-
-/// `max(min(acc + bias + ..., 90), -60)` over `operands` further operands.
-fn clamped_sum(operands: usize) -> Expr {
-    let mut expr = Expr::new();
-    let mut value = expr.arg(0, DType::F32);
-    for operand in 1..=operands {
-        let further = expr.arg(operand as u16, DType::F32);
-        value = expr.binary(BinaryOp::Add, value, further);
-    }
-    let (low, high) = (expr.number(value, -60.0), expr.number(value, 90.0));
-    value = expr.binary(BinaryOp::Min, value, high);
-    value = expr.binary(BinaryOp::Max, value, low);
-    expr.with_root(value)
-}
-
-fn clamped(sum: f32) -> f32 {
-    sum.clamp(-60.0, 90.0)
-}
 
 /// A dense contraction with a bias per channel, and a residual as large as the output.
 fn dense(batch: i64, window: Window, depth: i64, channels: i64) -> ContractionSpec {
@@ -62,39 +30,11 @@ fn dense(batch: i64, window: Window, depth: i64, channels: i64) -> ContractionSp
     }
 }
 
-fn batches(spec: &ContractionSpec) -> impl Iterator<Item = Vec<i64>> + '_ {
-    let total: i64 = spec.batch.iter().product();
-    (0..total).map(|number| {
-        let mut rest = number;
-        let mut index: Vec<i64> = spec
-            .batch
-            .iter()
-            .rev()
-            .map(|&extent| {
-                let i = rest % extent;
-                rest /= extent;
-                i
-            })
-            .collect();
-        index.reverse();
-        index
-    })
-}
-
-fn dot(a: &[i64], b: &[i64]) -> i64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
-}
-
-fn at(strides: &Strides, batch: &[i64], row: i64, column: i64, channel: i64) -> usize {
-    let place = strides.base + dot(&strides.batch, batch);
-    (place + row * strides.row + column * strides.column + channel * strides.channel) as usize
-}
-
 /// The spec in plain loops; `weights[matrix][weight index][k][n]`.
 fn reference(spec: &ContractionSpec, input: &[f32], weights: &[f32], further: &[Vec<f32>], output: &mut [f32]) {
     let window = &spec.window;
     let taps = window.taps.len() as i64;
-    for batch in batches(spec) {
+    for batch in batches(&spec.batch) {
         let matrix = dot(&spec.weight_batch, &batch);
         for pixel in 0..window.pixels() {
             let (y, x) = (pixel / window.width, pixel % window.width);
@@ -165,11 +105,6 @@ fn check(name: &str, spec: &ContractionSpec) {
         let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
         check_scheduled(machine, name, spec, &schedule(spec, architecture));
     }
-}
-
-fn convolution(input: [i64; 2], kernel: [i64; 2], stride: i64, dilation: i64, pads: [i64; 4]) -> Window {
-    let shape = KernelShape { kernel, stride: [stride; 2], dilation: [dilation; 2], pads };
-    Window::convolution(input[0], input[1], &shape)
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod aarch64;
 mod x86_64;
 
+use std::collections::BTreeSet;
+
 use crate::contraction::{ContractionSpec, DepthwiseSpec};
 use crate::cpu::isa::Architecture;
 
@@ -74,13 +76,25 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture) -> Schedule 
     Schedule { tile: best, block_tiles, block_panels }
 }
 
-/// The schedule of a depthwise convolution on a core class.
+/// The schedule of a depthwise convolution on a core class: the tile of columns with the fewest instructions.
 pub fn depthwise_schedule(spec: &DepthwiseSpec, architecture: Architecture) -> DepthwiseSchedule {
-    let widest = match architecture {
-        Architecture::Aarch64 => 8,
-        Architecture::X86_64 => 4,
+    let candidates = match architecture {
+        Architecture::Aarch64 => 4..=8,
+        Architecture::X86_64 => 2..=6,
     };
-    DepthwiseSchedule { columns: spec.window.width.clamp(1, widest) }
+    let columns = candidates.rev().min_by_key(|&columns| depthwise_cost(spec, columns)).unwrap_or(1);
+    DepthwiseSchedule { columns: columns.min(spec.window.width.max(1)) }
+}
+
+/// Instructions of one vector of channels of an output row: per tile the weights, a dozen for addresses, and per row of
+/// taps the input positions; per column the multiply-adds and about five of the epilogue.
+fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
+    let (width, taps) = (spec.window.width, spec.window.taps.len() as i64);
+    let rows = spec.window.taps.iter().map(|tap| tap.row).collect::<BTreeSet<_>>().len() as i64;
+    let tiles = (width + columns - 1) / columns;
+    let reach = taps / rows.max(1) - spec.window.step[1].min(taps / rows.max(1));
+    let loads = rows * (width * spec.window.step[1] + tiles * reach);
+    tiles * (taps + 12) + loads + width * (taps + 5)
 }
 
 /// Instructions of the whole contraction: per tile and step of k one load per vector of weights, a quarter of a load per

@@ -1,6 +1,6 @@
 //! From sums to stored results.
 
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use edgecc_ir::{BinaryOp, Expr, ExprNode};
 
@@ -33,7 +33,7 @@ pub(super) fn emit_epilogue(
     let numbered = spec.operands.iter().enumerate();
     let further: Vec<PixelOperand> =
         numbered.map(|(n, strides)| locate(tile, b, pixels, operand::FURTHER + n, strides)).collect();
-    let constants = Constants::emit(b, &spec.epilogue);
+    let constants = Constants::emit(b, &spec.epilogue, types::F32X4);
     let (rows, vectors) = (tile.shape.rows as usize, tile.shape.vectors as usize);
     for vector in 0..vectors {
         let first = vector as i64 * LANES;
@@ -110,11 +110,11 @@ fn store_channels(
 pub(super) struct Constants(Vec<Option<Value>>);
 
 impl Constants {
-    pub fn emit(b: &mut FunctionBuilder<'_>, epilogue: &Expr) -> Self {
+    pub fn emit(b: &mut FunctionBuilder<'_>, epilogue: &Expr, kind: Type) -> Self {
         let value = |node: &ExprNode| match *node {
             ExprNode::Constant(scalar) => {
                 let scalar = b.ins().f32const(scalar.as_f64() as f32);
-                Some(b.ins().splat(types::F32X4, scalar))
+                Some(if kind == types::F32 { scalar } else { b.ins().splat(kind, scalar) })
             }
             ExprNode::Argument(..)
             | ExprNode::Unary(..)

@@ -2,12 +2,15 @@
 //! of the epilogue, and last, where [`TapTable::is_read`], the tap table.
 
 mod depth;
+mod depthwise;
 
 mod epilogue;
 mod nest;
 
 mod pixels;
 mod tile;
+
+pub use depthwise::{emit_depthwise, pack_depthwise};
 
 use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_footprint};
 use crate::pack::{PackedLayout, TapTable};

@@ -30,6 +30,10 @@ pub(super) struct Unit {
 }
 
 impl Unit {
+    pub fn new(bases: Value, moved: Vec<Option<Value>>) -> Self {
+        Unit { bases, moved }
+    }
+
     /// The address of an operand for this unit's batch.
     pub fn address(&self, b: &mut FunctionBuilder<'_>, index: usize) -> Value {
         let base = operand_base(b, self.bases, index);
@@ -73,7 +77,7 @@ impl<'a> Nest<'a> {
         counted_loop(b, parameters.begin, parameters.end, 1, |b, unit| {
             let (rest, panel_block) = split(b, unit, self.panel_blocks());
             let (batch, pixel_block) = split(b, rest, self.pixel_blocks());
-            let unit = Unit { bases: parameters.bases, moved: self.batch_offsets(b, batch) };
+            let unit = Unit::new(parameters.bases, self.batch_offsets(b, batch));
             let first_panel = panel_block.map(|block| scale(b, block, self.schedule.block_panels));
             let first_pixel = pixel_block.map(|block| scale(b, block, self.block_pixels()));
             self.panels(b, &unit, first_panel, first_pixel)

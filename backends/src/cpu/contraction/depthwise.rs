@@ -1,0 +1,443 @@
+//! Depthwise convolution. A unit of the range is one output row; it is cut into tiles of columns, and each tile runs over
+//! the channels. Columns are clipped at compile time, rows by a test per row of taps.
+
+use std::collections::BTreeSet;
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
+use cranelift_frontend::FunctionBuilder;
+
+use crate::contraction::{DepthwiseSpec, Footprint, Strides, input_footprint, pixel_footprint};
+use crate::cpu::function::{
+    EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, load, offset, scale, store,
+};
+use crate::cpu::isa::CpuTarget;
+use crate::schedule::{DepthwiseSchedule, LANES};
+
+use super::epilogue::Constants;
+use super::nest::{Unit, batch_offsets, split};
+use super::{EmittedKernel, operand};
+
+/// Packs depthwise weights: `[block of four channels][tap][channel]`, then `[tap]` for each channel that is left.
+/// `weight(tap, channel)` is the value, `tap` the place in the spec's list.
+pub fn pack_depthwise(spec: &DepthwiseSpec, weight: impl Fn(i64, i64) -> f32) -> Vec<f32> {
+    let taps = spec.window.taps.len() as i64;
+    let whole = spec.channels / LANES * LANES;
+    let blocks = (0..whole).step_by(LANES as usize).map(|first| first..first + LANES);
+    let channels = blocks.chain((whole..spec.channels).map(|channel| channel..channel + 1));
+    let mut packed = Vec::with_capacity((taps * spec.channels) as usize);
+    for channels in channels {
+        for tap in 0..taps {
+            packed.extend(channels.clone().map(|channel| weight(tap, channel)));
+        }
+    }
+    packed
+}
+
+/// Emits a depthwise convolution with weights as [`pack_depthwise`] lays them out.
+pub fn emit_depthwise(
+    target: &CpuTarget,
+    name: &str,
+    spec: &DepthwiseSpec,
+    schedule: &DepthwiseSchedule,
+) -> Result<EmittedKernel, EmitError> {
+    check(name, spec)?;
+    let emission = Depthwise { spec, columns: schedule.columns.max(1), rows: rows_of_taps(spec) };
+    let code = compile_kernel(target, name, |b, parameters| emission.emit(b, parameters))?;
+    let units = spec.batch.iter().product::<i64>() * spec.window.height;
+    Ok(EmittedKernel { code, units, footprints: footprints(spec) })
+}
+
+fn check(name: &str, spec: &DepthwiseSpec) -> Result<(), EmitError> {
+    let refuse = |reason: &str| Err(EmitError::Unsupported { kernel: name.to_owned(), reason: reason.to_owned() });
+    let mut strides = [&spec.input, &spec.output].into_iter().chain(&spec.operands);
+    if spec.input.channel != 1 || spec.output.channel != 1 {
+        return refuse("the channels of input and output must be neighbours");
+    }
+    if spec.operands.iter().any(|strides| strides.channel > 1) {
+        return refuse("the channels of further operands must be neighbours or shared");
+    }
+    if strides.any(|strides| strides.batch.len() != spec.batch.len()) {
+        return refuse("each operand has one stride per batch axis");
+    }
+    if spec.epilogue.arity() > spec.operands.len() + 1 {
+        return refuse("the epilogue asks for more operands than there are");
+    }
+    if spec.window.taps.is_empty() || spec.window.step.iter().any(|&step| step < 1) {
+        return refuse("a window has taps and positive steps");
+    }
+    Ok(())
+}
+
+fn footprints(spec: &DepthwiseSpec) -> Vec<Footprint> {
+    let DepthwiseSpec { batch, window, channels, .. } = spec;
+    let mut footprints = vec![
+        input_footprint(&spec.input, batch, window, *channels),
+        Footprint::leading(window.taps.len() as i64 * channels * 4),
+        pixel_footprint(&spec.output, batch, window, *channels),
+    ];
+    footprints.extend(spec.operands.iter().map(|strides| pixel_footprint(strides, batch, window, *channels)));
+    footprints
+}
+
+/// The taps of one input row: its offset, and per tap the column offset and the place in the list.
+struct RowOfTaps {
+    row: i64,
+    taps: Vec<(i64, i64)>,
+}
+
+fn rows_of_taps(spec: &DepthwiseSpec) -> Vec<RowOfTaps> {
+    let mut rows: Vec<RowOfTaps> = Vec::new();
+    for (place, tap) in spec.window.taps.iter().enumerate() {
+        let entry = (tap.column, place as i64);
+        match rows.last_mut().filter(|last| last.row == tap.row) {
+            Some(last) => last.taps.push(entry),
+            None => rows.push(RowOfTaps { row: tap.row, taps: vec![entry] }),
+        }
+    }
+    rows
+}
+
+struct Depthwise<'a> {
+    spec: &'a DepthwiseSpec,
+    columns: i64,
+    rows: Vec<RowOfTaps>,
+}
+
+/// Output columns `first .. first + count` of a row, all inside where `first` is not known.
+#[derive(Clone, Copy)]
+struct Columns {
+    first: Option<i64>,
+    count: i64,
+}
+
+/// What is the same for all columns and channels of an output row.
+struct Row<'a> {
+    unit: &'a Unit,
+    number: Value,
+    /// Per row of taps, whether it lies within the input; `None` where all do.
+    within: Option<Vec<Value>>,
+}
+
+/// Addresses that move along the channels: each row of taps, the weights, the output, the further operands.
+struct Addresses {
+    rows: Vec<Value>,
+    weights: Value,
+    output: Value,
+    further: Vec<Value>,
+}
+
+impl Addresses {
+    fn to_values(&self) -> Vec<Value> {
+        let ends = [self.weights, self.output];
+        self.rows.iter().chain(&ends).chain(&self.further).copied().collect()
+    }
+
+    fn from_values(values: &[Value], rows: usize) -> Self {
+        Addresses {
+            rows: values[..rows].to_vec(),
+            weights: values[rows],
+            output: values[rows + 1],
+            further: values[rows + 2..].to_vec(),
+        }
+    }
+}
+
+impl Depthwise<'_> {
+    fn emit(&self, b: &mut FunctionBuilder<'_>, parameters: KernelParameters) -> Result<(), EmitError> {
+        counted_loop(b, parameters.begin, parameters.end, 1, |b, number| {
+            let (batch, row) = split(b, number, self.spec.window.height);
+            let row = row.unwrap_or_else(|| constant(b, 0));
+            let unit = Unit::new(parameters.bases, self.batch_offsets(b, batch));
+            self.row(b, &unit, row)
+        })
+    }
+
+    fn batch_offsets(&self, b: &mut FunctionBuilder<'_>, batch: Value) -> Vec<Option<Value>> {
+        let spec = self.spec;
+        let mut strides = vec![spec.input.batch.clone(), vec![0; spec.batch.len()], spec.output.batch.clone()];
+        strides.extend(spec.operands.iter().map(|strides| strides.batch.clone()));
+        batch_offsets(b, batch, &spec.batch, &strides)
+    }
+
+    /// One body for rows whose taps all lie within the input, one for the others.
+    fn row(&self, b: &mut FunctionBuilder<'_>, unit: &Unit, number: Value) -> Result<(), EmitError> {
+        let inside_rows = self.spec.window.interior_rows();
+        let inside_row = Row { unit, number, within: None };
+        if inside_rows == [0, self.spec.window.height] {
+            return self.tiles(b, &inside_row);
+        }
+        let (inside, border, exit) = (b.create_block(), b.create_block(), b.create_block());
+        let moved = offset(b, number, -inside_rows[0]);
+        let count = inside_rows[1] - inside_rows[0];
+        let is_inside = b.ins().icmp_imm_s(IntCC::UnsignedLessThan, moved, count);
+        branch(b, is_inside, inside, border);
+        b.switch_to_block(inside);
+        if count > 0 {
+            self.tiles(b, &inside_row)?;
+        }
+        b.ins().jump(exit, &[]);
+        b.switch_to_block(border);
+        let within = Some(self.rows_within(b, number));
+        self.tiles(b, &Row { unit, number, within })?;
+        b.ins().jump(exit, &[]);
+        b.switch_to_block(exit);
+        Ok(())
+    }
+
+    fn rows_within(&self, b: &mut FunctionBuilder<'_>, number: Value) -> Vec<Value> {
+        let first = scale(b, number, self.spec.window.step[0]);
+        let test = |row: &RowOfTaps| {
+            let reached = offset(b, first, row.row);
+            b.ins().icmp_imm_s(IntCC::UnsignedLessThan, reached, self.spec.window.input_height)
+        };
+        self.rows.iter().map(test).collect()
+    }
+
+    /// Tiles from the left: those that meet the border at known columns, those inside in a loop.
+    fn tiles(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>) -> Result<(), EmitError> {
+        let (width, size) = (self.spec.window.width, self.columns);
+        let [begin, end] = self.spec.window.interior_columns();
+        let inside = (begin + size - 1) / size..end / size;
+        let known = |first: i64| Columns { first: Some(first), count: size.min(width - first) };
+        if inside.end - inside.start < 2 {
+            return (0..width).step_by(size as usize).try_for_each(|first| self.known_tile(b, row, known(first)));
+        }
+        (0..inside.start).try_for_each(|tile| self.known_tile(b, row, known(tile * size)))?;
+        let (from, to) = (constant(b, inside.start * size), constant(b, inside.end * size));
+        counted_loop(b, from, to, size, |b, first| self.tile(b, row, first, Columns { first: None, count: size }))?;
+        let after = (inside.end * size..width).step_by(size as usize);
+        after.into_iter().try_for_each(|first| self.known_tile(b, row, known(first)))
+    }
+
+    fn known_tile(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>, columns: Columns) -> Result<(), EmitError> {
+        let first = constant(b, columns.first.unwrap_or(0));
+        self.tile(b, row, first, columns)
+    }
+
+    /// All channels of a tile: whole vectors, then one by one.
+    fn tile(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        row: &Row<'_>,
+        first: Value,
+        columns: Columns,
+    ) -> Result<(), EmitError> {
+        let addresses = self.addresses(b, row, first);
+        let (vectors, rest) = (self.spec.channels / LANES, self.spec.channels % LANES);
+        let addresses = self.channels(b, row, columns, addresses, types::F32X4, vectors)?;
+        self.channels(b, row, columns, addresses, types::F32, rest)?;
+        Ok(())
+    }
+
+    fn addresses(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>, first: Value) -> Addresses {
+        let spec = self.spec;
+        let input = self.at(b, row, operand::INPUT, &spec.window.stepped(&spec.input), first);
+        let rows = self.rows.iter().map(|taps| offset(b, input, taps.row * spec.input.row * 4)).collect();
+        let weights = row.unit.address(b, operand::WEIGHTS);
+        let output = self.at(b, row, operand::OUTPUT, &spec.output, first);
+        let numbered = spec.operands.iter().enumerate();
+        let further = numbered.map(|(n, strides)| self.at(b, row, operand::FURTHER + n, strides, first)).collect();
+        Addresses { rows, weights, output, further }
+    }
+
+    fn at(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>, index: usize, strides: &Strides, first: Value) -> Value {
+        let base = row.unit.address(b, index);
+        let base = offset(b, base, strides.base * 4);
+        let row_bytes = scale(b, row.number, strides.row * 4);
+        let column_bytes = scale(b, first, strides.column * 4);
+        let base = b.ins().iadd(base, row_bytes);
+        b.ins().iadd(base, column_bytes)
+    }
+
+    /// Runs `count` channels or vectors of channels, and returns the addresses behind them.
+    fn channels(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        row: &Row<'_>,
+        columns: Columns,
+        addresses: Addresses,
+        kind: Type,
+        count: i64,
+    ) -> Result<Addresses, EmitError> {
+        if count == 0 {
+            return Ok(addresses);
+        }
+        let constants = Constants::emit(b, &self.spec.epilogue, kind);
+        let (head, exit) = (b.create_block(), b.create_block());
+        let mut entering = vec![constant(b, count)];
+        entering.extend(addresses.to_values());
+        let parameters: Vec<Value> = entering.iter().map(|_| b.append_block_param(head, types::I64)).collect();
+        let arguments = |values: &[Value]| values.iter().map(|&value| BlockArg::Value(value)).collect::<Vec<_>>();
+        b.ins().jump(head, &arguments(&entering));
+        b.switch_to_block(head);
+        let here = Addresses::from_values(&parameters[1..], self.rows.len());
+        self.columns(b, row, columns, &here, kind, &constants)?;
+        let next = self.moved(b, &here, i64::from(kind.bytes()));
+        let left = b.ins().iadd_imm_s(parameters[0], -1);
+        let mut repeating = vec![left];
+        repeating.extend(next.to_values());
+        b.ins().brif(left, head, &arguments(&repeating), exit, &[]);
+        b.switch_to_block(exit);
+        Ok(next)
+    }
+
+    /// The addresses of the next channels.
+    fn moved(&self, b: &mut FunctionBuilder<'_>, here: &Addresses, bytes: i64) -> Addresses {
+        let strides = self.spec.operands.iter();
+        Addresses {
+            rows: here.rows.iter().map(|&row| offset(b, row, bytes)).collect(),
+            weights: offset(b, here.weights, bytes * self.spec.window.taps.len() as i64),
+            output: offset(b, here.output, bytes),
+            further: here.further.iter().zip(strides).map(|(&at, s)| offset(b, at, bytes * s.channel)).collect(),
+        }
+    }
+
+    /// The sums of the tile's columns for one vector of channels, and their epilogue.
+    fn columns(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        row: &Row<'_>,
+        columns: Columns,
+        here: &Addresses,
+        kind: Type,
+        constants: &Constants,
+    ) -> Result<(), EmitError> {
+        let mut sums: Vec<Option<Value>> = vec![None; columns.count as usize];
+        match &row.within {
+            None => {
+                for (taps, &address) in self.rows.iter().zip(&here.rows) {
+                    self.row_of_taps(b, columns, taps, address, here.weights, kind, &mut sums);
+                }
+            }
+            Some(within) => {
+                sums = sums.iter().map(|_| Some(zero(b, kind))).collect();
+                for ((taps, &address), &within) in self.rows.iter().zip(&here.rows).zip(within) {
+                    sums = self.guarded_row(b, columns, taps, address, here.weights, kind, within, &sums);
+                }
+            }
+        }
+        let sums: Vec<Value> = sums.into_iter().map(|sum| sum.unwrap_or_else(|| zero(b, kind))).collect();
+        self.epilogue(b, here, kind, constants, &sums)
+    }
+
+    /// A row of taps behind a test.
+    #[allow(clippy::too_many_arguments)]
+    fn guarded_row(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        columns: Columns,
+        taps: &RowOfTaps,
+        address: Value,
+        weights: Value,
+        kind: Type,
+        within: Value,
+        before: &[Option<Value>],
+    ) -> Vec<Option<Value>> {
+        let (inside, exit) = (b.create_block(), b.create_block());
+        let arguments =
+            |sums: &[Option<Value>]| sums.iter().flatten().map(|&sum| sum.into()).collect::<Vec<BlockArg>>();
+        let after = before.iter().map(|_| Some(b.append_block_param(exit, kind))).collect();
+        b.ins().brif(within, inside, &[], exit, &arguments(before));
+        b.switch_to_block(inside);
+        let mut sums = before.to_vec();
+        self.row_of_taps(b, columns, taps, address, weights, kind, &mut sums);
+        b.ins().jump(exit, &arguments(&sums));
+        b.switch_to_block(exit);
+        after
+    }
+
+    /// Adds the products of one row of taps. Each input position is loaded once, one ahead of its use, and meets the taps of
+    /// every column that it belongs to; positions ascend, so that each sum meets its taps in their order.
+    #[allow(clippy::too_many_arguments)]
+    fn row_of_taps(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        columns: Columns,
+        row: &RowOfTaps,
+        address: Value,
+        weights: Value,
+        kind: Type,
+        sums: &mut [Option<Value>],
+    ) {
+        let bytes = i64::from(kind.bytes());
+        let positions = self.positions(columns, row);
+        let load_input =
+            |b: &mut FunctionBuilder<'_>, position: i64| load(b, kind, address, position * self.spec.input.column * 4);
+        let Some(&first) = positions.first() else { return };
+        let mut next = load_input(b, first);
+        let weights: Vec<Value> = row.taps.iter().map(|&(_, tap)| load(b, kind, weights, tap * bytes)).collect();
+        for (place, &position) in positions.iter().enumerate() {
+            let input = next;
+            if let Some(&following) = positions.get(place + 1) {
+                next = load_input(b, following);
+            }
+            for (&(column, _), &weight) in row.taps.iter().zip(&weights) {
+                if let Some(at) = self.column_of(columns, position - column) {
+                    sums[at] = Some(match sums[at] {
+                        None => b.ins().fmul(input, weight),
+                        Some(sum) => b.ins().fma(input, weight, sum),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The input positions that the tile's columns meet, relative to the first column's, ascending.
+    fn positions(&self, columns: Columns, row: &RowOfTaps) -> Vec<i64> {
+        let window = &self.spec.window;
+        let all: BTreeSet<i64> = (0..columns.count)
+            .flat_map(|at| row.taps.iter().map(move |&(column, _)| at * window.step[1] + column))
+            .collect();
+        let is_within = |position: &i64| match columns.first {
+            None => true,
+            Some(first) => (0..window.input_width).contains(&(first * window.step[1] + position)),
+        };
+        all.into_iter().filter(is_within).collect()
+    }
+
+    /// The column of the tile whose tap without offset stands at `position`.
+    fn column_of(&self, columns: Columns, position: i64) -> Option<usize> {
+        let step = self.spec.window.step[1];
+        let column = position.div_euclid(step);
+        (position.rem_euclid(step) == 0 && (0..columns.count).contains(&column)).then_some(column as usize)
+    }
+
+    fn epilogue(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        here: &Addresses,
+        kind: Type,
+        constants: &Constants,
+        sums: &[Value],
+    ) -> Result<(), EmitError> {
+        let spec = self.spec;
+        let mut shared: Vec<Option<Value>> = vec![None; spec.operands.len()];
+        for (column, &sum) in sums.iter().enumerate() {
+            let mut arguments = vec![sum];
+            for ((strides, &address), shared) in spec.operands.iter().zip(&here.further).zip(&mut shared) {
+                let place = column as i64 * strides.column * 4;
+                let known = if strides.column == 0 { *shared } else { None };
+                let value = known.unwrap_or_else(|| load_operand(b, kind, strides, address, place));
+                *shared = Some(value);
+                arguments.push(value);
+            }
+            let result = constants.apply(b, &spec.epilogue, &arguments)?;
+            let address = offset(b, here.output, column as i64 * spec.output.column * 4);
+            store(b, result, address, 0);
+        }
+        Ok(())
+    }
+}
+
+fn load_operand(b: &mut FunctionBuilder<'_>, kind: Type, strides: &Strides, address: Value, place: i64) -> Value {
+    if strides.channel == 1 || kind == types::F32 {
+        return load(b, kind, address, place);
+    }
+    let scalar = load(b, types::F32, address, place);
+    b.ins().splat(kind, scalar)
+}
+
+fn zero(b: &mut FunctionBuilder<'_>, kind: Type) -> Value {
+    if kind == types::F32 { b.ins().f32const(0.0) } else { super::depth::zeros(b, 1)[0] }
+}
