@@ -36,4 +36,4 @@ pub use edgecc_format::{Dim, ElementType, FormatError, Manifest, Port, Program, 
 pub use error::{LoadError, RunError, SessionError};
 pub use model::{LoadOptions, Model, Verify};
 pub use processor::{ARCHITECTURE, has_feature};
-pub use session::{CancelFlag, Session, SessionOptions};
+pub use session::{Buffer, CancelFlag, Session, SessionOptions};

@@ -30,6 +30,16 @@ impl Default for SessionOptions {
     }
 }
 
+/// Memory of the caller, for [`Session::run_on`]. Its layout is that of C.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Buffer {
+    /// The first byte; only read through for an input.
+    pub data: *mut u8,
+    /// Number of bytes.
+    pub bytes: usize,
+}
+
 /// Ends runs early. Clones are the same flag.
 #[derive(Debug, Clone, Default)]
 pub struct CancelFlag(Arc<AtomicBool>);
@@ -152,6 +162,22 @@ impl Session {
         }
         for (index, output) in outputs.iter_mut().enumerate() {
             self.bind(inputs.len() + index, output.as_mut_ptr());
+        }
+        self.run_steps()
+    }
+
+    /// Runs on memory given by address, as [`Session::run_with`] does.
+    ///
+    /// # Safety
+    /// Every buffer is valid for its bytes until the call returns: inputs for reads, outputs for reads and writes by this
+    /// call alone.
+    #[allow(unsafe_code)]
+    pub unsafe fn run_on(&mut self, inputs: &[Buffer], outputs: &[Buffer]) -> Result<(), RunError> {
+        let manifest = &self.model().manifest;
+        check_sizes("input", &manifest.inputs, inputs.iter().map(|buffer| buffer.bytes))?;
+        check_sizes("output", &manifest.outputs, outputs.iter().map(|buffer| buffer.bytes))?;
+        for (index, buffer) in inputs.iter().chain(outputs).enumerate() {
+            self.bind(index, buffer.data);
         }
         self.run_steps()
     }

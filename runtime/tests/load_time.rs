@@ -1,4 +1,5 @@
 //! Loading an artifact as large as MobileNetV2's takes less than 2 ms; the speed of hashing is printed beside it.
+//! An emulator's runner sets EDGECC_EMULATED: the times are printed there, but say nothing about a processor.
 #![allow(unsafe_code)]
 
 mod support;
@@ -55,5 +56,9 @@ fn loading_takes_less_than_two_milliseconds() {
         load.as_secs_f64() * 1e3,
         hash.as_secs_f64() * 1e3
     );
+    if std::env::var_os("EDGECC_EMULATED").is_some() {
+        println!("skipped: the limit of 2 ms, on an emulator");
+        return;
+    }
     assert!(load < Duration::from_millis(2), "{load:?}");
 }
