@@ -245,7 +245,8 @@ pub fn input_footprint(strides: &Strides, batch: &[i64], window: &Window, depth:
     bounds(first, moves.chain(pixels).chain([depth - 1]))
 }
 
-fn bounds(first: i64, moves: impl Iterator<Item = i64>) -> Footprint {
+/// From the first element and the farthest move along each axis.
+pub(crate) fn bounds(first: i64, moves: impl Iterator<Item = i64>) -> Footprint {
     let (lowest, highest) = moves.fold((first, first), |(low, high), reach| (low + reach.min(0), high + reach.max(0)));
     Footprint::elements(lowest, highest)
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use edgecc_backends::contraction::{ContractionSpec, Strides, Tap, Window};
-use edgecc_backends::cpu::contraction::emit_contraction;
+use edgecc_backends::cpu::contraction::{RuntimeWeights, emit_contraction, emit_pack};
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule};
@@ -204,4 +204,40 @@ fn channels_apart() {
     spec.output = Strides { base: 0, batch: vec![0], row: 0, column: 1, channel: 18 };
     spec.operands = vec![spec.output.clone(), Strides { batch: vec![0], column: 1, ..Strides::default() }];
     check("channels apart", &spec);
+}
+
+/// Attention's two products: keys as they lie (k is the inner axis) and values (channels are the inner axis), of three heads
+/// side by side in one tensor.
+#[test]
+fn weights_packed_at_run_time() {
+    let (heads, positions, size) = (3, 10, 5);
+    let keys = RuntimeWeights {
+        batch: vec![2, heads],
+        base: 0,
+        batch_strides: vec![positions * heads * size, size],
+        depth_stride: 1,
+        channel_stride: heads * size,
+    };
+    let values = RuntimeWeights { depth_stride: heads * size, channel_stride: 1, ..keys.clone() };
+    for (name, weights, depth, channels) in [("keys", keys, size, positions), ("values", values, positions, size)] {
+        let layouts = [4, 8, 12].map(|panel| PackedLayout { matrices: 2 * heads, taps: 1, depth, channels, panel });
+        for (machine, layout) in [Machine::Host, Machine::CortexA72].iter().flat_map(|&m| layouts.map(|l| (m, l))) {
+            check_packing(machine, name, &weights, &layout);
+        }
+    }
+}
+
+fn check_packing(machine: Machine, name: &str, weights: &RuntimeWeights, layout: &PackedLayout) {
+    let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
+    let kernel = emit_pack(&CpuTarget::new(architecture).unwrap(), name, weights, layout).unwrap();
+    let source = Random(11).values(kernel.footprints[0].end / 4);
+    let indices: Vec<Vec<i64>> = batches(&weights.batch).collect();
+    let expected = pack_weights(layout, |matrix, _, k, n| {
+        let matrix = weights.base + dot(&weights.batch_strides, &indices[matrix as usize]);
+        source[(matrix + k * weights.depth_stride + n * weights.channel_stride) as usize]
+    });
+    let buffers = [Buffer::of_floats(&source), Buffer::unwritten(expected.len())];
+    let units = kernel.units as u32;
+    let Some(after) = run(machine, &kernel.code, &buffers, &[0, units / 2, units]) else { return };
+    assert_eq!(after[1].floats(), expected, "{name} in panels of {} on {machine:?}", layout.panel);
 }

@@ -3,14 +3,14 @@
 
 mod depth;
 mod depthwise;
-
 mod epilogue;
 mod nest;
-
+mod pack;
 mod pixels;
 mod tile;
 
 pub use depthwise::{emit_depthwise, pack_depthwise};
+pub use pack::{RuntimeWeights, emit_pack};
 
 use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_footprint};
 use crate::pack::{PackedLayout, TapTable};
