@@ -1,1 +1,10 @@
-//! Graph to graph rewrites.
+//! Graph to graph rewrites. Passes see no kernel, no instruction set and no model format.
+
+pub mod fuse;
+pub mod layout;
+pub mod pipeline;
+pub mod precision;
+mod query;
+pub mod simplify;
+
+pub use pipeline::{FINISH, Group, Options, PREPARE, PassError, Phase, Report, finish, prepare};

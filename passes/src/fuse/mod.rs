@@ -1,0 +1,12 @@
+//! Passes that join nodes into one.
+
+mod channels;
+mod fold_batchnorm;
+mod fold_leading_affine;
+mod fuse_epilogue;
+mod fuse_maps;
+
+pub use fold_batchnorm::fold_batchnorm;
+pub use fold_leading_affine::fold_leading_affine;
+pub use fuse_epilogue::fuse_epilogue;
+pub use fuse_maps::fuse_maps;

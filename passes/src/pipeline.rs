@@ -1,0 +1,255 @@
+//! The passes in their order. Calibration, tuning and search stand between the two halves.
+
+use edgecc_ir::{Graph, Op, TypeError, infer};
+
+use crate::{fuse, layout, precision, simplify};
+
+/// What a caller decides about the passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The most bytes that folding may write into one constant. Tensors of one repeated element take none.
+    pub max_constant_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { max_constant_bytes: 256 << 20 }
+    }
+}
+
+/// A step of the pipeline.
+#[derive(Clone, Copy)]
+pub struct Phase {
+    /// The name, as a command line gives it.
+    pub name: &'static str,
+    /// What it does, in one sentence.
+    pub sentence: &'static str,
+    /// Rewrites the graph and returns how often.
+    pub run: fn(&mut Graph, &Options) -> usize,
+}
+
+/// Phases that run one after the other, and again while one of them rewrites, at most `rounds` times.
+#[derive(Clone, Copy)]
+pub struct Group {
+    /// The phases, in order.
+    pub phases: &'static [Phase],
+    /// The most rounds.
+    pub rounds: usize,
+}
+
+/// Rounds after which a group ends even where it still rewrites: each round costs a walk per phase.
+const ROUNDS: usize = 16;
+
+const SIMPLIFY: &[Phase] = &[
+    Phase {
+        name: "fold-constants",
+        sentence: "Evaluates operators whose operands are all constants.",
+        run: |graph, options| simplify::fold_constants(graph, options.max_constant_bytes),
+    },
+    Phase {
+        name: "inline-scalars",
+        sentence: "Writes constants of one repeated element into the expressions that read them.",
+        run: |graph, _| simplify::inline_scalars(graph),
+    },
+    Phase {
+        name: "simplify-expressions",
+        sentence: "Removes operations from expressions that do not change their value.",
+        run: |graph, _| simplify::simplify_expressions(graph),
+    },
+    Phase {
+        name: "remove-identities",
+        sentence: "Removes nodes that change nothing.",
+        run: |graph, _| simplify::remove_identities(graph),
+    },
+    Phase {
+        name: "absorb-broadcasts",
+        sentence: "Lets maps broadcast their operands themselves.",
+        run: |graph, _| simplify::absorb_broadcasts(graph),
+    },
+    Phase {
+        name: "compose-movements",
+        sentence: "Makes one movement of two in a row.",
+        run: |graph, _| simplify::compose_movements(graph),
+    },
+    Phase {
+        name: "absorb-transposes",
+        sentence: "Lets matrix products and reshapes stand in for transposes.",
+        run: |graph, _| simplify::absorb_transposes(graph),
+    },
+    Phase {
+        name: "sink-transposes",
+        sentence: "Moves transposes behind operators that can do without them.",
+        run: |graph, _| simplify::sink_transposes(graph),
+    },
+    Phase {
+        name: "fold-pads",
+        sentence: "Lets windows pad by themselves.",
+        run: |graph, _| simplify::fold_pads(graph),
+    },
+    Phase {
+        name: "common-subexpressions",
+        sentence: "Keeps one of equal nodes.",
+        run: |graph, _| simplify::common_subexpressions(graph),
+    },
+    Phase {
+        name: "recognize-normalize",
+        sentence: "Finds normalizations that are written out.",
+        run: |graph, _| simplify::recognize_normalize(graph),
+    },
+    Phase {
+        name: "fold-batchnorm",
+        sentence: "Folds scales and shifts behind a contraction into its weights and bias.",
+        run: |graph, _| fuse::fold_batchnorm(graph),
+    },
+    Phase {
+        name: "fold-leading-affine",
+        sentence: "Folds scales and shifts in front of a contraction into its weights and bias.",
+        run: |graph, _| fuse::fold_leading_affine(graph),
+    },
+];
+
+const FUSE: &[Phase] = &[
+    Phase {
+        name: "fuse-epilogue",
+        sentence: "Makes maps behind a contraction its epilogue.",
+        run: |graph, _| fuse::fuse_epilogue(graph),
+    },
+    Phase {
+        name: "fuse-maps",
+        sentence: "Makes one map of maps that read each other.",
+        run: |graph, _| fuse::fuse_maps(graph),
+    },
+    Phase {
+        name: "simplify-fused",
+        sentence: "Removes operations from fused expressions that do not change their value.",
+        run: |graph, _| simplify::simplify_expressions(graph),
+    },
+];
+
+/// Before calibration and tuning: the smallest graph, contractions with folded scales, nothing fused.
+pub const PREPARE: &[Group] = &[
+    Group {
+        phases: &[Phase {
+            name: "compute-f16-as-f32",
+            sentence: "Computes half precision in single precision.",
+            run: |graph, _| precision::compute_f16_as_f32(graph),
+        }],
+        rounds: 1,
+    },
+    Group { phases: SIMPLIFY, rounds: ROUNDS },
+];
+
+/// Behind calibration and tuning: fused, with layouts.
+pub const FINISH: &[Group] = &[
+    Group { phases: FUSE, rounds: ROUNDS },
+    Group {
+        phases: &[
+            Phase {
+                name: "separate-outputs",
+                sentence: "Gives every output a node of its own.",
+                run: |graph, _| layout::separate_outputs(graph),
+            },
+            Phase {
+                name: "choose-layouts",
+                sentence: "Sets the memory order of every value.",
+                run: |graph, _| layout::choose_layouts(graph),
+            },
+        ],
+        rounds: 1,
+    },
+];
+
+/// A pass left a graph that is not sound: a mistake of ours, not of the model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("internal error: pass {pass} left an unsound graph: {source}")]
+pub struct PassError {
+    /// The phase's name.
+    pub pass: &'static str,
+    /// What is wrong with the graph.
+    pub source: TypeError,
+}
+
+/// How often each phase rewrote, in order of first run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// (name, rewrites) of each phase.
+    pub rewrites: Vec<(&'static str, usize)>,
+}
+
+impl Report {
+    /// Rewrites of all phases.
+    pub fn total(&self) -> usize {
+        self.rewrites.iter().map(|(_, count)| count).sum()
+    }
+
+    fn add(&mut self, name: &'static str, count: usize) {
+        match self.rewrites.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, total)) => *total += count,
+            None => self.rewrites.push((name, count)),
+        }
+    }
+}
+
+/// Runs the first half. `observe` sees the graph after every phase that rewrote it.
+pub fn prepare(
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<Report, PassError> {
+    run(PREPARE, graph, options, observe)
+}
+
+/// Runs the second half. `observe` sees the graph after every phase that rewrote it.
+pub fn finish(
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<Report, PassError> {
+    run(FINISH, graph, options, observe)
+}
+
+fn run(
+    groups: &[Group],
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<Report, PassError> {
+    let mut report = Report::default();
+    for group in groups {
+        for _ in 0..group.rounds {
+            let before = report.total();
+            for phase in group.phases {
+                report.add(phase.name, run_phase(phase, graph, options, observe)?);
+            }
+            if report.total() == before {
+                break;
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn run_phase(
+    phase: &Phase,
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<usize, PassError> {
+    let rewrites = (phase.run)(graph, options);
+    if rewrites > 0 {
+        check(graph).map_err(|source| PassError { pass: phase.name, source })?;
+        observe(phase.name, graph);
+    }
+    Ok(rewrites)
+}
+
+fn check(graph: &Graph) -> Result<(), TypeError> {
+    for id in graph.order() {
+        let node = graph.node(id);
+        if !matches!(node.op(), Op::Input { .. }) {
+            let operands: Vec<_> = node.operands().iter().map(|&operand| graph.node(operand).ty()).collect();
+            infer(node.op(), &operands)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! Passes that change the width of numbers.
+
+mod compute_f16_as_f32;
+
+pub use compute_f16_as_f32::compute_f16_as_f32;

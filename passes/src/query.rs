@@ -1,0 +1,48 @@
+//! Questions about a graph that several passes ask.
+
+use edgecc_ir::{Expr, Graph, NodeId, Op, Shape};
+
+/// The one node that reads `id`, if no other node and no output does.
+pub(crate) fn only_user(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    match graph.users(id)[..] {
+        [user] if !graph.outputs().iter().any(|output| output.node == id) => Some(user),
+        _ => None,
+    }
+}
+
+/// The expression of a map.
+pub(crate) fn map_expr(graph: &Graph, id: NodeId) -> Option<&Expr> {
+    match graph.op(id) {
+        Op::Map(expr) => Some(expr),
+        _ => None,
+    }
+}
+
+/// Whether a node is a constant.
+pub(crate) fn is_constant(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.op(id), Op::Constant(_))
+}
+
+/// The shape that the values broadcast to; `None` where they do not.
+pub(crate) fn broadcast_shape(graph: &Graph, ids: &[NodeId]) -> Option<Shape> {
+    ids.iter().try_fold(Shape::scalar(), |shape, &id| shape.broadcast(&graph.ty(id).shape))
+}
+
+/// Whether a permutation of axes keeps the order of those whose extent is not 1, so that no element moves.
+pub(crate) fn moves_only_units(perm: &[usize], operand: &Shape) -> bool {
+    perm.iter().filter(|&&axis| operand.dim(axis) != 1).is_sorted()
+}
+
+/// The permutation that undoes `perm`.
+pub(crate) fn inverse(perm: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; perm.len()];
+    for (place, &axis) in perm.iter().enumerate() {
+        inverse[axis] = place;
+    }
+    inverse
+}
+
+/// Entries by result axis moved to the axes of the operand: entry `i` of the result's axes belongs to axis `perm[i]`.
+pub(crate) fn by_operand_axis<T: Copy>(perm: &[usize], entries: &[T]) -> Vec<T> {
+    inverse(perm).into_iter().map(|place| entries[place]).collect()
+}
