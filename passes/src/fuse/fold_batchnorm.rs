@@ -73,9 +73,7 @@ fn scale_weights(op: &Op, weights: &Tensor, scale: &[f64]) -> Tensor {
         Op::ConvTranspose { groups, .. } => {
             let (per_group, inputs_per_group) = (extents[1], (extents[0] / groups).max(1));
             let (kernel, filter) = (behind(2), behind(1));
-            scaled(weights, scale, |index| {
-                index / filter / inputs_per_group * per_group + index / kernel % per_group
-            })
+            scaled(weights, scale, |index| index / filter / inputs_per_group * per_group + index / kernel % per_group)
         }
         // [..,K,N], or [..,N,K].
         Op::MatMul { transpose_b, .. } => {
@@ -90,4 +88,3 @@ fn scale_weights(op: &Op, weights: &Tensor, scale: &[f64]) -> Tensor {
         }
     }
 }
-

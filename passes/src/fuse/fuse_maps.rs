@@ -67,9 +67,7 @@ fn is_cheap(expr: &Expr) -> bool {
 fn is_cheap_operation(node: &ExprNode) -> bool {
     match node {
         ExprNode::Unary(op, _) => matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not),
-        ExprNode::Binary(op, ..) => {
-            !matches!(op, BinaryOp::Div | BinaryOp::Rem | BinaryOp::Mod | BinaryOp::Pow)
-        }
+        ExprNode::Binary(op, ..) => !matches!(op, BinaryOp::Div | BinaryOp::Rem | BinaryOp::Mod | BinaryOp::Pow),
         ExprNode::Argument(..) | ExprNode::Constant(_) | ExprNode::Select(..) | ExprNode::Cast(..) => true,
     }
 }
@@ -82,13 +80,7 @@ fn inlined(graph: &Graph, id: NodeId, absorbed: &[NodeId]) -> (Expr, Vec<NodeId>
 }
 
 /// Adds the expression of map `id` to `expr`, whose arguments stand for `operands`.
-fn inline_map(
-    graph: &Graph,
-    expr: &mut Expr,
-    operands: &mut Vec<NodeId>,
-    id: NodeId,
-    absorbed: &[NodeId],
-) -> ExprId {
+fn inline_map(graph: &Graph, expr: &mut Expr, operands: &mut Vec<NodeId>, id: NodeId, absorbed: &[NodeId]) -> ExprId {
     let Op::Map(map) = graph.op(id) else { unreachable!("only maps are absorbed") };
     let values = graph.operands(id);
     expr.inline(map, |expr, n, dtype| {

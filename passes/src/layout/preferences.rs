@@ -50,11 +50,7 @@ fn passed_on(graph: &Graph, id: NodeId, place: usize, preference: Option<&Layout
     match graph.op(id) {
         Op::Conv { .. } | Op::ConvTranspose { .. } => (place != 1).then(|| Layout::channels_last(rank)),
         Op::Pool { .. } | Op::PoolIndices { .. } | Op::LocalResponseNorm { .. } => Some(Layout::channels_last(rank)),
-        Op::Map(_)
-        | Op::Concat { .. }
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Tile { .. } => agreed(),
+        Op::Map(_) | Op::Concat { .. } | Op::Slice { .. } | Op::Pad { .. } | Op::Tile { .. } => agreed(),
         // These run along channels; in row-major order they would run across them.
         Op::Softmax { .. } | Op::Normalize { .. } | Op::Resize { .. } => {
             agreed().filter(|layout| !layout.is_row_major())

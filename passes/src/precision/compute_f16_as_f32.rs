@@ -79,7 +79,8 @@ fn widen(graph: &mut Graph, id: NodeId) -> bool {
 fn widen_input(graph: &mut Graph, input: NodeId) -> bool {
     let Some(dtype) = half_type(graph, input) else { return false };
     let users = graph.users(input);
-    let outputs: Vec<usize> = (0..graph.outputs().len()).filter(|&place| graph.outputs()[place].node == input).collect();
+    let outputs: Vec<usize> =
+        (0..graph.outputs().len()).filter(|&place| graph.outputs()[place].node == input).collect();
     let Ok(wide) = graph.add(Op::Map(cast(dtype, DType::F32)), &[input], Origin::default()) else { return false };
     for user in users {
         graph.replace_operand(user, input, wide);

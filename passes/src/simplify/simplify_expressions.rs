@@ -49,10 +49,8 @@ fn simplified(expr: &Expr) -> Expr {
 
 fn unary(expr: &mut Expr, op: UnaryOp, a: ExprId) -> ExprId {
     let involution = matches!(op, UnaryOp::Neg | UnaryOp::Not);
-    let idempotent = matches!(
-        op,
-        UnaryOp::Abs | UnaryOp::Sign | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc
-    );
+    let idempotent =
+        matches!(op, UnaryOp::Abs | UnaryOp::Sign | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc);
     match expr.node(a) {
         ExprNode::Unary(inner, x) if inner == op && involution => x,
         ExprNode::Unary(inner, _) if inner == op && idempotent => a,

@@ -1,0 +1,160 @@
+//! Graphs for the tests of passes.
+
+#![allow(dead_code, missing_docs)]
+
+use edgecc_ir::{
+    BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, PoolKind, ReduceKind, Scalar, Shape, Tensor, TensorType, UnaryOp,
+    Window, infer,
+};
+
+pub fn f32_type(extents: &[usize]) -> TensorType {
+    TensorType::new(DType::F32, Shape::new(extents))
+}
+
+pub fn input(graph: &mut Graph, extents: &[usize]) -> NodeId {
+    let name = format!("x{}", graph.inputs().len());
+    graph.input(name, f32_type(extents))
+}
+
+pub fn add(graph: &mut Graph, op: Op, operands: &[NodeId]) -> NodeId {
+    let name = format!("{}{}", op.name(), graph.len());
+    graph.add(op, operands, Origin::named(name)).expect("a sound node")
+}
+
+/// A sequence of numbers in -1..1 that no two seeds share.
+pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+pub fn constant(graph: &mut Graph, extents: &[usize], values: &[f32]) -> NodeId {
+    graph.constant(Tensor::from_f32(Shape::new(extents), values), Origin::default())
+}
+
+/// A constant of varied numbers.
+pub fn weights(graph: &mut Graph, extents: &[usize], seed: u64) -> NodeId {
+    let values = numbers(extents.iter().product(), seed);
+    constant(graph, extents, &values)
+}
+
+/// A constant of varied numbers in 0.5..1.5.
+pub fn positive(graph: &mut Graph, extents: &[usize], seed: u64) -> NodeId {
+    let values: Vec<f32> = numbers(extents.iter().product(), seed).iter().map(|x| 1.0 + x / 2.0).collect();
+    constant(graph, extents, &values)
+}
+
+pub fn scalar(graph: &mut Graph, value: f32) -> NodeId {
+    graph.constant(Tensor::scalar(Scalar::f32(value)), Origin::default())
+}
+
+pub fn unary(graph: &mut Graph, op: UnaryOp, a: NodeId) -> NodeId {
+    let mut expr = Expr::new();
+    let x = expr.arg(0, graph.ty(a).dtype);
+    let root = expr.unary(op, x);
+    add(graph, Op::Map(expr.with_root(root)), &[a])
+}
+
+pub fn binary(graph: &mut Graph, op: BinaryOp, a: NodeId, b: NodeId) -> NodeId {
+    let mut expr = Expr::new();
+    let (x, y) = (expr.arg(0, graph.ty(a).dtype), expr.arg(1, graph.ty(b).dtype));
+    let root = expr.binary(op, x, y);
+    add(graph, Op::Map(expr.with_root(root)), &[a, b])
+}
+
+pub fn relu(graph: &mut Graph, a: NodeId) -> NodeId {
+    let mut expr = Expr::new();
+    let x = expr.arg(0, DType::F32);
+    let zero = expr.number(x, 0.0);
+    let root = expr.binary(BinaryOp::Max, x, zero);
+    add(graph, Op::Map(expr.with_root(root)), &[a])
+}
+
+pub fn window(kernel: &[usize], stride: usize, pad: usize) -> Window {
+    let all = |n: usize| vec![n; kernel.len()];
+    Window {
+        kernel: kernel.to_vec(),
+        strides: all(stride),
+        dilations: all(1),
+        pads_before: all(pad),
+        pads_after: all(pad),
+    }
+}
+
+pub fn plain() -> Expr {
+    Op::plain_epilogue(DType::F32)
+}
+
+pub fn conv(graph: &mut Graph, x: NodeId, filters: [usize; 4], stride: usize, pad: usize, groups: usize) -> NodeId {
+    let weights = weights(graph, &filters, graph.len() as u64);
+    let op = Op::Conv { window: window(&filters[2..], stride, pad), groups, epilogue: plain() };
+    add(graph, op, &[x, weights])
+}
+
+pub fn matmul(graph: &mut Graph, a: NodeId, b: NodeId) -> NodeId {
+    add(graph, Op::MatMul { transpose_a: false, transpose_b: false, epilogue: plain() }, &[a, b])
+}
+
+pub fn transpose(graph: &mut Graph, x: NodeId, perm: &[usize]) -> NodeId {
+    add(graph, Op::Transpose(perm.to_vec()), &[x])
+}
+
+pub fn reshape(graph: &mut Graph, x: NodeId, extents: &[usize]) -> NodeId {
+    add(graph, Op::Reshape(Shape::new(extents)), &[x])
+}
+
+pub fn mean(graph: &mut Graph, x: NodeId, axes: &[usize]) -> NodeId {
+    add(graph, Op::Reduce { kind: ReduceKind::Mean, axes: axes.to_vec() }, &[x])
+}
+
+pub fn max_pool(graph: &mut Graph, x: NodeId, kernel: usize, stride: usize, pad: usize) -> NodeId {
+    add(graph, Op::Pool { kind: PoolKind::Max, window: window(&[kernel, kernel], stride, pad), ceil: false }, &[x])
+}
+
+/// Scale and shift along axis `channel` from the end, as two maps.
+pub fn scale_and_shift(graph: &mut Graph, x: NodeId, extents: &[usize], seed: u64) -> NodeId {
+    let (scale, shift) = (weights(graph, extents, seed), weights(graph, extents, seed + 1));
+    let scaled = binary(graph, BinaryOp::Mul, x, scale);
+    binary(graph, BinaryOp::Add, scaled, shift)
+}
+
+/// The operators that the outputs depend on, without inputs and constants, in the graph's order.
+pub fn operators(graph: &Graph) -> Vec<&'static str> {
+    let steps = graph.order().into_iter().map(|id| graph.op(id));
+    steps.filter(|op| !matches!(op, Op::Input { .. } | Op::Constant(_))).map(Op::name).collect()
+}
+
+/// Runs a pass and checks that the graph is sound and has its output types.
+pub fn check(mut graph: Graph, pass: impl Fn(&mut Graph) -> usize) -> (Graph, usize) {
+    let before = graph.clone();
+    let rewrites = pass(&mut graph);
+    sound(&graph);
+    assert_eq!(output_types(&before), output_types(&graph));
+    (graph, rewrites)
+}
+
+/// Checks that a pass leaves the graph alone.
+pub fn check_unchanged(graph: Graph, pass: impl Fn(&mut Graph) -> usize) {
+    let before = operators(&graph);
+    let (after, rewrites) = check(graph, pass);
+    assert_eq!((operators(&after), rewrites), (before, 0));
+}
+
+fn sound(graph: &Graph) {
+    for id in graph.order() {
+        let node = graph.node(id);
+        if !matches!(node.op(), Op::Input { .. }) {
+            let operands: Vec<_> = node.operands().iter().map(|&operand| graph.node(operand).ty()).collect();
+            infer(node.op(), &operands).expect("a sound node");
+        }
+    }
+}
+
+fn output_types(graph: &Graph) -> Vec<(String, TensorType)> {
+    graph.outputs().iter().map(|output| (output.name.clone(), graph.ty(output.node).clone())).collect()
+}
