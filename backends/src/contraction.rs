@@ -184,7 +184,8 @@ pub struct ContractionSpec {
     pub epilogue: Expr,
 }
 
-/// Depthwise convolution: `output[b, y, x, c] = epilogue(sum over taps t of input[.., c] * weight[t, c], ...)`.
+/// Depthwise convolution: `output[b, y, x, c] = epilogue(sum over taps t of input[.., c] * weight[t, c], ...)`. The sum runs
+/// over the rows of taps in their order, and within a row by ascending column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DepthwiseSpec {
     /// Extents of the batch axes, outermost first.

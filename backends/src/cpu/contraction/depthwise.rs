@@ -119,6 +119,14 @@ struct Row<'a> {
     within: Option<Vec<Value>>,
 }
 
+/// What is the same for all rows of taps of a tile, for one vector of channels (or one channel).
+#[derive(Clone, Copy)]
+struct Channels {
+    columns: Columns,
+    kind: Type,
+    weights: Value,
+}
+
 /// Addresses that move along the channels: each row of taps, the weights, the output, the further operands.
 struct Addresses {
     rows: Vec<Value>,
@@ -303,17 +311,18 @@ impl Depthwise<'_> {
         kind: Type,
         constants: &Constants,
     ) -> Result<(), EmitError> {
+        let channels = Channels { columns, kind, weights: here.weights };
         let mut sums: Vec<Option<Value>> = vec![None; columns.count as usize];
         match &row.within {
             None => {
                 for (taps, &address) in self.rows.iter().zip(&here.rows) {
-                    self.row_of_taps(b, columns, taps, address, here.weights, kind, &mut sums);
+                    self.row_of_taps(b, channels, taps, address, &mut sums);
                 }
             }
             Some(within) => {
                 sums = sums.iter().map(|_| Some(zero(b, kind))).collect();
                 for ((taps, &address), &within) in self.rows.iter().zip(&here.rows).zip(within) {
-                    sums = self.guarded_row(b, columns, taps, address, here.weights, kind, within, &sums);
+                    sums = self.guarded_row(b, channels, taps, address, within, &sums);
                 }
             }
         }
@@ -322,50 +331,45 @@ impl Depthwise<'_> {
     }
 
     /// A row of taps behind a test.
-    #[allow(clippy::too_many_arguments)]
     fn guarded_row(
         &self,
         b: &mut FunctionBuilder<'_>,
-        columns: Columns,
+        channels: Channels,
         taps: &RowOfTaps,
         address: Value,
-        weights: Value,
-        kind: Type,
         within: Value,
         before: &[Option<Value>],
     ) -> Vec<Option<Value>> {
         let (inside, exit) = (b.create_block(), b.create_block());
         let arguments =
             |sums: &[Option<Value>]| sums.iter().flatten().map(|&sum| sum.into()).collect::<Vec<BlockArg>>();
-        let after = before.iter().map(|_| Some(b.append_block_param(exit, kind))).collect();
+        let after = before.iter().map(|_| Some(b.append_block_param(exit, channels.kind))).collect();
         b.ins().brif(within, inside, &[], exit, &arguments(before));
         b.switch_to_block(inside);
         let mut sums = before.to_vec();
-        self.row_of_taps(b, columns, taps, address, weights, kind, &mut sums);
+        self.row_of_taps(b, channels, taps, address, &mut sums);
         b.ins().jump(exit, &arguments(&sums));
         b.switch_to_block(exit);
         after
     }
 
     /// Adds the products of one row of taps. Each input position is loaded once, one ahead of its use, and meets the taps of
-    /// every column that it belongs to; positions ascend, so that each sum meets its taps in their order.
-    #[allow(clippy::too_many_arguments)]
+    /// every column that it belongs to; positions ascend, so that each sum meets its taps by ascending column.
     fn row_of_taps(
         &self,
         b: &mut FunctionBuilder<'_>,
-        columns: Columns,
+        channels: Channels,
         row: &RowOfTaps,
         address: Value,
-        weights: Value,
-        kind: Type,
         sums: &mut [Option<Value>],
     ) {
-        let bytes = i64::from(kind.bytes());
+        let Channels { columns, kind, weights } = channels;
         let positions = self.positions(columns, row);
         let load_input =
             |b: &mut FunctionBuilder<'_>, position: i64| load(b, kind, address, position * self.spec.input.column * 4);
         let Some(&first) = positions.first() else { return };
         let mut next = load_input(b, first);
+        let bytes = i64::from(kind.bytes());
         let weights: Vec<Value> = row.taps.iter().map(|&(_, tap)| load(b, kind, weights, tap * bytes)).collect();
         for (place, &position) in positions.iter().enumerate() {
             let input = next;
@@ -373,12 +377,11 @@ impl Depthwise<'_> {
                 next = load_input(b, following);
             }
             for (&(column, _), &weight) in row.taps.iter().zip(&weights) {
-                if let Some(at) = self.column_of(columns, position - column) {
-                    sums[at] = Some(match sums[at] {
-                        None => b.ins().fmul(input, weight),
-                        Some(sum) => b.ins().fma(input, weight, sum),
-                    });
-                }
+                let Some(at) = self.column_of(columns, position - column) else { continue };
+                sums[at] = Some(match sums[at] {
+                    None => b.ins().fmul(input, weight),
+                    Some(sum) => b.ins().fma(input, weight, sum),
+                });
             }
         }
     }
