@@ -24,6 +24,8 @@
 //! compute with the new bytes, and if it shrinks, the next access to a lost page ends the process with SIGBUS. Where that
 //! cannot be excluded, read the file and use [`Model::from_bytes`], which keeps a copy of the weights.
 
+#[cfg(feature = "capi")]
+pub mod capi;
 mod code;
 mod error;
 mod model;

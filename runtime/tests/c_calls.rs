@@ -1,14 +1,13 @@
 //! The C functions, called as C calls them.
 #![allow(unsafe_code)]
 
-#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};
 
-use edgecc_c::*;
 use edgecc_runtime::Buffer;
+use edgecc_runtime::capi::*;
 use support::{OFFSET, artifact, to_bytes, to_floats, weight};
 
 const ELEMENTS: u64 = 20;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use edgecc_c::{EDGECC_ABI_VERSION, EDGECC_VERIFY_WEIGHTS, Status};
 use edgecc_runtime::ElementType;
+use edgecc_runtime::capi::{EDGECC_ABI_VERSION, EDGECC_VERIFY_WEIGHTS, Status};
 
-const HEADER: &str = include_str!("../../include/edgecc.h");
-const LIBRARY: &str = include_str!("../src/lib.rs");
+const HEADER: &str = include_str!("../include/edgecc.h");
+const LIBRARY: &str = include_str!("../src/capi.rs");
 
 /// Function name to return type and parameters, as `type name` in C.
 type Declarations = BTreeMap<String, (String, Vec<String>)>;

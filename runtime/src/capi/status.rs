@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::fmt;
 
-use edgecc_runtime::{FormatError, LoadError, RunError, SessionError};
+use crate::{FormatError, LoadError, RunError, SessionError};
 
 /// `edgecc_status`: what a call came to.
 #[repr(C)]

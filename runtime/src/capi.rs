@@ -1,0 +1,307 @@
+//! The runtime for C, declared in `include/edgecc.h`: opaque handles, status codes, buffers of the caller.
+//!
+//! Every function checks its pointers for null; beyond that C's rules hold, and the header states them.
+// Every public function takes raw pointers from C; the contract stands in the header.
+#![allow(unsafe_code, clippy::missing_safety_doc)]
+
+mod status;
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::PathBuf;
+use std::ptr;
+
+use crate::{Buffer, CancelFlag, LoadOptions, Model, Port, Session, SessionOptions, Verify};
+
+pub use status::Status;
+use status::{Failure, guard};
+
+/// Changes when a program compiled with an older header would misbehave.
+pub const EDGECC_ABI_VERSION: u32 = 1;
+
+/// Verify the hash of the weights too.
+pub const EDGECC_VERIFY_WEIGHTS: u32 = 1;
+
+/// `edgecc_model`: a loaded model and its ports as C reads them.
+pub struct ModelHandle {
+    model: Model,
+    inputs: Vec<PortText>,
+    outputs: Vec<PortText>,
+    labels: Vec<CString>,
+}
+
+/// `edgecc_session`: a session and the flag that may be raised while it runs.
+pub struct SessionHandle {
+    session: Session,
+    cancel: CancelFlag,
+}
+
+/// `edgecc_port`: an input or output, valid as long as its model.
+#[repr(C)]
+pub struct PortInfo {
+    /// UTF-8, ends with a zero byte.
+    pub name: *const c_char,
+    /// An `EDGECC_F32` or other constant.
+    pub element_type: u32,
+    /// Number of dimensions.
+    pub rank: u32,
+    /// Outermost dimension first; the bound where an extent is known at run time.
+    pub dims: *const u64,
+    /// Bytes of the dense row-major tensor.
+    pub bytes: usize,
+}
+
+/// What a [`PortInfo`] points to.
+struct PortText {
+    name: CString,
+    element_type: u32,
+    dims: Vec<u64>,
+    bytes: usize,
+}
+
+/// The version of this library's interface, to be compared with the header's.
+#[unsafe(no_mangle)]
+pub extern "C" fn edgecc_abi_version() -> u32 {
+    EDGECC_ABI_VERSION
+}
+
+/// Why the last call of this thread failed.
+#[unsafe(no_mangle)]
+pub extern "C" fn edgecc_last_error() -> *const c_char {
+    status::last_error()
+}
+
+/// Loads an artifact from a file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_open(path: *const c_char, flags: u32, model: *mut *mut ModelHandle) -> Status {
+    guard(|| {
+        not_null("path", path)?;
+        not_null("model", model)?;
+        // SAFETY: the path is a string that ends with a zero byte.
+        let path = path_of(unsafe { CStr::from_ptr(path) })?;
+        // SAFETY: the header passes the artifact's contract on to the caller.
+        let loaded = unsafe { Model::open(path, load_options(flags)?) }?;
+        // SAFETY: the caller's pointer takes a handle.
+        unsafe { model.write(Box::into_raw(Box::new(ModelHandle::new(loaded)?))) };
+        Ok(())
+    })
+}
+
+/// Loads an artifact from memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_from_bytes(
+    data: *const c_void,
+    bytes: usize,
+    flags: u32,
+    model: *mut *mut ModelHandle,
+) -> Status {
+    guard(|| {
+        not_null("data", data)?;
+        not_null("model", model)?;
+        // SAFETY: the caller's memory has this many bytes.
+        let artifact = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), bytes) };
+        // SAFETY: the header passes the artifact's contract on to the caller.
+        let loaded = unsafe { Model::from_bytes(artifact, load_options(flags)?) }?;
+        // SAFETY: the caller's pointer takes a handle.
+        unsafe { model.write(Box::into_raw(Box::new(ModelHandle::new(loaded)?))) };
+        Ok(())
+    })
+}
+
+/// Frees a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_free(model: *mut ModelHandle) {
+    if !model.is_null() {
+        // SAFETY: the handle came from a load and is given up.
+        drop(unsafe { Box::from_raw(model) });
+    }
+}
+
+/// Number of inputs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_input_count(model: *const ModelHandle) -> usize {
+    // SAFETY: the handle is alive or null.
+    unsafe { model.as_ref() }.map_or(0, |model| model.inputs.len())
+}
+
+/// Number of outputs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_output_count(model: *const ModelHandle) -> usize {
+    // SAFETY: the handle is alive or null.
+    unsafe { model.as_ref() }.map_or(0, |model| model.outputs.len())
+}
+
+/// Describes an input.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_input(model: *const ModelHandle, index: usize, port: *mut PortInfo) -> Status {
+    // SAFETY: the handle is alive or null, the port is the caller's or null.
+    guard(|| unsafe { describe(model, port, index, |model| &model.inputs) })
+}
+
+/// Describes an output.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_output(model: *const ModelHandle, index: usize, port: *mut PortInfo) -> Status {
+    // SAFETY: the handle is alive or null, the port is the caller's or null.
+    guard(|| unsafe { describe(model, port, index, |model| &model.outputs) })
+}
+
+/// The name of a class, or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_model_label(model: *const ModelHandle, index: usize) -> *const c_char {
+    // SAFETY: the handle is alive or null.
+    let label = unsafe { model.as_ref() }.and_then(|model| model.labels.get(index));
+    label.map_or(ptr::null(), |label| label.as_ptr())
+}
+
+/// Makes a session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_session_create(
+    model: *const ModelHandle,
+    threads: usize,
+    session: *mut *mut SessionHandle,
+) -> Status {
+    guard(|| {
+        not_null("session", session)?;
+        // SAFETY: the handle is alive or null.
+        let model = unsafe { model.as_ref() }.ok_or(Failure::Null("model"))?;
+        let created = model.model.session(SessionOptions { threads })?;
+        let handle = SessionHandle { cancel: created.cancel_flag(), session: created };
+        // SAFETY: the caller's pointer takes a handle.
+        unsafe { session.write(Box::into_raw(Box::new(handle))) };
+        Ok(())
+    })
+}
+
+/// Frees a session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_session_free(session: *mut SessionHandle) {
+    if !session.is_null() {
+        // SAFETY: the handle came from a creation and is given up.
+        drop(unsafe { Box::from_raw(session) });
+    }
+}
+
+/// Runs the model on buffers of the caller.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_session_run(
+    session: *mut SessionHandle,
+    inputs: *const Buffer,
+    input_count: usize,
+    outputs: *const Buffer,
+    output_count: usize,
+) -> Status {
+    guard(|| {
+        not_null("session", session)?;
+        // SAFETY: the caller's arrays have these lengths.
+        let (inputs, outputs) = unsafe { (buffers(inputs, input_count)?, buffers(outputs, output_count)?) };
+        // SAFETY: the handle is alive and no other call uses its session; the cancel flag beside it is not borrowed.
+        let session = unsafe { &mut *ptr::addr_of_mut!((*session).session) };
+        // SAFETY: the caller's buffers have their lengths, and nobody else uses the outputs meanwhile.
+        Ok(unsafe { session.run_on(inputs, outputs) }?)
+    })
+}
+
+/// Raises or lowers the flag that ends runs; may be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_session_cancel(session: *const SessionHandle, cancel: bool) {
+    if session.is_null() {
+        return;
+    }
+    // SAFETY: the handle is alive, and only its flag is borrowed, never mutably.
+    let flag = unsafe { &*ptr::addr_of!((*session).cancel) };
+    if cancel { flag.raise() } else { flag.lower() }
+}
+
+/// Sets what persists from run to run back to zeros.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_session_reset_state(session: *mut SessionHandle) {
+    if !session.is_null() {
+        // SAFETY: the handle is alive and no other call uses its session.
+        unsafe { &mut *ptr::addr_of_mut!((*session).session) }.reset_state();
+    }
+}
+
+impl ModelHandle {
+    fn new(model: Model) -> Result<ModelHandle, Failure> {
+        let labels = model.labels().iter().map(|label| text(label)).collect::<Result<_, _>>()?;
+        let inputs = model.inputs().iter().map(PortText::new).collect::<Result<_, _>>()?;
+        let outputs = model.outputs().iter().map(PortText::new).collect::<Result<_, _>>()?;
+        Ok(ModelHandle { model, inputs, outputs, labels })
+    }
+}
+
+impl PortText {
+    fn new(port: &Port) -> Result<PortText, Failure> {
+        Ok(PortText {
+            name: text(&port.name)?,
+            element_type: port.element_type as u32,
+            dims: port.dims.iter().map(|dim| dim.capacity()).collect(),
+            bytes: port.bytes().unwrap_or(0) as usize,
+        })
+    }
+}
+
+fn text(text: &str) -> Result<CString, Failure> {
+    CString::new(text).map_err(|_| Failure::NotText)
+}
+
+fn not_null<T>(name: &'static str, pointer: *const T) -> Result<(), Failure> {
+    if pointer.is_null() { Err(Failure::Null(name)) } else { Ok(()) }
+}
+
+#[cfg(unix)]
+fn path_of(path: &CStr) -> Result<PathBuf, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes())))
+}
+
+#[cfg(not(unix))]
+fn path_of(path: &CStr) -> Result<PathBuf, Failure> {
+    path.to_str().map(PathBuf::from).map_err(|_| Failure::NotText)
+}
+
+fn load_options(flags: u32) -> Result<LoadOptions, Failure> {
+    match flags {
+        0 => Ok(LoadOptions { verify: Verify::Structure }),
+        EDGECC_VERIFY_WEIGHTS => Ok(LoadOptions { verify: Verify::Full }),
+        _ => Err(Failure::Flags(flags)),
+    }
+}
+
+/// # Safety
+/// `model` is alive or null, `port` may be written or is null.
+unsafe fn describe(
+    model: *const ModelHandle,
+    port: *mut PortInfo,
+    index: usize,
+    ports: impl Fn(&ModelHandle) -> &Vec<PortText>,
+) -> Result<(), Failure> {
+    not_null("port", port)?;
+    // SAFETY: as the caller says.
+    let model = unsafe { model.as_ref() }.ok_or(Failure::Null("model"))?;
+    let found = ports(model).get(index).ok_or(Failure::Index(index))?;
+    let info = PortInfo {
+        name: found.name.as_ptr(),
+        element_type: found.element_type,
+        rank: found.dims.len() as u32,
+        dims: found.dims.as_ptr(),
+        bytes: found.bytes,
+    };
+    // SAFETY: as the caller says.
+    unsafe { port.write(info) };
+    Ok(())
+}
+
+/// # Safety
+/// `first` is null or the first of `count` buffers.
+unsafe fn buffers<'a>(first: *const Buffer, count: usize) -> Result<&'a [Buffer], Failure> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    not_null("buffers", first)?;
+    // SAFETY: as the caller says.
+    let buffers = unsafe { std::slice::from_raw_parts(first, count) };
+    match buffers.iter().any(|buffer| buffer.data.is_null() && buffer.bytes > 0) {
+        true => Err(Failure::Null("data of a buffer")),
+        false => Ok(buffers),
+    }
+}
