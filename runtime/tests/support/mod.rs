@@ -1,13 +1,14 @@
 //! A small model for the tests, made without a compiler: kernels.c as bytes, and an artifact of three steps around them.
 #![allow(dead_code)]
 
+use std::env::consts::ARCH;
+
 use edgecc_format::{
     ABI_AAPCS64, ABI_SYSTEM_V, Access, BufferKind, BufferRef, Call, ConstantPool, Contents, Dim, ElementType, Kernel,
     Manifest, Port, Program, Step, step::Action,
 };
 
-#[cfg(target_arch = "x86_64")]
-pub const KERNELS: [(&str, &[u8]); 3] = [
+const X86_64_KERNELS: [(&str, &[u8]); 3] = [
     (
         "add",
         &[
@@ -41,8 +42,7 @@ pub const KERNELS: [(&str, &[u8]); 3] = [
     ),
 ];
 
-#[cfg(target_arch = "aarch64")]
-pub const KERNELS: [(&str, &[u8]); 3] = [
+const AARCH64_KERNELS: [(&str, &[u8]); 3] = [
     (
         "add",
         &[
@@ -77,6 +77,15 @@ pub const KERNELS: [(&str, &[u8]); 3] = [
     ),
 ];
 
+/// Names and machine code of the kernels.
+fn machine_code(architecture: &str) -> [(&'static str, &'static [u8]); 3] {
+    match architecture {
+        "x86_64" => X86_64_KERNELS,
+        "aarch64" => AARCH64_KERNELS,
+        other => panic!("the tests have no kernels for {other}"),
+    }
+}
+
 /// Added by the second step.
 pub const OFFSET: i32 = -3;
 
@@ -90,17 +99,21 @@ fn whole(kind: BufferKind, index: u32, elements: u64, access: Access) -> BufferR
 }
 
 fn step(kernel: u32, buffers: Vec<BufferRef>, args: Vec<u32>, range: u32) -> Step {
-    let name = format!("{}_{kernel}", KERNELS[kernel as usize].0);
+    let name = format!("{}_{kernel}", ["add", "square", "count"][kernel as usize]);
     let origins = vec![format!("node {kernel}")];
     let call = Call { kernel, buffers, args, range, grain: 7, name, origins, macs: 0, bytes: 0 };
     Step { action: Some(Action::Call(call)) }
 }
 
-/// The machine code of the three kernels, and where they are.
+/// The machine code of the three kernels for this processor, and where they are.
 pub fn code() -> (Vec<u8>, Vec<Kernel>) {
+    code_for(ARCH)
+}
+
+fn code_for(architecture: &str) -> (Vec<u8>, Vec<Kernel>) {
     let mut code = Vec::new();
     let mut kernels = Vec::new();
-    for (name, bytes) in KERNELS {
+    for (name, bytes) in machine_code(architecture) {
         code.resize(code.len().next_multiple_of(16), 0);
         kernels.push(Kernel { name: name.into(), offset: code.len() as u64, length: bytes.len() as u64 });
         code.extend_from_slice(bytes);
@@ -108,8 +121,12 @@ pub fn code() -> (Vec<u8>, Vec<Kernel>) {
     (code, kernels)
 }
 
-/// `y = (x + w)² + OFFSET` and `runs = runs + 1` over this many elements.
+/// `y = (x + w)² + OFFSET` and `runs = runs + 1` over this many elements, for this processor.
 pub fn manifest(elements: u64) -> Manifest {
+    manifest_for(ARCH, elements)
+}
+
+fn manifest_for(architecture: &str, elements: u64) -> Manifest {
     use Access::{Read, ReadWrite, Write};
     use BufferKind::{Arena, Input, Output, Scratch, State, Weights};
     let range = elements as u32;
@@ -122,13 +139,13 @@ pub fn manifest(elements: u64) -> Manifest {
     ];
     let count = vec![whole(State, 0, elements, ReadWrite), whole(Output, 1, elements, Write)];
     let program = Program {
-        architecture: std::env::consts::ARCH.into(),
-        abi: if cfg!(target_arch = "aarch64") { ABI_AAPCS64.into() } else { ABI_SYSTEM_V.into() },
+        architecture: architecture.into(),
+        abi: if architecture == "aarch64" { ABI_AAPCS64.into() } else { ABI_SYSTEM_V.into() },
         rank: 1,
         arena_bytes: 4 * elements,
         scratch_bytes_per_worker: 4 * elements,
         state_bytes: 4 * elements,
-        kernels: code().1,
+        kernels: code_for(architecture).1,
         steps: vec![
             step(0, add, vec![], range),
             step(1, square, vec![OFFSET as u32], range),
@@ -174,7 +191,12 @@ pub fn artifact_of(manifest: Manifest, code: &[u8], elements: u64, further: &[u8
 
 /// The artifact of [`manifest`].
 pub fn artifact(elements: u64) -> Vec<u8> {
-    artifact_of(manifest(elements), &code().0, elements, &[])
+    artifact_for(ARCH, elements)
+}
+
+/// The artifact of [`manifest`] for another processor.
+pub fn artifact_for(architecture: &str, elements: u64) -> Vec<u8> {
+    artifact_of(manifest_for(architecture, elements), &code_for(architecture).0, elements, &[])
 }
 
 /// A file in the directory of temporary files that is removed at the end.
