@@ -138,6 +138,6 @@ fn run_length(spec: &ContractionSpec) -> usize {
         return 1;
     }
     let length = (1..taps.len()).find(|&at| !follows(at)).unwrap_or(taps.len());
-    let regular = taps.len() % length == 0 && (1..taps.len()).all(|at| follows(at) == (at % length != 0));
+    let regular = taps.len().is_multiple_of(length) && (1..taps.len()).all(|at| follows(at) == (at % length != 0));
     if regular { length } else { 1 }
 }
