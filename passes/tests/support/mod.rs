@@ -2,10 +2,14 @@
 
 #![allow(dead_code, missing_docs)]
 
+mod oracle;
+
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, PoolKind, ReduceKind, Scalar, Shape, Tensor, TensorType, UnaryOp,
     Window, infer,
 };
+
+use oracle::Value;
 
 pub fn f32_type(extents: &[usize]) -> TensorType {
     TensorType::new(DType::F32, Shape::new(extents))
@@ -130,12 +134,25 @@ pub fn operators(graph: &Graph) -> Vec<&'static str> {
 }
 
 /// Runs a pass and checks that the graph is sound and has its output types.
-pub fn check(mut graph: Graph, pass: impl Fn(&mut Graph) -> usize) -> (Graph, usize) {
+pub fn check_types(mut graph: Graph, pass: impl Fn(&mut Graph) -> usize) -> (Graph, usize) {
     let before = graph.clone();
     let rewrites = pass(&mut graph);
     sound(&graph);
     assert_eq!(output_types(&before), output_types(&graph));
     (graph, rewrites)
+}
+
+/// Runs a pass and checks that the graph is sound, has its output types and computes the same values but for rounding.
+pub fn check(graph: Graph, pass: impl Fn(&mut Graph) -> usize) -> (Graph, usize) {
+    check_within(graph, pass, 1e-5)
+}
+
+/// As [`check`], to a tolerance relative to the largest value of each output.
+pub fn check_within(graph: Graph, pass: impl Fn(&mut Graph) -> usize, tolerance: f64) -> (Graph, usize) {
+    let before = graph.clone();
+    let (after, rewrites) = check_types(graph, pass);
+    same_values_within(&before, &after, tolerance);
+    (after, rewrites)
 }
 
 /// Checks that a pass leaves the graph alone.
@@ -157,4 +174,39 @@ fn sound(graph: &Graph) {
 
 fn output_types(graph: &Graph) -> Vec<(String, TensorType)> {
     graph.outputs().iter().map(|output| (output.name.clone(), graph.ty(output.node).clone())).collect()
+}
+
+pub fn cast(from: DType, to: DType) -> Expr {
+    let mut expr = Expr::new();
+    let value = expr.arg(0, from);
+    let value = expr.cast(to, value);
+    expr.with_root(value)
+}
+
+pub fn same_values(before: &Graph, after: &Graph) {
+    same_values_within(before, after, 1e-5);
+}
+
+/// Both graphs compute the same on pseudo-random inputs, to a tolerance relative to the largest value of each output.
+pub fn same_values_within(before: &Graph, after: &Graph, tolerance: f64) {
+    let inputs: Vec<Value> = before.inputs().iter().enumerate().map(|(place, &id)| random(before, id, place)).collect();
+    for (expected, actual) in oracle::run(before, &inputs).iter().zip(oracle::run(after, &inputs)) {
+        assert_eq!(expected.shape, actual.shape);
+        let largest = expected.data.iter().fold(1e-30f64, |largest, value| largest.max(value.abs()));
+        for (a, b) in expected.data.iter().zip(&actual.data) {
+            let same = (a - b).abs() <= tolerance * largest || a.is_nan() && b.is_nan();
+            assert!(same, "{a} became {b}, where the largest is {largest}");
+        }
+    }
+}
+
+/// Numbers in -1..1 that the input's type can hold: integers in 0..7 for integers.
+fn random(graph: &Graph, input: NodeId, seed: usize) -> Value {
+    let ty = graph.ty(input);
+    let number = |x: f32| match ty.dtype.is_float() {
+        true => Scalar::f32(x).cast(ty.dtype).as_f64(),
+        false => Scalar::from_f64(ty.dtype, (x.abs() * 7.0).floor() as f64).as_f64(),
+    };
+    let count = ty.shape.elements().expect("a small input");
+    Value { shape: ty.shape.extents(), data: numbers(count, seed as u64 + 77).into_iter().map(number).collect() }
 }

@@ -1,0 +1,112 @@
+//! The memory order of every value.
+
+mod support;
+
+use edgecc_ir::{BinaryOp, DType, Graph, Layout, Op, Shape, TensorType};
+use edgecc_passes::layout::choose_layouts;
+use support::*;
+
+fn relayouts(graph: &Graph) -> usize {
+    operators(graph).iter().filter(|&&name| name == "relayout").count()
+}
+
+fn output_layout(graph: &Graph, through: &str) -> Layout {
+    let id = graph.order().into_iter().find(|&id| graph.op(id).name() == through).expect("such an operator");
+    graph.ty(id).layout.clone()
+}
+
+#[test]
+fn images_lie_channels_last_between_row_major_ends() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 4, 6, 6]);
+    let y = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
+    let y = max_pool(&mut graph, y, 2, 2, 0);
+    graph.output("y", y);
+    let (graph, _) = check(graph, choose_layouts);
+    assert_eq!(operators(&graph), ["relayout", "conv", "max_pool", "relayout"]);
+    assert_eq!(output_layout(&graph, "conv"), Layout::channels_last(4));
+}
+
+#[test]
+fn one_relayout_serves_all_users() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 4, 6, 6]);
+    let a = conv(&mut graph, x, [8, 4, 1, 1], 1, 0, 1);
+    let b = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
+    let y = binary(&mut graph, BinaryOp::Add, a, b);
+    let y = conv(&mut graph, y, [1, 8, 1, 1], 1, 0, 1);
+    graph.output("y", y);
+    let (graph, _) = check(graph, choose_layouts);
+    assert_eq!(relayouts(&graph), 1, "one channel at the end needs none");
+}
+
+#[test]
+fn transposes_and_reshapes_move_no_bytes_where_groups_stay_together() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 4, 6, 6]);
+    let y = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
+    let y = reshape(&mut graph, y, &[1, 8, 36]);
+    let y = transpose(&mut graph, y, &[0, 2, 1]);
+    graph.output("rows", y);
+    let (graph, _) = check(graph, choose_layouts);
+    assert_eq!(operators(&graph), ["relayout", "conv", "reshape", "transpose"]);
+    assert_eq!(output_layout(&graph, "reshape"), Layout::channels_last(3));
+}
+
+#[test]
+fn a_reshape_that_mixes_channels_and_rows_reads_row_major() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 4, 6, 6]);
+    let y = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
+    let y = reshape(&mut graph, y, &[1, 288]);
+    graph.output("y", y);
+    let (graph, _) = check(graph, choose_layouts);
+    assert_eq!(operators(&graph), ["relayout", "conv", "relayout", "reshape"]);
+}
+
+#[test]
+fn a_channel_shuffle_moves_bytes_once() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 4, 6, 6]);
+    let y = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
+    let y = reshape(&mut graph, y, &[1, 2, 4, 6, 6]);
+    let y = transpose(&mut graph, y, &[0, 2, 1, 3, 4]);
+    let y = reshape(&mut graph, y, &[1, 8, 6, 6]);
+    let y = conv(&mut graph, y, [1, 8, 1, 1], 1, 0, 1);
+    graph.output("y", y);
+    let (graph, _) = check(graph, choose_layouts);
+    assert_eq!(relayouts(&graph), 2, "at the input and in the shuffle: {:?}", operators(&graph));
+}
+
+#[test]
+fn the_smaller_tensor_is_moved() {
+    let mut graph = Graph::new("case");
+    let x = graph.input("pixels", TensorType::new(DType::U8, Shape::new(&[1, 3, 8, 8])));
+    let y = add(&mut graph, Op::Map(cast(DType::U8, DType::F32)), &[x]);
+    let y = conv(&mut graph, y, [1, 3, 3, 3], 1, 1, 1);
+    graph.output("y", y);
+    let (graph, _) = check(graph, choose_layouts);
+    assert_eq!(operators(&graph), ["relayout", "map", "conv"], "bytes move before they become floats");
+}
+
+#[test]
+fn the_left_matrix_has_the_summed_axis_innermost() {
+    for (transpose_a, moved) in [(false, 0), (true, 1)] {
+        let mut graph = Graph::new("case");
+        let (a, b) = (input(&mut graph, &[3, 3]), input(&mut graph, &[3, 3]));
+        let y = add(&mut graph, Op::MatMul { transpose_a, transpose_b: true, epilogue: plain() }, &[a, b]);
+        graph.output("y", y);
+        let (graph, _) = check(graph, choose_layouts);
+        assert_eq!(relayouts(&graph), moved);
+    }
+}
+
+#[test]
+fn a_row_major_network_stays() {
+    let mut graph = Graph::new("case");
+    let (x, w) = (input(&mut graph, &[2, 3]), weights(&mut graph, &[3, 4], 1));
+    let y = matmul(&mut graph, x, w);
+    let y = relu(&mut graph, y);
+    graph.output("y", y);
+    check_unchanged(graph, choose_layouts);
+}
