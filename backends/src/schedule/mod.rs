@@ -37,6 +37,8 @@ pub struct Schedule {
 pub struct DepthwiseSchedule {
     /// Output pixels of one row kept in registers.
     pub columns: i64,
+    /// All input positions of a row of taps stay in registers, so that the products can go tap by tap.
+    pub holds_row: bool,
 }
 
 /// The numbers that a core class gives to choose a tile.
@@ -80,12 +82,25 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture) -> Schedule 
 
 /// The schedule of a depthwise convolution on a core class: the tile of columns with the fewest instructions.
 pub fn depthwise_schedule(spec: &DepthwiseSpec, architecture: Architecture) -> DepthwiseSchedule {
-    let candidates = match architecture {
-        Architecture::Aarch64 => 4..=8,
-        Architecture::X86_64 => 2..=6,
+    let (candidates, registers) = match architecture {
+        Architecture::Aarch64 => (4..=8, 30),
+        Architecture::X86_64 => (2..=6, 14),
     };
     let columns = candidates.rev().min_by_key(|&columns| depthwise_cost(spec, columns)).unwrap_or(1);
-    DepthwiseSchedule { columns: columns.min(spec.window.width.max(1)) }
+    let columns = columns.min(spec.window.width.max(1));
+    DepthwiseSchedule { columns, holds_row: widest_row(spec, columns) + columns <= registers }
+}
+
+/// Registers that the input positions and the weights of one row of taps take.
+fn widest_row(spec: &DepthwiseSpec, columns: i64) -> i64 {
+    let taps = &spec.window.taps;
+    let of_row = |row: i64| {
+        let offsets: Vec<i64> = taps.iter().filter(|tap| tap.row == row).map(|tap| tap.column).collect();
+        let moved = |offset: &i64| (0..columns).map(|at| at * spec.window.step[1] + offset).collect::<Vec<_>>();
+        let positions: BTreeSet<i64> = offsets.iter().flat_map(moved).collect();
+        (positions.len() + offsets.len()) as i64
+    };
+    taps.iter().map(|tap| of_row(tap.row)).max().unwrap_or(0)
 }
 
 /// Instructions of one vector of channels of an output row: per tile the weights, a dozen for addresses, and per row of

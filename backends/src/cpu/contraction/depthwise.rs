@@ -1,7 +1,7 @@
 //! Depthwise convolution. A unit of the range is one output row; it is cut into tiles of columns, and each tile runs over
 //! the channels. Columns are clipped at compile time, rows by a test per row of taps.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
@@ -14,7 +14,7 @@ use crate::cpu::function::{
 use crate::cpu::isa::CpuTarget;
 use crate::schedule::{DepthwiseSchedule, LANES};
 
-use super::epilogue::Constants;
+use super::epilogue::{Constants, each};
 use super::nest::{Unit, batch_offsets, split};
 use super::{EmittedKernel, operand};
 
@@ -42,7 +42,7 @@ pub fn emit_depthwise(
     schedule: &DepthwiseSchedule,
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
-    let emission = Depthwise { spec, columns: schedule.columns.max(1), rows: rows_of_taps(spec) };
+    let emission = Depthwise { spec, schedule, rows: rows_of_taps(spec) };
     let code = compile_kernel(target, name, |b, parameters| emission.emit(b, parameters))?;
     let units = spec.batch.iter().product::<i64>() * spec.window.height;
     Ok(EmittedKernel { code, units, footprints: footprints(spec) })
@@ -95,12 +95,13 @@ fn rows_of_taps(spec: &DepthwiseSpec) -> Vec<RowOfTaps> {
             None => rows.push(RowOfTaps { row: tap.row, taps: vec![entry] }),
         }
     }
+    rows.iter_mut().for_each(|row| row.taps.sort_unstable());
     rows
 }
 
 struct Depthwise<'a> {
     spec: &'a DepthwiseSpec,
-    columns: i64,
+    schedule: &'a DepthwiseSchedule,
     rows: Vec<RowOfTaps>,
 }
 
@@ -125,6 +126,13 @@ struct Channels {
     columns: Columns,
     kind: Type,
     weights: Value,
+}
+
+/// One multiply-add: an input position relative to that of the tile's first column, a tap of the row, a column's sum.
+struct Product {
+    position: i64,
+    tap: usize,
+    column: usize,
 }
 
 /// Addresses that move along the channels: each row of taps, the weights, the output, the further operands.
@@ -204,7 +212,7 @@ impl Depthwise<'_> {
 
     /// Tiles from the left: those that meet the border at known columns, those inside in a loop.
     fn tiles(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>) -> Result<(), EmitError> {
-        let (width, size) = (self.spec.window.width, self.columns);
+        let (width, size) = (self.spec.window.width, self.schedule.columns.max(1));
         let [begin, end] = self.spec.window.interior_columns();
         let inside = (begin + size - 1) / size..end / size;
         let known = |first: i64| Columns { first: Some(first), count: size.min(width - first) };
@@ -353,8 +361,8 @@ impl Depthwise<'_> {
         after
     }
 
-    /// Adds the products of one row of taps. Each input position is loaded once, one ahead of its use, and meets the taps of
-    /// every column that it belongs to; positions ascend, so that each sum meets its taps by ascending column.
+    /// Adds the products of one row of taps. Each input position is loaded once, one ahead of its use; each sum meets its
+    /// taps by ascending column.
     fn row_of_taps(
         &self,
         b: &mut FunctionBuilder<'_>,
@@ -364,46 +372,48 @@ impl Depthwise<'_> {
         sums: &mut [Option<Value>],
     ) {
         let Channels { columns, kind, weights } = channels;
-        let positions = self.positions(columns, row);
-        let load_input =
-            |b: &mut FunctionBuilder<'_>, position: i64| load(b, kind, address, position * self.spec.input.column * 4);
-        let Some(&first) = positions.first() else { return };
-        let mut next = load_input(b, first);
         let bytes = i64::from(kind.bytes());
+        let products = self.products(columns, row);
+        let mut inputs: BTreeMap<i64, Value> = BTreeMap::new();
+        let mut input = |b: &mut FunctionBuilder<'_>, position: i64| {
+            let place = position * self.spec.input.column * 4;
+            *inputs.entry(position).or_insert_with(|| load(b, kind, address, place))
+        };
+        let Some(first) = products.first() else { return };
+        input(b, first.position);
         let weights: Vec<Value> = row.taps.iter().map(|&(_, tap)| load(b, kind, weights, tap * bytes)).collect();
-        for (place, &position) in positions.iter().enumerate() {
-            let input = next;
-            if let Some(&following) = positions.get(place + 1) {
-                next = load_input(b, following);
+        for (place, product) in products.iter().enumerate() {
+            if let Some(following) = products.get(place + 1) {
+                input(b, following.position);
             }
-            for (&(column, _), &weight) in row.taps.iter().zip(&weights) {
-                let Some(at) = self.column_of(columns, position - column) else { continue };
-                sums[at] = Some(match sums[at] {
-                    None => b.ins().fmul(input, weight),
-                    Some(sum) => b.ins().fma(input, weight, sum),
-                });
-            }
+            let (input, weight) = (input(b, product.position), weights[product.tap]);
+            let sum = &mut sums[product.column];
+            *sum = Some(match *sum {
+                None => b.ins().fmul(input, weight),
+                Some(sum) => b.ins().fma(input, weight, sum),
+            });
         }
     }
 
-    /// The input positions that the tile's columns meet, relative to the first column's, ascending.
-    fn positions(&self, columns: Columns, row: &RowOfTaps) -> Vec<i64> {
-        let window = &self.spec.window;
-        let all: BTreeSet<i64> = (0..columns.count)
-            .flat_map(|at| row.taps.iter().map(move |&(column, _)| at * window.step[1] + column))
+    /// The products of a row of taps, in the order in which they are added: tap by tap, so that a sum is not used again at
+    /// once, or position by position, so that few inputs are held.
+    fn products(&self, columns: Columns, row: &RowOfTaps) -> Vec<Product> {
+        let step = self.spec.window.step[1];
+        let mut products: Vec<Product> = (0..row.taps.len())
+            .flat_map(|tap| (0..columns.count).map(move |column| (tap, column)))
+            .map(|(tap, column)| Product { position: column * step + row.taps[tap].0, tap, column: column as usize })
+            .filter(|product| self.is_within(columns, product.position))
             .collect();
-        let is_within = |position: &i64| match columns.first {
-            None => true,
-            Some(first) => (0..window.input_width).contains(&(first * window.step[1] + position)),
-        };
-        all.into_iter().filter(is_within).collect()
+        if !self.schedule.holds_row {
+            products.sort_by_key(|product| product.position);
+        }
+        products
     }
 
-    /// The column of the tile whose tap without offset stands at `position`.
-    fn column_of(&self, columns: Columns, position: i64) -> Option<usize> {
-        let step = self.spec.window.step[1];
-        let column = position.div_euclid(step);
-        (position.rem_euclid(step) == 0 && (0..columns.count).contains(&column)).then_some(column as usize)
+    /// Whether an input position, relative to that of the tile's first column, lies within the input.
+    fn is_within(&self, columns: Columns, position: i64) -> bool {
+        let window = &self.spec.window;
+        columns.first.is_none_or(|first| (0..window.input_width).contains(&(first * window.step[1] + position)))
     }
 
     fn epilogue(
@@ -415,17 +425,14 @@ impl Depthwise<'_> {
         sums: &[Value],
     ) -> Result<(), EmitError> {
         let spec = self.spec;
-        let mut shared: Vec<Option<Value>> = vec![None; spec.operands.len()];
-        for (column, &sum) in sums.iter().enumerate() {
-            let mut arguments = vec![sum];
-            for ((strides, &address), shared) in spec.operands.iter().zip(&here.further).zip(&mut shared) {
-                let place = column as i64 * strides.column * 4;
-                let known = if strides.column == 0 { *shared } else { None };
-                let value = known.unwrap_or_else(|| load_operand(b, kind, strides, address, place));
-                *shared = Some(value);
-                arguments.push(value);
-            }
-            let result = constants.apply(b, &spec.epilogue, &arguments)?;
+        let mut arguments = vec![sums.to_vec()];
+        for (strides, &address) in spec.operands.iter().zip(&here.further) {
+            let at = |column: usize| column as i64 * strides.column * 4;
+            let is_shared = strides.column == 0;
+            arguments.push(each(sums.len(), is_shared, |column| load_operand(b, kind, strides, address, at(column))));
+        }
+        let results = constants.apply(b, &spec.epilogue, &arguments)?;
+        for (column, &result) in results.iter().enumerate() {
             let address = offset(b, here.output, column as i64 * spec.output.column * 4);
             store(b, result, address, 0);
         }

@@ -38,16 +38,13 @@ pub(super) fn emit_epilogue(
     for vector in 0..vectors {
         let first = vector as i64 * LANES;
         let lanes = (tile.shape.channels - first).min(LANES);
-        let mut shared: Vec<Option<Value>> = vec![None; further.len()];
-        for row in 0..rows {
-            let mut arguments = vec![sums[row * vectors + vector]];
-            for (operand, shared) in further.iter().zip(&mut shared) {
-                let known = if operand.is_shared { *shared } else { None };
-                let value = known.unwrap_or_else(|| load_channels(b, operand, row, first, lanes));
-                *shared = Some(value);
-                arguments.push(value);
-            }
-            let result = constants.apply(b, &spec.epilogue, &arguments)?;
+        let sums: Vec<Value> = (0..rows).map(|row| sums[row * vectors + vector]).collect();
+        let mut arguments = vec![sums];
+        for operand in &further {
+            arguments.push(each(rows, operand.is_shared, |row| load_channels(b, operand, row, first, lanes)));
+        }
+        let results = constants.apply(b, &spec.epilogue, &arguments)?;
+        for (row, &result) in results.iter().enumerate() {
             store_channels(b, &output, row, first, lanes, result);
         }
     }
@@ -125,22 +122,37 @@ impl Constants {
         Constants(epilogue.nodes().iter().map(value).collect())
     }
 
-    /// The value of the epilogue for arguments of four lanes.
-    pub fn apply(&self, b: &mut FunctionBuilder<'_>, epilogue: &Expr, arguments: &[Value]) -> Result<Value, EmitError> {
-        let mut values: Vec<Value> = Vec::with_capacity(epilogue.nodes().len());
+    /// The values of the epilogue for `arguments[argument][item]`. Items go through it side by side, because one step after
+    /// another of a single item would wait for each other.
+    pub fn apply(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        epilogue: &Expr,
+        arguments: &[Vec<Value>],
+    ) -> Result<Vec<Value>, EmitError> {
+        let items = arguments[0].len();
+        let mut values: Vec<Vec<Value>> = Vec::with_capacity(epilogue.nodes().len());
         for (node, constant) in epilogue.nodes().iter().zip(&self.0) {
-            let value = match *node {
-                ExprNode::Argument(n, _) => arguments[n as usize],
-                ExprNode::Binary(op, x, y) => binary(b, op, values[x.index()], values[y.index()])?,
-                ExprNode::Constant(_) if constant.is_some() => constant.unwrap_or(arguments[0]),
-                ExprNode::Constant(_) | ExprNode::Unary(..) | ExprNode::Select(..) | ExprNode::Cast(..) => {
+            let of_items = match (*node, *constant) {
+                (ExprNode::Argument(n, _), _) => arguments[n as usize].clone(),
+                (ExprNode::Constant(_), Some(constant)) => vec![constant; items],
+                (ExprNode::Binary(op, x, y), _) => {
+                    let pairs = values[x.index()].iter().zip(&values[y.index()]);
+                    pairs.map(|(&x, &y)| binary(b, op, x, y)).collect::<Result<_, _>>()?
+                }
+                (ExprNode::Constant(_) | ExprNode::Unary(..) | ExprNode::Select(..) | ExprNode::Cast(..), _) => {
                     return Err(unsupported());
                 }
             };
-            values.push(value);
+            values.push(of_items);
         }
-        Ok(values[epilogue.root().index()])
+        Ok(values.swap_remove(epilogue.root().index()))
     }
+}
+
+/// One value per item, or the same for all.
+pub(super) fn each(items: usize, is_shared: bool, mut value: impl FnMut(usize) -> Value) -> Vec<Value> {
+    if is_shared { vec![value(0); items] } else { (0..items).map(value).collect() }
 }
 
 fn binary(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, y: Value) -> Result<Value, EmitError> {
