@@ -206,6 +206,24 @@ fn channels_apart() {
     check("channels apart", &spec);
 }
 
+/// Windows, extents, tiles and blocks drawn at random.
+#[test]
+fn random_convolutions_with_random_schedules() {
+    let mut random = Random(20);
+    for case in 0..120 {
+        let mut draw = |low: i64, count: u64| low + random.below(count);
+        let kernel = [draw(1, 4), draw(1, 4)];
+        let input = [draw(kernel[0] + 1, 9), draw(kernel[1] + 1, 24)];
+        let pads = [draw(0, 3), draw(0, 3), draw(0, 3), draw(0, 3)];
+        let window = convolution(input, kernel, draw(1, 2), 1, pads);
+        let spec = dense(draw(1, 2), window, draw(1, 13), draw(1, 30));
+        let tile = Tile { rows: draw(1, 8), vectors: draw(1, 4) };
+        let schedule = Schedule { tile, block_tiles: draw(1, 4), block_panels: draw(1, 3) };
+        let machine = if case % 6 == 0 { Machine::CortexA72 } else { Machine::Host };
+        check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
+    }
+}
+
 /// Attention's two products: keys as they lie (k is the inner axis) and values (channels are the inner axis), of three heads
 /// side by side in one tensor.
 #[test]

@@ -14,8 +14,13 @@ impl Random {
     }
 
     fn next(&mut self) -> f32 {
+        self.below(9) as f32 - 4.0
+    }
+
+    /// An integer in 0..limit.
+    pub fn below(&mut self, limit: u64) -> i64 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) % 9) as f32 - 4.0
+        ((self.0 >> 33) % limit) as i64
     }
 }
 
