@@ -46,3 +46,11 @@ pub(crate) fn inverse(perm: &[usize]) -> Vec<usize> {
 pub(crate) fn by_operand_axis<T: Copy>(perm: &[usize], entries: &[T]) -> Vec<T> {
     inverse(perm).into_iter().map(|place| entries[place]).collect()
 }
+
+/// The place of a value among operands, which it joins if it is not there.
+pub(crate) fn place_among(operands: &mut Vec<NodeId>, value: NodeId) -> usize {
+    operands.iter().position(|&operand| operand == value).unwrap_or_else(|| {
+        operands.push(value);
+        operands.len() - 1
+    })
+}

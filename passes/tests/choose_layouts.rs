@@ -110,3 +110,15 @@ fn a_row_major_network_stays() {
     graph.output("y", y);
     check_unchanged(graph, choose_layouts);
 }
+
+#[test]
+fn heads_of_attention_are_read_where_they_lie() {
+    let mut graph = Graph::new("case");
+    let (q, k) = (input(&mut graph, &[1, 7, 2, 4]), input(&mut graph, &[1, 7, 2, 4]));
+    let q = transpose(&mut graph, q, &[0, 2, 1, 3]);
+    let k = transpose(&mut graph, k, &[0, 2, 3, 1]);
+    let scores = matmul(&mut graph, q, k);
+    graph.output("scores", scores);
+    let (graph, _) = check(graph, choose_layouts);
+    assert_eq!(operators(&graph), ["transpose", "transpose", "matmul"]);
+}

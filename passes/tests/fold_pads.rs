@@ -74,3 +74,19 @@ fn a_maximum_takes_pads_that_never_win() {
 fn a_pool_that_rounds_up_keeps_its_pad() {
     check_unchanged(padded_pool(f32::NEG_INFINITY, false, pool(PoolKind::Max, true, 0)), fold_pads);
 }
+
+#[test]
+fn a_transpose_may_stand_between_pad_and_window() {
+    for (channel_pad, expected) in [(0, vec!["transpose", "conv"]), (1, vec!["pad", "transpose", "conv"])] {
+        let mut graph = Graph::new("case");
+        let x = input(&mut graph, &[1, 6, 6, 2 - channel_pad]);
+        let zero = scalar(&mut graph, 0.0);
+        let op = Op::Pad { mode: PadMode::Constant, before: vec![0, 1, 0, 0], after: vec![0, 0, 2, channel_pad] };
+        let y = add(&mut graph, op, &[x, zero]);
+        let y = transpose(&mut graph, y, &[0, 3, 1, 2]);
+        let y = conv(&mut graph, y, [4, 2, 3, 3], 1, 0, 1);
+        graph.output("y", y);
+        let (graph, _) = check(graph, fold_pads);
+        assert_eq!(operators(&graph), expected);
+    }
+}

@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, Shape, Tensor};
+use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, Tensor, UnaryOp};
 use edgecc_passes::{FINISH, Options, PREPARE, finish, prepare};
 use support::*;
 
@@ -99,7 +99,7 @@ impl Network {
         let squeezed = self.conv(pooled, [4, channels, 1, 1], 1, 1);
         let squeezed = relu(&mut self.graph, squeezed);
         let gate = self.conv(squeezed, [channels, 4, 1, 1], 1, 1);
-        let gate = unary(&mut self.graph, edgecc_ir::UnaryOp::Sigmoid, gate);
+        let gate = unary(&mut self.graph, UnaryOp::Sigmoid, gate);
         binary(&mut self.graph, BinaryOp::Mul, x, gate)
     }
 
@@ -182,4 +182,26 @@ fn the_observer_sees_each_phase_that_rewrites() {
     for (name, count) in report.rewrites {
         assert_eq!(seen.contains(&name), count > 0, "{name}");
     }
+}
+
+#[test]
+fn long_chains_and_values_with_many_users_take_little_time() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[2]);
+    let hub = unary(&mut graph, UnaryOp::Exp, x);
+    let mut y = hub;
+    for step in 0..20_000 {
+        y = match step % 3 {
+            0 => binary(&mut graph, BinaryOp::Add, y, hub),
+            1 => unary(&mut graph, UnaryOp::Tanh, y),
+            _ => reshape(&mut graph, y, &[2]),
+        };
+    }
+    graph.output("y", y);
+    let start = std::time::Instant::now();
+    for half in [prepare, finish] {
+        half(&mut graph, &Options::default(), &mut |_, _| {}).expect("sound passes");
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(seconds < 10.0, "{seconds} s");
 }

@@ -52,19 +52,32 @@ fn layer_normalization_in_its_spellings() {
 }
 
 #[test]
-fn root_mean_square_normalization() {
-    let mut graph = Graph::new("case");
-    let x = input(&mut graph, &[2, 6]);
-    let y = divided(&mut graph, x, &[1], true);
-    graph.output("y", y);
-    let (graph, _) = check(graph, recognize_normalize);
-    assert_eq!(operators(&graph), ["normalize"]);
-    assert!(matches!(graph.op(graph.outputs()[0].node), Op::Normalize { root_mean_square: true, .. }));
+fn a_sum_is_normalized_as_well() {
+    for centered in [false, true] {
+        let mut graph = Graph::new("case");
+        let (a, b) = (input(&mut graph, &[2, 6]), input(&mut graph, &[2, 6]));
+        let x = binary(&mut graph, BinaryOp::Add, a, b);
+        let deviation = if centered {
+            let average = mean(&mut graph, x, &[1]);
+            binary(&mut graph, BinaryOp::Sub, x, average)
+        } else {
+            x
+        };
+        let y = divided(&mut graph, deviation, &[1], true);
+        graph.output("y", y);
+        let (graph, _) = check(graph, recognize_normalize);
+        assert_eq!(operators(&graph), ["map", "normalize"]);
+        let normalize = graph.op(graph.outputs()[0].node);
+        assert!(matches!(normalize, Op::Normalize { root_mean_square, .. } if *root_mean_square != centered));
+    }
 }
 
 #[test]
-fn a_mean_over_other_axes_is_no_normalization() {
-    check_unchanged(layer_norm(false, &[1, 2]), recognize_normalize);
+fn a_mean_over_other_axes_than_the_variance_stays() {
+    let (graph, _) = check(layer_norm(false, &[1, 2]), recognize_normalize);
+    assert_eq!(operators(&graph), ["reduce_mean", "map", "normalize"]);
+    let normalize = graph.op(graph.outputs()[0].node);
+    assert!(matches!(normalize, Op::Normalize { root_mean_square: true, .. }), "of what the mean left");
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use edgecc_ir::{Expr, Graph, NodeId, Op};
 
-use super::fuse_maps::place_among;
-use crate::query::{map_expr, only_user};
+use crate::query::{map_expr, only_user, place_among};
 
 /// The most operands of an epilogue.
 const MAX_EXTRAS: usize = 6;

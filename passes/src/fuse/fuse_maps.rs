@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, Expr, ExprId, ExprNode, Graph, NodeId, Op, UnaryOp};
 
-use crate::query::{map_expr, only_user};
+use crate::query::{map_expr, only_user, place_among};
 
 /// The most operands that a fused map reads.
 const MAX_OPERANDS: usize = 12;
@@ -91,13 +91,5 @@ fn inline_map(graph: &Graph, expr: &mut Expr, operands: &mut Vec<NodeId>, id: No
             let place = place_among(operands, value);
             expr.arg(place as u16, dtype)
         })
-    })
-}
-
-/// The place of a value among operands, which it joins if it is not there.
-pub(super) fn place_among(operands: &mut Vec<NodeId>, value: NodeId) -> usize {
-    operands.iter().position(|&operand| operand == value).unwrap_or_else(|| {
-        operands.push(value);
-        operands.len() - 1
     })
 }

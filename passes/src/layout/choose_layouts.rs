@@ -98,15 +98,19 @@ impl Layouts<'_> {
         }
     }
 
-    /// Rows of the left operand lie one behind the other with the summed axis innermost.
+    /// The left operand has the summed axis innermost; its other axes may lie in any order.
     fn matmul(&mut self, id: NodeId, transpose_a: bool) {
         let operands = self.graph.operands(id).to_vec();
-        let rank = self.shape(operands[0]).rank();
-        let mut order: Vec<usize> = (0..rank).collect();
+        let left = self.shape(operands[0]);
+        let mut order: Vec<usize> = (0..left.rank()).collect();
         if transpose_a {
-            order.swap(rank - 2, rank - 1);
+            order.swap(left.rank() - 2, left.rank() - 1);
         }
-        if let Some(layout) = Layout::from_order(&order).filter(|_| !is_constant(self.graph, operands[0])) {
+        let innermost = self.layout(operands[0]).order().rfind(|&axis| left.dim(axis) != 1);
+        let summed = order.last().copied();
+        let adjacent = innermost == summed || summed.is_some_and(|axis| left.dim(axis) == 1);
+        if let Some(layout) = Layout::from_order(&order).filter(|_| !adjacent && !is_constant(self.graph, operands[0]))
+        {
             self.want(id, operands[0], &layout);
         }
         let result = self.row_major(id);

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, Expr, ExprId, ExprNode, Graph, NodeId, Op, PadMode, PoolKind, Scalar, UnaryOp, Window};
 
-/// `conv(pad(x)) => conv(x)` with larger pads, and likewise for pools.
+/// `conv(pad(x)) => conv(x)` with larger pads, and likewise for pools; also where a transpose stands between the two.
 ///
 /// The pad is constant and of spatial axes alone. A convolution takes zeros. An average pool takes zeros if it has no pads
 /// of its own or counts them, and then counts pads. A max pool takes minus infinity, or zeros where `x` is nowhere negative
@@ -10,38 +10,70 @@ use edgecc_ir::{BinaryOp, Expr, ExprId, ExprNode, Graph, NodeId, Op, PadMode, Po
 pub fn fold_pads(graph: &mut Graph) -> usize {
     let mut rewrites = 0;
     for id in graph.order() {
-        let Some(op) = with_folded_pad(graph, id) else { continue };
+        let Some(pad) = Pad::in_front_of(graph, id) else { continue };
+        let Some(op) = with_pad(graph, graph.op(id), &pad) else { continue };
+        let origin = graph.node(pad.node).origin().joined(graph.node(id).origin());
         let mut operands = graph.operands(id).to_vec();
-        let pad = operands[0];
-        operands[0] = graph.operands(pad)[0];
-        let origin = graph.node(pad).origin().joined(graph.node(id).origin());
+        operands[0] = match pad.perm {
+            None => pad.source,
+            Some(perm) => match graph.add(Op::Transpose(perm), &[pad.source], origin.clone()) {
+                Ok(transposed) => transposed,
+                Err(_) => continue,
+            },
+        };
         rewrites += graph.rewrite(id, op, &operands, origin).is_ok() as usize;
     }
     graph.remove_dead();
     rewrites
 }
 
-fn with_folded_pad(graph: &Graph, id: NodeId) -> Option<Op> {
-    let &pad = graph.operands(id).first()?;
-    let Op::Pad { mode: PadMode::Constant, before, after } = graph.op(pad) else { return None };
-    let fill = graph.constant_value(graph.operands(pad)[1])?.as_splat()?;
-    if before.len() < 3 || before[..2] != [0, 0] || after[..2] != [0, 0] {
-        return None;
+/// A constant pad in front of a window, in the axes of the window.
+struct Pad {
+    node: NodeId,
+    source: NodeId,
+    fill: Scalar,
+    /// The transpose between pad and window.
+    perm: Option<Vec<usize>>,
+    before: Vec<usize>,
+    after: Vec<usize>,
+}
+
+impl Pad {
+    fn in_front_of(graph: &Graph, window: NodeId) -> Option<Pad> {
+        let &operand = graph.operands(window).first()?;
+        let (node, perm) = match graph.op(operand) {
+            Op::Transpose(perm) => (graph.operands(operand)[0], Some(perm.clone())),
+            _ => (operand, None),
+        };
+        let Op::Pad { mode: PadMode::Constant, before, after } = graph.op(node) else { return None };
+        let &[source, fill] = graph.operands(node) else { return None };
+        let fill = graph.constant_value(fill)?.as_splat()?;
+        let permuted = |pads: &Vec<usize>| match &perm {
+            Some(perm) => perm.iter().map(|&axis| pads[axis]).collect(),
+            None => pads.clone(),
+        };
+        let (before, after) = (permuted(before), permuted(after));
+        let spatial = before.len() >= 3 && before[..2] == [0, 0] && after[..2] == [0, 0];
+        spatial.then_some(Pad { node, source, fill, perm, before, after })
     }
-    let mut op = graph.op(id).clone();
+}
+
+/// The window that pads by itself.
+fn with_pad(graph: &Graph, op: &Op, pad: &Pad) -> Option<Op> {
+    let mut op = op.clone();
     match &mut op {
-        Op::Conv { window, .. } if is_zero(fill) => grow(window, before, after),
-        Op::Pool { kind: PoolKind::Average { count_pads }, window, ceil: false } if is_zero(fill) => {
+        Op::Conv { window, .. } if is_zero(pad.fill) => grow(window, pad),
+        Op::Pool { kind: PoolKind::Average { count_pads }, window, ceil: false } if is_zero(pad.fill) => {
             if !*count_pads && window.pads_before.iter().chain(&window.pads_after).any(|&pad| pad > 0) {
                 return None;
             }
             *count_pads = true;
-            grow(window, before, after);
+            grow(window, pad);
         }
         Op::Pool { kind: PoolKind::Max, window, ceil: false } => {
-            grow(window, before, after);
-            let zeros = is_zero(fill) && meets_input(window) && is_non_negative(graph, graph.operands(pad)[0]);
-            if fill.as_f64() != f64::NEG_INFINITY && !zeros {
+            grow(window, pad);
+            let zeros = is_zero(pad.fill) && meets_input(window) && is_non_negative(graph, pad.source);
+            if pad.fill.as_f64() != f64::NEG_INFINITY && !zeros {
                 return None;
             }
         }
@@ -50,9 +82,9 @@ fn with_folded_pad(graph: &Graph, id: NodeId) -> Option<Op> {
     Some(op)
 }
 
-fn grow(window: &mut Window, before: &[usize], after: &[usize]) {
-    window.pads_before.iter_mut().zip(&before[2..]).for_each(|(pad, more)| *pad += more);
-    window.pads_after.iter_mut().zip(&after[2..]).for_each(|(pad, more)| *pad += more);
+fn grow(window: &mut Window, pad: &Pad) {
+    window.pads_before.iter_mut().zip(&pad.before[2..]).for_each(|(own, more)| *own += more);
+    window.pads_after.iter_mut().zip(&pad.after[2..]).for_each(|(own, more)| *own += more);
 }
 
 fn is_zero(fill: Scalar) -> bool {

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, Expr, ExprId, ExprNode, Graph, NodeId, Op, ReduceKind, UnaryOp};
 
-use crate::query::map_expr;
+use crate::query::{map_expr, place_among};
 
 /// `(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) => normalize(x)`, and
 /// `x / sqrt(mean(x^2) + epsilon) => normalize(x)` with mean 0.
@@ -29,20 +29,50 @@ struct Normalization {
     centered: bool,
 }
 
-/// The most operations of maps that are written out in search of a normalization.
+/// The most nodes of expressions that are written out in search of a normalization.
 const MAX_NODES: usize = 24;
 
-/// Chains of maps as one expression, with what its arguments stand for.
+/// Chains of maps as one expression, with what its arguments stand for: no map but the one that it stops at.
 struct WrittenOut {
     expr: Expr,
     leaves: Vec<NodeId>,
 }
 
 impl WrittenOut {
-    fn new(graph: &Graph, id: NodeId) -> Option<Self> {
-        let (mut expr, mut leaves) = (Expr::new(), Vec::new());
-        let root = write_out(graph, id, &mut expr, &mut leaves)?;
-        Some(WrittenOut { expr: expr.with_root(root), leaves })
+    fn new(graph: &Graph, id: NodeId, stop: Option<NodeId>) -> Option<Self> {
+        let mut written = WrittenOut { expr: Expr::new(), leaves: Vec::new() };
+        let mut room = MAX_NODES;
+        let mut expr = Expr::new();
+        let root = written.write_out(graph, id, stop, &mut expr, &mut room)?;
+        written.expr = expr.with_root(root);
+        Some(written)
+    }
+
+    /// Adds map `id` to `expr`, maps among its operands written out as well, as long as there is room for their nodes.
+    fn write_out(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        stop: Option<NodeId>,
+        expr: &mut Expr,
+        room: &mut usize,
+    ) -> Option<ExprId> {
+        let map = map_expr(graph, id)?;
+        *room = room.checked_sub(map.nodes().len())?;
+        let mut whole = true;
+        let root = expr.inline(map, |expr, n, dtype| {
+            let value = graph.operands(id)[n as usize];
+            if Some(value) != stop && map_expr(graph, value).is_some() {
+                let inner = self.write_out(graph, value, stop, expr, room);
+                whole &= inner.is_some();
+                return inner;
+            }
+            match graph.constant_value(value).and_then(|value| value.as_splat()) {
+                Some(splat) => Some(expr.constant(splat)),
+                None => Some(expr.arg(place_among(&mut self.leaves, value) as u16, dtype)),
+            }
+        });
+        whole.then_some(root)
     }
 
     fn leaf(&self, id: ExprId) -> Option<NodeId> {
@@ -99,47 +129,45 @@ impl WrittenOut {
     }
 }
 
-/// Adds map `id` to `expr`, maps among its operands written out as well.
-fn write_out(graph: &Graph, id: NodeId, expr: &mut Expr, leaves: &mut Vec<NodeId>) -> Option<ExprId> {
-    let map = map_expr(graph, id)?;
-    if expr.nodes().len() + map.nodes().len() > MAX_NODES {
+fn normalization(graph: &Graph, id: NodeId) -> Option<Normalization> {
+    let root = map_expr(graph, id).map(|expr| expr.node(expr.root()))?;
+    if !matches!(root, ExprNode::Binary(BinaryOp::Div | BinaryOp::Mul, ..)) {
         return None;
     }
-    let mut small = true;
-    let root = expr.inline(map, |expr, n, dtype| {
-        let value = graph.operands(id)[n as usize];
-        if map_expr(graph, value).is_some() {
-            let inner = write_out(graph, value, expr, leaves);
-            small &= inner.is_some();
-            return inner;
-        }
-        if let Some(splat) = graph.constant_value(value).and_then(|value| value.as_splat()) {
-            return Some(expr.constant(splat));
-        }
-        let place = leaves.iter().position(|&leaf| leaf == value).unwrap_or_else(|| {
-            leaves.push(value);
-            leaves.len() - 1
-        });
-        Some(expr.arg(place as u16, dtype))
-    });
-    small.then_some(root)
+    let (_, variance, _) = WrittenOut::new(graph, id, None)?.quotient()?;
+    let (squares, axes) = mean_of(graph, variance)?;
+    let sources = operands_of_maps(graph, squares);
+    sources.into_iter().find_map(|source| normalization_of(graph, id, source, squares, &axes))
 }
 
-fn normalization(graph: &Graph, id: NodeId) -> Option<Normalization> {
-    let written = WrittenOut::new(graph, id)?;
-    let (numerator, variance, epsilon) = written.quotient()?;
-    let (source, mean) = written.centered(numerator)?;
-    let (squares, axes) = mean_of(graph, variance)?;
-    let deviation = WrittenOut::new(graph, squares)?;
+/// The operands of maps among a map's operands, then its own: of a centred value, the value before the mean went.
+fn operands_of_maps(graph: &Graph, map: NodeId) -> Vec<NodeId> {
+    let near = graph.operands(map);
+    let far = near.iter().filter(|&&id| map_expr(graph, id).is_some()).flat_map(|&id| graph.operands(id));
+    far.chain(near).copied().collect()
+}
+
+/// Whether map `id` normalizes `source`, whose variance is the mean of `squares` along `axes`.
+fn normalization_of(
+    graph: &Graph,
+    id: NodeId,
+    source: NodeId,
+    squares: NodeId,
+    axes: &[usize],
+) -> Option<Normalization> {
+    let quotient = WrittenOut::new(graph, id, Some(source))?;
+    let deviation = WrittenOut::new(graph, squares, Some(source))?;
+    let (numerator, _, epsilon) = quotient.quotient()?;
     let squared = deviation.square(deviation.expr.root())?;
+    let (normalized, mean) = quotient.centered(numerator)?;
     let same_mean = match mean {
-        Some(mean) => mean_of(graph, mean)? == (source, axes.clone()),
+        Some(mean) => mean_of(graph, mean)? == (source, axes.to_vec()),
         None => true,
     };
-    let fits = same_mean && deviation.centered(squared)? == (source, mean);
+    let fits = normalized == source && same_mean && deviation.centered(squared)? == (source, mean);
     let same_type = graph.node(source).ty() == graph.node(id).ty();
     let epsilon = (epsilon as f32).to_bits();
-    (fits && same_type).then_some(Normalization { source, axes, epsilon, centered: mean.is_some() })
+    (fits && same_type).then(|| Normalization { source, axes: axes.to_vec(), epsilon, centered: mean.is_some() })
 }
 
 fn mean_of(graph: &Graph, id: NodeId) -> Option<(NodeId, Vec<usize>)> {
