@@ -6,6 +6,12 @@ use edgecc_ir::{BinaryOp, DType, Graph, Layout, Op, Shape, TensorType};
 use edgecc_passes::layout::choose_layouts;
 use support::*;
 
+fn laid_out(graph: Graph) -> Graph {
+    let (graph, _) = check(graph, choose_layouts);
+    check_layouts(&graph);
+    graph
+}
+
 fn relayouts(graph: &Graph) -> usize {
     operators(graph).iter().filter(|&&name| name == "relayout").count()
 }
@@ -22,7 +28,7 @@ fn images_lie_channels_last_between_row_major_ends() {
     let y = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
     let y = max_pool(&mut graph, y, 2, 2, 0);
     graph.output("y", y);
-    let (graph, _) = check(graph, choose_layouts);
+    let graph = laid_out(graph);
     assert_eq!(operators(&graph), ["relayout", "conv", "max_pool", "relayout"]);
     assert_eq!(output_layout(&graph, "conv"), Layout::channels_last(4));
 }
@@ -36,7 +42,7 @@ fn one_relayout_serves_all_users() {
     let y = binary(&mut graph, BinaryOp::Add, a, b);
     let y = conv(&mut graph, y, [1, 8, 1, 1], 1, 0, 1);
     graph.output("y", y);
-    let (graph, _) = check(graph, choose_layouts);
+    let graph = laid_out(graph);
     assert_eq!(relayouts(&graph), 1, "one channel at the end needs none");
 }
 
@@ -48,7 +54,7 @@ fn transposes_and_reshapes_move_no_bytes_where_groups_stay_together() {
     let y = reshape(&mut graph, y, &[1, 8, 36]);
     let y = transpose(&mut graph, y, &[0, 2, 1]);
     graph.output("rows", y);
-    let (graph, _) = check(graph, choose_layouts);
+    let graph = laid_out(graph);
     assert_eq!(operators(&graph), ["relayout", "conv", "reshape", "transpose"]);
     assert_eq!(output_layout(&graph, "reshape"), Layout::channels_last(3));
 }
@@ -60,7 +66,7 @@ fn a_reshape_that_mixes_channels_and_rows_reads_row_major() {
     let y = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
     let y = reshape(&mut graph, y, &[1, 288]);
     graph.output("y", y);
-    let (graph, _) = check(graph, choose_layouts);
+    let graph = laid_out(graph);
     assert_eq!(operators(&graph), ["relayout", "conv", "relayout", "reshape"]);
 }
 
@@ -74,7 +80,7 @@ fn a_channel_shuffle_moves_bytes_once() {
     let y = reshape(&mut graph, y, &[1, 8, 6, 6]);
     let y = conv(&mut graph, y, [1, 8, 1, 1], 1, 0, 1);
     graph.output("y", y);
-    let (graph, _) = check(graph, choose_layouts);
+    let graph = laid_out(graph);
     assert_eq!(relayouts(&graph), 2, "at the input and in the shuffle: {:?}", operators(&graph));
 }
 
@@ -85,7 +91,7 @@ fn the_smaller_tensor_is_moved() {
     let y = add(&mut graph, Op::Map(cast(DType::U8, DType::F32)), &[x]);
     let y = conv(&mut graph, y, [1, 3, 3, 3], 1, 1, 1);
     graph.output("y", y);
-    let (graph, _) = check(graph, choose_layouts);
+    let graph = laid_out(graph);
     assert_eq!(operators(&graph), ["relayout", "map", "conv"], "bytes move before they become floats");
 }
 
@@ -96,7 +102,7 @@ fn the_left_matrix_has_the_summed_axis_innermost() {
         let (a, b) = (input(&mut graph, &[3, 3]), input(&mut graph, &[3, 3]));
         let y = add(&mut graph, Op::MatMul { transpose_a, transpose_b: true, epilogue: plain() }, &[a, b]);
         graph.output("y", y);
-        let (graph, _) = check(graph, choose_layouts);
+        let graph = laid_out(graph);
         assert_eq!(relayouts(&graph), moved);
     }
 }
@@ -119,6 +125,31 @@ fn heads_of_attention_are_read_where_they_lie() {
     let k = transpose(&mut graph, k, &[0, 2, 3, 1]);
     let scores = matmul(&mut graph, q, k);
     graph.output("scores", scores);
-    let (graph, _) = check(graph, choose_layouts);
+    let graph = laid_out(graph);
     assert_eq!(operators(&graph), ["transpose", "transpose", "matmul"]);
+}
+
+/// Every order of the numbers below `rank`.
+fn permutations(rank: usize) -> Vec<Vec<usize>> {
+    let all = (0..rank.pow(rank as u32)).map(|n| (0..rank as u32).map(|i| n / rank.pow(i) % rank).collect::<Vec<_>>());
+    all.filter(|perm| (0..rank).all(|axis| perm.contains(&axis))).collect()
+}
+
+#[test]
+fn reshapes_of_values_in_every_layout_share_bytes() {
+    let shapes: [&[usize]; 8] =
+        [&[2, 3, 4, 5], &[6, 4, 5], &[2, 12, 5], &[2, 3, 20], &[120], &[2, 3, 2, 2, 5], &[1, 6, 1, 20], &[4, 30]];
+    for perm in permutations(4) {
+        for shape in shapes {
+            let mut graph = Graph::new("case");
+            let places: Vec<usize> = (0..4).map(|axis| perm.iter().position(|&a| a == axis).expect("in it")).collect();
+            let extents: Vec<usize> = places.iter().map(|&place| [2, 3, 4, 5][place]).collect();
+            let x = input(&mut graph, &extents);
+            let y = transpose(&mut graph, x, &perm);
+            assert_eq!(graph.ty(y).shape.extents(), [2, 3, 4, 5]);
+            let y = reshape(&mut graph, y, shape);
+            graph.output("y", y);
+            laid_out(graph);
+        }
+    }
 }

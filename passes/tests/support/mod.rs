@@ -5,8 +5,8 @@
 mod oracle;
 
 use edgecc_ir::{
-    BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, PoolKind, ReduceKind, Scalar, Shape, Tensor, TensorType, UnaryOp,
-    Window, infer,
+    BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, PoolKind, ReduceKind, Scalar, Shape, Tensor, TensorType,
+    UnaryOp, Window, infer,
 };
 
 use oracle::Value;
@@ -209,4 +209,40 @@ fn random(graph: &Graph, input: NodeId, seed: usize) -> Value {
     };
     let count = ty.shape.elements().expect("a small input");
     Value { shape: ty.shape.extents(), data: numbers(count, seed as u64 + 77).into_iter().map(number).collect() }
+}
+
+/// Checks that views have their operand's bytes, windows read channels-last values, and outputs are row-major.
+pub fn check_layouts(graph: &Graph) {
+    for id in graph.order() {
+        match graph.op(id) {
+            Op::Reshape(_) => assert_eq!(addresses(graph, graph.operands(id)[0]), addresses(graph, id)),
+            Op::Transpose(perm) => {
+                let operand = graph.ty(graph.operands(id)[0]);
+                let result = graph.ty(id);
+                let (from, to) = (operand.layout.strides(&operand.shape), result.layout.strides(&result.shape));
+                let moved = (0..perm.len()).filter(|&axis| result.shape.dim(axis) != 1);
+                moved.for_each(|axis| assert_eq!(from[perm[axis]], to[axis], "{perm:?} of {operand} to {result}"));
+            }
+            Op::Conv { .. } | Op::Pool { .. } => {
+                let ty = graph.ty(graph.operands(id)[0]);
+                assert!(ty.layout.same_bytes(&Layout::channels_last(ty.shape.rank()), &ty.shape), "{ty}");
+            }
+            _ => {}
+        }
+    }
+    for output in graph.outputs() {
+        let ty = graph.ty(output.node);
+        assert!(ty.layout.same_bytes(&Layout::row_major(ty.shape.rank()), &ty.shape), "{ty}");
+    }
+}
+
+/// Where each element lies in memory, in row-major order of the logical axes.
+fn addresses(graph: &Graph, id: NodeId) -> Vec<usize> {
+    let ty = graph.ty(id);
+    let (strides, extents) = (ty.layout.strides(&ty.shape), ty.shape.extents());
+    let mut places = vec![0];
+    for (stride, extent) in strides.into_iter().zip(extents) {
+        places = places.iter().flat_map(|&place| (0..extent).map(move |i| place + i * stride)).collect();
+    }
+    places
 }
