@@ -1,5 +1,6 @@
 //! Graph to program to machine code: lowering says what is computed, schedules say how, emission writes it down.
 
+pub mod artifact;
 pub mod contraction;
 pub mod cpu;
 pub mod kernel;

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use edgecc_ir::{Origin, TensorType};
 
+use crate::contraction::{ContractionSpec, DepthwiseSpec};
 use crate::kernel::{Access, LoopKernel};
+use crate::schedule::{DepthwiseSchedule, Schedule};
 use crate::view::StorageId;
 
 /// What a storage is.
@@ -29,11 +31,15 @@ pub struct Storage {
     pub bytes: usize,
 }
 
-/// The meaning of a kernel; its schedule is chosen by the target.
+/// The meaning of a kernel, and how it runs where that is chosen apart.
 #[derive(Clone, PartialEq, Debug)]
 pub enum KernelSource {
     /// A loop nest.
     Loops(LoopKernel),
+    /// A matrix product or convolution.
+    Contraction(ContractionSpec, Schedule),
+    /// A depthwise convolution.
+    Depthwise(DepthwiseSpec, DepthwiseSchedule),
 }
 
 /// An operand of a step: a run of bytes of a storage.
@@ -58,8 +64,6 @@ pub struct Step {
     pub operands: Vec<Operand>,
     /// Extents known when the step is called.
     pub arguments: Vec<u32>,
-    /// The kernel's range; what a step of one call covers.
-    pub range: u32,
     /// Fewest iterations worth a worker of their own.
     pub grain: u32,
     /// Bytes of scratch for each worker.

@@ -83,6 +83,26 @@ pub fn compile_kernel(
     bytes_of(target, name, &mut context)
 }
 
+/// Compiles a function of any signature: `build` gets its parameters and ends every block itself.
+pub fn compile_function(
+    target: &CpuTarget,
+    name: &str,
+    signature: Signature,
+    build: impl FnOnce(&mut FunctionBuilder<'_>, &[Value]) -> Result<(), EmitError>,
+) -> Result<Vec<u8>, EmitError> {
+    let mut context = Context::for_function(Function::with_name_signature(UserFuncName::default(), signature));
+    let mut builder_context = FunctionBuilderContext::new();
+    let mut builder = FunctionBuilder::new(&mut context.func, &mut builder_context);
+    let block = builder.create_block();
+    builder.append_block_params_for_function_params(block);
+    builder.switch_to_block(block);
+    let parameters = builder.block_params(block).to_vec();
+    build(&mut builder, &parameters)?;
+    builder.seal_all_blocks();
+    builder.finalize(target.isa().frontend_config());
+    bytes_of(target, name, &mut context)
+}
+
 fn bytes_of(target: &CpuTarget, name: &str, context: &mut Context) -> Result<Vec<u8>, EmitError> {
     let refused = |reason: String| EmitError::Function { kernel: name.to_owned(), reason };
     let compiled = context

@@ -27,6 +27,26 @@ impl Architecture {
         }
     }
 
+    /// Names of processors that schedules are chosen for. One schedule serves all of an architecture so far.
+    pub const CORES: [&'static str; 8] =
+        ["generic", "cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76", "cortex-x1", "neoverse-n1", "apple-m1"];
+
+    /// The name in artifacts and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Architecture::Aarch64 => "aarch64",
+            Architecture::X86_64 => "x86_64",
+        }
+    }
+
+    /// What the code needs beyond the architecture's baseline, by Rust's names of features.
+    pub const fn required_features(self) -> &'static [&'static str] {
+        match self {
+            Architecture::Aarch64 => &[],
+            Architecture::X86_64 => &["avx2", "fma", "bmi1", "bmi2", "lzcnt", "popcnt"],
+        }
+    }
+
     fn triple(self) -> &'static str {
         match self {
             Architecture::Aarch64 => "aarch64-unknown-linux-gnu",

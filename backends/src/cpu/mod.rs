@@ -1,5 +1,11 @@
 //! Native code for CPUs: Cranelift's IR, written in the order in which it shall run.
 
 pub mod contraction;
+pub mod entry;
+pub mod expr;
 pub mod function;
 pub mod isa;
+pub mod loops;
+mod math;
+pub mod object;
+pub mod program;

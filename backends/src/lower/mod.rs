@@ -1,11 +1,13 @@
 //! Lowering: what each operator computes, as kernels over views. One file per family of operators.
 
+mod contraction;
 mod movement;
 mod nest;
 mod placement;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
+use crate::cpu::isa::Architecture;
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
 use crate::view::{StorageId, View};
@@ -32,6 +34,8 @@ pub(crate) type Lowered<T> = Result<T, String>;
 /// The state of lowering one graph.
 pub(crate) struct Lowering<'a> {
     pub(crate) graph: &'a Graph,
+    /// Decides the schedules of contractions, and with them how weights are packed.
+    pub(crate) architecture: Architecture,
     program: Program,
     /// Where results lie, by node index; several for a tuple.
     views: Vec<Vec<View>>,
@@ -58,8 +62,8 @@ impl Default for Call {
 }
 
 /// Lowers a verified graph with layouts chosen. Fails with the list of every node that has no kernel.
-pub fn lower(graph: &Graph) -> Result<Program, LowerError> {
-    let mut lowering = Lowering::new(graph);
+pub fn lower(graph: &Graph, architecture: Architecture) -> Result<Program, LowerError> {
+    let mut lowering = Lowering::new(graph, architecture);
     placement::place(&mut lowering);
     let mut refused = Vec::new();
     for id in graph.order() {
@@ -89,13 +93,14 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
         | Op::Concat { .. } => {
             return movement::lower(lowering, id);
         }
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::MatMul { .. } => return contraction::lower(lowering, id),
         op => return Err(format!("has no kernel for {}", op.name())),
     }
     Ok(())
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph) -> Self {
+    fn new(graph: &'a Graph, architecture: Architecture) -> Self {
         let port = |name: &str, id: NodeId| Port { name: name.to_string(), ty: graph.ty(id).clone() };
         let mut program = Program { name: graph.name().to_string(), ..Program::default() };
         for (index, &id) in graph.inputs().iter().enumerate() {
@@ -107,7 +112,13 @@ impl<'a> Lowering<'a> {
             program.outputs.push(port(&output.name, output.node));
             program.storages.push(Storage { kind: StorageKind::Output(index), bytes: bytes(graph.ty(output.node)) });
         }
-        Lowering { graph, program, views: vec![Vec::new(); graph.bound()], places: vec![None; graph.bound()] }
+        Lowering {
+            graph,
+            architecture,
+            program,
+            views: vec![Vec::new(); graph.bound()],
+            places: vec![None; graph.bound()],
+        }
     }
 
     /// Where a node's single result lies.
@@ -156,6 +167,16 @@ impl<'a> Lowering<'a> {
         self.storage(StorageKind::Constant(value), length)
     }
 
+    /// An arena storage without a tensor's shape, such as run-time packed weights.
+    pub(crate) fn untyped(&mut self, bytes: usize) -> StorageId {
+        self.storage(StorageKind::Arena, bytes)
+    }
+
+    /// A whole storage as an operand.
+    pub(crate) fn whole(&self, storage: StorageId, access: Access) -> Operand {
+        Operand { storage, offset: 0, length: self.program.storages[storage.0 as usize].bytes, access }
+    }
+
     /// The value of a node that is a constant.
     pub(crate) fn constant_value(&self, id: NodeId) -> Option<&'a Tensor> {
         self.graph.constant_value(id)
@@ -165,12 +186,11 @@ impl<'a> Lowering<'a> {
     pub(crate) fn push_loops(&mut self, id: NodeId, kernel: LoopKernel, operands: &[&View], call: Call) {
         let operands =
             operands.iter().zip(&kernel.buffers).map(|(view, buffer)| operand(view, buffer.access)).collect();
-        let range = kernel.range as u32;
-        self.push(id, KernelSource::Loops(kernel), operands, range, call);
+        self.push(id, KernelSource::Loops(kernel), operands, call);
     }
 
     /// Adds a step. Equal kernels are shared.
-    pub(crate) fn push(&mut self, id: NodeId, source: KernelSource, operands: Vec<Operand>, range: u32, call: Call) {
+    pub(crate) fn push(&mut self, id: NodeId, source: KernelSource, operands: Vec<Operand>, call: Call) {
         let node = self.graph.node(id);
         let kernels = &mut self.program.kernels;
         let kernel = kernels.iter().position(|other| *other == source).unwrap_or_else(|| {
@@ -181,7 +201,6 @@ impl<'a> Lowering<'a> {
             kernel,
             operands,
             arguments: Vec::new(),
-            range,
             grain: call.grain,
             scratch: call.scratch,
             in_place: call.in_place,

@@ -1,5 +1,6 @@
 //! What a device does with an artifact beside shipping it: run it on files, compare it with references, time it.
 
 pub mod agreement;
+pub mod bench;
 pub mod statistics;
 pub mod tensor_file;
