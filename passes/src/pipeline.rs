@@ -82,6 +82,11 @@ const SIMPLIFY: &[Phase] = &[
         run: |graph, _| simplify::sink_transposes(graph),
     },
     Phase {
+        name: "sink-reshapes",
+        sentence: "Moves reshapes behind maps.",
+        run: |graph, _| simplify::sink_reshapes(graph),
+    },
+    Phase {
         name: "fold-pads",
         sentence: "Lets windows pad by themselves.",
         run: |graph, _| simplify::fold_pads(graph),

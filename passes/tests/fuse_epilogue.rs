@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_ir::{BinaryOp, Graph, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, Graph, Op, UnaryOp};
 use edgecc_passes::fuse::{fuse_epilogue, fuse_maps};
 use support::*;
 
@@ -51,6 +51,16 @@ fn a_map_that_broadcasts_the_convolution_stays() {
     let z = input(&mut graph, &[1, 8, 6, 6]);
     let y = conv(&mut graph, x, [8, 4, 1, 1], 1, 0, 1);
     let y = binary(&mut graph, BinaryOp::Mul, y, z);
+    graph.output("y", y);
+    check_unchanged(graph, fuse_epilogue);
+}
+
+#[test]
+fn a_map_to_another_element_type_stays() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 4, 6, 6]);
+    let y = conv(&mut graph, x, [8, 4, 3, 3], 1, 1, 1);
+    let y = add(&mut graph, Op::Map(cast(DType::F32, DType::F64)), &[y]);
     graph.output("y", y);
     check_unchanged(graph, fuse_epilogue);
 }

@@ -11,7 +11,7 @@ const MAX_NODES: usize = 64;
 
 /// `map(conv(x, w), y) => conv(x, w, y)` with the map as epilogue: activations, residual sums, products.
 ///
-/// Nothing else reads the contraction and the map has its shape. Of two contractions under one map, the later one in the
+/// Nothing else reads the contraction; the map has its type, and its other operands the same element type. Of two contractions under one map, the later one in the
 /// graph's order takes it, when the other's result is there. Limits bound operands and expression. Exact.
 pub fn fuse_epilogue(graph: &mut Graph) -> usize {
     let order = graph.order();
@@ -44,7 +44,8 @@ fn last_contraction(graph: &Graph, map: NodeId, place: &[usize]) -> Option<NodeI
     let fits = |&&id: &&NodeId| {
         graph.op(id).epilogue().is_some()
             && only_user(graph, id) == Some(map)
-            && graph.ty(id).shape == graph.ty(map).shape
+            && graph.ty(id) == graph.ty(map)
+            && graph.operands(map).iter().all(|&operand| graph.ty(operand).dtype == graph.ty(id).dtype)
     };
     graph.operands(map).iter().filter(fits).max_by_key(|id| place[id.index()]).copied()
 }

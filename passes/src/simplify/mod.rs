@@ -10,6 +10,7 @@ mod inline_scalars;
 mod recognize_normalize;
 mod remove_identities;
 mod simplify_expressions;
+mod sink_reshapes;
 mod sink_transposes;
 
 pub use absorb_broadcasts::absorb_broadcasts;
@@ -22,4 +23,5 @@ pub use inline_scalars::inline_scalars;
 pub use recognize_normalize::recognize_normalize;
 pub use remove_identities::remove_identities;
 pub use simplify_expressions::simplify_expressions;
+pub use sink_reshapes::sink_reshapes;
 pub use sink_transposes::sink_transposes;
