@@ -2,14 +2,6 @@
 
 use edgecc_ir::{Expr, Graph, NodeId, Op, Shape};
 
-/// The one node that reads `id`, if no other node and no output does.
-pub(crate) fn only_user(graph: &Graph, id: NodeId) -> Option<NodeId> {
-    match graph.users(id)[..] {
-        [user] if !graph.outputs().iter().any(|output| output.node == id) => Some(user),
-        _ => None,
-    }
-}
-
 /// The expression of a map.
 pub(crate) fn map_expr(graph: &Graph, id: NodeId) -> Option<&Expr> {
     match graph.op(id) {

@@ -5,7 +5,7 @@ use edgecc_ir::{DType, Graph, NodeId, Op, Tensor};
 use super::channels::{
     Affine, affine_epilogue, bias_epilogue, bias_shape, channel_axis, channel_tensor, channel_values, scaled,
 };
-use crate::query::{map_expr, only_user};
+use crate::query::map_expr;
 
 /// `conv(x, w) * s + t => conv(x, w * s) + t`, for convolutions and matrix products with constant weights.
 ///
@@ -46,7 +46,7 @@ fn fold(graph: &Graph, map: NodeId) -> Option<Folded> {
     let place = operands.iter().position(|&operand| channel_axis(graph, operand).is_some())?;
     let contraction = operands[place];
     let weights = graph.constant_value(graph.operands(contraction)[1]).filter(|w| w.dtype() == DType::F32)?;
-    if only_user(graph, contraction) != Some(map) || graph.ty(contraction) != graph.ty(map) {
+    if graph.only_user(contraction) != Some(map) || graph.ty(contraction) != graph.ty(map) {
         return None;
     }
     let (axis, shape) = (channel_axis(graph, contraction)?, &graph.ty(map).shape);

@@ -3,7 +3,7 @@
 use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, Tensor};
 
 use super::channels::{Affine, bias_shape, channel_axis, channel_tensor, channel_values, scaled};
-use crate::query::{is_constant, map_expr, only_user};
+use crate::query::{is_constant, map_expr};
 
 /// `conv(x * s + t, w) => conv(x, w * s) + sum(w * t)`, for convolutions and matrix products with constant weights.
 ///
@@ -44,7 +44,7 @@ struct Place {
 fn fold(graph: &Graph, id: NodeId) -> Option<Folded> {
     let &[map, weights, ref extras @ ..] = graph.operands(id) else { return None };
     let (op, expr) = (graph.op(id).clone(), map_expr(graph, map)?);
-    if !matches!(op, Op::Conv { .. } | Op::MatMul { .. }) || only_user(graph, map) != Some(id) {
+    if !matches!(op, Op::Conv { .. } | Op::MatMul { .. }) || graph.only_user(map) != Some(id) {
         return None;
     }
     if weights == map || extras.contains(&map) {

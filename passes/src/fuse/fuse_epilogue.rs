@@ -2,7 +2,7 @@
 
 use edgecc_ir::{Expr, Graph, NodeId, Op};
 
-use crate::query::{map_expr, only_user, place_among};
+use crate::query::{map_expr, place_among};
 
 /// The most operands of an epilogue.
 const MAX_EXTRAS: usize = 6;
@@ -43,7 +43,7 @@ fn last_contraction(graph: &Graph, map: NodeId, place: &[usize]) -> Option<NodeI
     map_expr(graph, map)?;
     let fits = |&&id: &&NodeId| {
         graph.op(id).epilogue().is_some()
-            && only_user(graph, id) == Some(map)
+            && graph.only_user(id) == Some(map)
             && graph.ty(id) == graph.ty(map)
             && graph.operands(map).iter().all(|&operand| graph.ty(operand).dtype == graph.ty(id).dtype)
     };

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, Expr, ExprId, ExprNode, Graph, NodeId, Op, UnaryOp};
 
-use crate::query::{map_expr, only_user, place_among};
+use crate::query::{map_expr, place_among};
 
 /// The most operands that a fused map reads.
 const MAX_OPERANDS: usize = 12;
@@ -56,7 +56,7 @@ fn producers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
 fn is_fusible(graph: &Graph, producer: NodeId, consumer: NodeId) -> bool {
     let Some(expr) = map_expr(graph, producer) else { return false };
     let same_size = graph.ty(producer).shape.elements() == graph.ty(consumer).shape.elements();
-    only_user(graph, producer) == Some(consumer) && (same_size || is_cheap(expr))
+    graph.only_user(producer) == Some(consumer) && (same_size || is_cheap(expr))
 }
 
 fn is_cheap(expr: &Expr) -> bool {
