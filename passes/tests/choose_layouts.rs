@@ -129,6 +129,33 @@ fn heads_of_attention_are_read_where_they_lie() {
     assert_eq!(operators(&graph), ["transpose", "transpose", "matmul"]);
 }
 
+#[test]
+fn parts_are_joined_before_they_are_moved() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 3, 8, 8]);
+    let parts = [0, 1].map(|start| {
+        let (starts, counts) = (vec![0, 0, 0, start], vec![1, 3, 8, 4]);
+        add(&mut graph, Op::Slice { starts, steps: vec![1, 1, 1, 2], counts }, &[x])
+    });
+    let y = add(&mut graph, Op::Concat { axis: 1 }, &parts);
+    let y = conv(&mut graph, y, [1, 6, 3, 3], 1, 1, 1);
+    graph.output("y", y);
+    let graph = laid_out(graph);
+    assert_eq!(operators(&graph), ["slice", "slice", "concat", "relayout", "conv"]);
+}
+
+#[test]
+fn a_value_that_was_moved_is_not_moved_again() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[1, 4, 6, 6]);
+    let y = conv(&mut graph, x, [4, 4, 3, 3], 1, 1, 1);
+    let y = binary(&mut graph, BinaryOp::Add, x, y);
+    let y = conv(&mut graph, y, [1, 4, 3, 3], 1, 1, 1);
+    graph.output("y", y);
+    let graph = laid_out(graph);
+    assert_eq!(relayouts(&graph), 1);
+}
+
 /// Every order of the numbers below `rank`.
 fn permutations(rank: usize) -> Vec<Vec<usize>> {
     let all = (0..rank.pow(rank as u32)).map(|n| (0..rank as u32).map(|i| n / rank.pow(i) % rank).collect::<Vec<_>>());

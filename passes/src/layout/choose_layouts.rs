@@ -117,7 +117,7 @@ impl Layouts<'_> {
         operands[2..].iter().for_each(|&operand| self.want(id, operand, &result));
     }
 
-    /// The operands and the result take the layout for which the fewest bytes move.
+    /// The operands and the result take the layout for which the fewest bytes move, in the fewest moves.
     fn agree(&mut self, id: NodeId, operands: Vec<NodeId>) {
         let layout = self.cheapest(id, &operands);
         operands.iter().for_each(|&operand| self.want(id, operand, &layout));
@@ -133,18 +133,18 @@ impl Layouts<'_> {
         let row_major = Layout::row_major(rank);
         let candidates: Vec<&Layout> = preferred.into_iter().chain(found).chain([&row_major]).collect();
         let cost = |layout: &Layout| {
-            let moved: usize = operands.iter().map(|&operand| self.moved_bytes(operand, layout)).sum();
             let unlike = preferred.is_some_and(|preferred| !preferred.same_bytes(layout, self.shape(id)));
-            moved + if unlike { self.bytes(id) } else { 0 }
+            let moved = operands.iter().filter(|&&operand| self.moves(operand, layout)).chain(unlike.then_some(&id));
+            moved.fold((0, 0), |(bytes, moves), &value| (bytes + self.bytes(value), moves + 1))
         };
         candidates.into_iter().min_by_key(|layout| cost(layout)).unwrap_or(&row_major).clone()
     }
 
-    /// Bytes to move for an operand of a value in `layout`.
-    fn moved_bytes(&self, operand: NodeId, layout: &Layout) -> usize {
-        let wanted = of_operand(layout, self.shape(operand).rank());
-        let stays = wanted.same_bytes(self.layout(operand), self.shape(operand)) || self.is_small_constant(operand);
-        if stays { 0 } else { self.bytes(operand) }
+    /// Whether an operand of a value in `layout` has to be moved, and has not been yet.
+    fn moves(&self, operand: NodeId, layout: &Layout) -> bool {
+        let (ty, wanted) = (self.graph.ty(operand), of_operand(layout, self.shape(operand).rank()));
+        let stays = wanted.same_bytes(&ty.layout, &ty.shape) || self.is_small_constant(operand);
+        !stays && !self.relayouts.contains_key(&(operand, usual(&wanted, &ty.shape)))
     }
 
     /// Makes `operand` of `user` lie as an operand of a value in `layout` does.
