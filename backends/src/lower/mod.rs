@@ -1,9 +1,16 @@
 //! Lowering: what each operator computes, as kernels over views. One file per family of operators.
 
+mod builder;
 mod contraction;
+mod map;
 mod movement;
 mod nest;
 mod placement;
+mod pool;
+mod reduce;
+mod rows;
+mod softmax;
+mod window;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
@@ -94,6 +101,14 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
             return movement::lower(lowering, id);
         }
         Op::Conv { .. } | Op::ConvTranspose { .. } | Op::MatMul { .. } => return contraction::lower(lowering, id),
+        Op::Map(expr) => return map::lower(lowering, id, expr),
+        Op::Pool { kind, window, ceil: _ } => return pool::lower(lowering, id, *kind, window),
+        Op::PoolIndices { window, ceil: _, column_major } => {
+            return pool::indices(lowering, id, window, *column_major);
+        }
+        Op::Reduce { kind, axes } => return reduce::lower(lowering, id, *kind, axes),
+        Op::ArgReduce { extreme, axis, last } => return reduce::arg(lowering, id, *extreme, *axis, *last),
+        Op::Softmax { axis, log } => return softmax::lower(lowering, id, *axis, *log),
         op => return Err(format!("has no kernel for {}", op.name())),
     }
     Ok(())

@@ -3,8 +3,8 @@
 use edgecc_ir::{NodeId, Op};
 
 use super::placement::part_of;
-use super::{Call, Lowered, Lowering};
-use crate::lower::nest::Nest;
+use super::nest::push_copy;
+use super::{Lowered, Lowering};
 use crate::view::View;
 
 /// A view where strides can say it, else a copy.
@@ -72,6 +72,5 @@ pub(super) fn copy(lowering: &mut Lowering<'_>, id: NodeId, source: &View, desti
     if source.elements() == 0 {
         return;
     }
-    let kernel = Nest::copy(source, destination);
-    lowering.push_loops(id, kernel.kernel, &[source, destination], Call { grain: kernel.grain, ..Call::default() });
+    push_copy(lowering, id, source, destination);
 }

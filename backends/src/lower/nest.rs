@@ -1,120 +1,234 @@
-//! Loop nests over the logical elements of views: axes merged where strides allow, ordered as the written view lies.
+//! Iteration spaces over the logical elements of views: axes merged where strides allow, ordered as a view lies.
 
-use edgecc_ir::{DType, Expr};
+use edgecc_ir::{Expr, NodeId};
 
-use super::bits_of;
-use crate::kernel::{Access, BufferType, Index, Local, LoopKernel, LoopMode, Stmt, Value, Var};
+use super::builder::Builder;
+use super::{Call, Lowering, bits_of};
+use crate::kernel::{Index, LoopMode, Stmt, Var};
 use crate::view::View;
 
 /// Fewest elements worth a worker of their own.
 const ELEMENTS_PER_WORKER: usize = 16 * 1024;
 
-/// A loop nest with the fewest iterations of its range that are worth a worker.
-pub(crate) struct Nest {
-    pub(crate) kernel: LoopKernel,
-    pub(crate) grain: u32,
-}
+/// Most elements of the inner part of an axis that is cut in two.
+const INNER: usize = 1024;
 
 /// One axis of an iteration space: its extent and each view's stride along it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Axis {
     pub(crate) extent: usize,
     pub(crate) strides: Vec<isize>,
+    /// The views' axis, where it is kept apart from others.
+    apart: Option<usize>,
 }
 
-/// The iteration space of views of one shape: axes outermost first, as the last view lies in memory, with extents of 1
-/// dropped and neighbours merged where every view allows it. At least one axis.
-pub(crate) fn axes(views: &[&View]) -> Vec<Axis> {
-    let Some(last) = views.last() else { return Vec::new() };
-    let mut order: Vec<usize> = (0..last.rank()).filter(|&axis| last.extents[axis] != 1).collect();
-    order.sort_by_key(|&axis| std::cmp::Reverse(last.strides[axis].unsigned_abs()));
+/// Loops over the axes of views of one shape, outermost first.
+pub(crate) struct Space {
+    axes: Vec<Axis>,
+    vars: Vec<Var>,
+    /// What the body of each axis's loop begins with.
+    prologues: Vec<Vec<Stmt>>,
+    /// Each view's position of the logical first element.
+    starts: Vec<i64>,
+}
+
+/// The order in which axes are walked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As the last view lies in memory.
+    Memory,
+    /// Row-major.
+    Logical,
+}
+
+/// The axes of views of one shape, outermost first, extents of 1 dropped and neighbours merged where every view allows it.
+/// At least one axis. Axes in `apart` merge with none.
+pub(crate) fn axes(views: &[&View], apart: &[usize], order: Order) -> Vec<Axis> {
+    let rank = views.last().map_or(0, |view| view.rank());
+    let extent = |axis: usize| views[0].extents[axis];
+    let mut walk: Vec<usize> = (0..rank).filter(|&axis| extent(axis) != 1).collect();
+    if order == Order::Memory {
+        let distance = |axis: usize| views.iter().rev().map(|view| view.strides[axis].unsigned_abs()).collect();
+        walk.sort_by_key(|&axis| std::cmp::Reverse::<Vec<usize>>(distance(axis)));
+    }
     let mut merged: Vec<Axis> = Vec::new();
-    for axis in order {
-        let extent = last.extents[axis];
+    for axis in walk {
         let strides: Vec<isize> = views.iter().map(|view| view.strides[axis]).collect();
+        let next = Axis { extent: extent(axis), strides, apart: Some(axis).filter(|axis| apart.contains(axis)) };
         match merged.last_mut() {
-            Some(outer)
-                if outer.strides.iter().zip(&strides).all(|(&outer, &inner)| outer == inner * extent as isize) =>
-            {
-                outer.extent *= extent;
-                outer.strides = strides;
+            Some(outer) if outer.takes(&next) => {
+                outer.extent *= next.extent;
+                outer.strides = next.strides;
             }
-            _ => merged.push(Axis { extent, strides }),
+            _ => merged.push(next),
         }
     }
     if merged.is_empty() {
-        merged.push(Axis { extent: 1, strides: vec![0; views.len()] });
+        merged.push(Axis { extent: 1, strides: vec![0; views.len()], apart: None });
     }
     merged
 }
 
-/// Cuts a single long axis in two, so that its outer part can be the range and its inner part has lanes.
-pub(crate) fn with_inner(mut axes: Vec<Axis>) -> Vec<Axis> {
-    const INNER: usize = 1024;
-    if axes.len() == 1 {
-        let only = axes[0].clone();
-        let inner = (1..=INNER.min(only.extent)).rev().find(|n| only.extent.is_multiple_of(*n)).unwrap_or(1);
-        // A long prime extent has no even cut; one iteration then does all of it.
-        let inner = if inner < 64 { only.extent } else { inner };
-        let outer = only.strides.iter().map(|stride| stride * inner as isize).collect();
-        axes =
-            vec![Axis { extent: only.extent / inner, strides: outer }, Axis { extent: inner, strides: only.strides }];
+impl Axis {
+    /// Whether this axis and `inner` are one axis of evenly spaced elements in every view.
+    fn takes(&self, inner: &Axis) -> bool {
+        let even = |(&outer, &next): (&isize, &isize)| outer == next * inner.extent as isize;
+        self.apart.is_none() && inner.apart.is_none() && self.strides.iter().zip(&inner.strides).all(even)
     }
-    axes
 }
 
-impl Nest {
-    /// `destination = source`, both of one shape, whatever their strides.
-    pub(crate) fn copy(source: &View, destination: &View) -> Nest {
-        let bits = bits_of(source.dtype);
-        Nest::map(
-            &Expr::argument(0, bits),
-            &[&View { dtype: bits, ..source.clone() }, &View { dtype: bits, ..destination.clone() }],
-        )
+impl Space {
+    /// The space of views of one shape. Variable 0 runs over the outermost axis.
+    pub(crate) fn new(builder: &mut Builder, views: &[&View], apart: &[usize]) -> Space {
+        Space::of(builder, axes(views, apart, Order::Memory), views)
     }
 
-    /// `views.last() = expr(the views before it)`, all of one shape (broadcast already).
-    pub(crate) fn map(expr: &Expr, views: &[&View]) -> Nest {
-        let axes = with_inner(axes(views));
-        let Some((innermost, outer)) = axes.split_last() else { unreachable!("with_inner gives two axes") };
-        let position = |view: usize| {
-            let start = Index::Constant(views[view].lead as i64);
-            axes.iter().enumerate().fold(start, |sum, (place, axis)| {
-                sum.plus(Index::Var(Var(place as u16)).times(axis.strides[view] as i64))
-            })
-        };
-        let written = views.len() - 1;
-        let mut locals: Vec<DType> = views[..written].iter().map(|view| view.dtype).collect();
-        let mut body: Vec<Stmt> = (0..written)
-            .map(|n| Stmt::Set { local: Local(n as u16), value: Value::Load { buffer: n, index: position(n) } })
-            .collect();
-        let result = Local(written as u16);
-        locals.push(views[written].dtype);
-        let arguments = (0..written).map(|n| Local(n as u16)).collect();
-        body.push(Stmt::Set { local: result, value: Value::Apply { expr: expr.clone(), arguments } });
-        body.push(Stmt::Store { buffer: written, index: position(written), local: result });
-        body = vec![for_loop(axes.len() - 1, innermost.extent, LoopMode::Lanes, body)];
-        for (place, axis) in outer.iter().enumerate().skip(1).rev() {
-            body = vec![for_loop(place, axis.extent, LoopMode::Serial, body)];
+    /// As [`Space::new`], walked in one order by one worker.
+    pub(crate) fn in_order(builder: &mut Builder, views: &[&View]) -> Space {
+        let mut axes = axes(views, &[], Order::Logical);
+        axes.insert(0, Axis { extent: 1, strides: vec![0; views.len()], apart: None });
+        Space::of(builder, axes, views)
+    }
+
+    fn of(builder: &mut Builder, axes: Vec<Axis>, views: &[&View]) -> Space {
+        let vars = (0..axes.len()).map(|place| if place == 0 { Var(0) } else { builder.var() }).collect();
+        let starts = views.iter().map(|view| view.lead as i64).collect();
+        Space { prologues: vec![Vec::new(); axes.len()], axes, vars, starts }
+    }
+
+    /// Makes sure that there is an axis within the range, to run in lanes: a single axis is cut in two.
+    pub(crate) fn split(&mut self, builder: &mut Builder) {
+        if self.axes.len() > 1 {
+            return;
         }
-        let per_iteration: usize = axes[1..].iter().map(|axis| axis.extent).product();
-        let grain = ELEMENTS_PER_WORKER.div_ceil(per_iteration.max(1)) as u32;
-        let vars = axes.len() as u16;
-        let kernel = LoopKernel { buffers: buffers(views), locals, vars, range: axes[0].extent, body };
-        Nest { kernel, grain }
+        let only = self.axes[0].clone();
+        let even = (1..=INNER.min(only.extent)).rev().find(|n| only.extent.is_multiple_of(*n)).unwrap_or(1);
+        // A long prime extent has no even cut; one iteration then does all of it.
+        let inner = if even < 64 || only.apart.is_some() { only.extent } else { even };
+        let strides = only.strides.iter().map(|stride| stride * inner as isize).collect();
+        self.axes = vec![
+            Axis { extent: only.extent / inner.max(1), strides, apart: None },
+            Axis { extent: inner, strides: only.strides, apart: only.apart },
+        ];
+        self.vars.push(builder.var());
+        self.prologues.push(Vec::new());
+    }
+
+    /// The position in view number `view` of the element that the loops stand at.
+    pub(crate) fn position(&self, view: usize) -> Index {
+        let axes = self.axes.iter().zip(&self.vars);
+        let start = Index::Constant(self.starts[view]);
+        axes.fold(start, |sum, (axis, &var)| sum.plus(Index::Var(var).times(axis.strides[view] as i64)))
+    }
+
+    /// The coordinate along an axis that was kept apart.
+    pub(crate) fn coordinate(&self, axis: usize) -> Index {
+        self.axes
+            .iter()
+            .position(|other| other.apart == Some(axis))
+            .map_or(Index::Constant(0), |place| Index::Var(self.vars[place]))
+    }
+
+    /// Adds what is done once per step of an axis that was kept apart.
+    pub(crate) fn before_inner_of(&mut self, axis: usize, statements: Vec<Stmt>) {
+        let place = self.axes.iter().position(|other| other.apart == Some(axis)).unwrap_or(0);
+        self.prologues[place].extend(statements);
+    }
+
+    /// Adds what is done once per step of the range.
+    pub(crate) fn before_everything(&mut self, statements: Vec<Stmt>) {
+        self.prologues[0].extend(statements);
+    }
+
+    /// Adds what is done once per position of view number `view`.
+    pub(crate) fn before_inner_of_view(&mut self, view: usize, statements: Vec<Stmt>) {
+        let place = self.depth_of(view);
+        self.prologues[place].extend(statements);
+    }
+
+    /// The innermost axis.
+    pub(crate) fn innermost(&self) -> &Axis {
+        &self.axes[self.axes.len() - 1]
+    }
+
+    /// Whether the innermost loop can run in lanes: its coordinate bounds no loop.
+    pub(crate) fn has_lanes(&self) -> bool {
+        self.innermost().apart.is_none()
+    }
+
+    /// Whether view number `view` stands still along the innermost axis.
+    pub(crate) fn is_still(&self, view: usize) -> bool {
+        self.innermost().strides[view] == 0
+    }
+
+    /// Extent of the range.
+    pub(crate) fn range(&self) -> usize {
+        self.axes[0].extent
+    }
+
+    /// Fewest iterations of the range worth a worker, where each element takes the work of copying `work` elements.
+    pub(crate) fn grain(&self, work: usize) -> u32 {
+        let inner = self.axes[1..].iter().fold(work.max(1), |product, axis| product.saturating_mul(axis.extent));
+        ELEMENTS_PER_WORKER.div_ceil(inner.max(1)) as u32
+    }
+
+    /// The loops within the range around `body`.
+    pub(crate) fn wrap(self, mut body: Vec<Stmt>, innermost: LoopMode) -> Vec<Stmt> {
+        let mut mode = innermost;
+        for (place, prologue) in self.prologues.into_iter().enumerate().rev() {
+            body = prologue.into_iter().chain(body).collect();
+            if place > 0 {
+                body = vec![for_loop(self.vars[place], self.axes[place].extent, mode, body)];
+                mode = LoopMode::Serial;
+            }
+        }
+        body
+    }
+
+    fn depth_of(&self, view: usize) -> usize {
+        self.axes.iter().rposition(|axis| axis.strides[view] != 0).unwrap_or(0)
     }
 }
 
-/// A loop of variable `place` over `0..extent`.
-pub(crate) fn for_loop(place: usize, extent: usize, mode: LoopMode, body: Vec<Stmt>) -> Stmt {
-    let (begin, end) = (Index::Constant(0), Index::Constant(extent as i64));
-    Stmt::For { var: Var(place as u16), begin, end, mode, body }
+/// Adds the step `destination = source`, both of one shape, whatever their strides.
+pub(crate) fn push_copy(lowering: &mut Lowering<'_>, id: NodeId, source: &View, destination: &View) {
+    let bits = bits_of(source.dtype);
+    let as_bits = |view: &View| View { dtype: bits, ..view.clone() };
+    push_map(lowering, id, &Expr::argument(0, bits), &[&as_bits(source), &as_bits(destination)]);
 }
 
-/// The kernel's operands: the last view is written, the others are read.
-pub(crate) fn buffers(views: &[&View]) -> Vec<BufferType> {
-    let access = |place: usize| if place + 1 == views.len() { Access::Write } else { Access::Read };
-    let buffer =
-        |(place, view): (usize, &&View)| BufferType { dtype: view.dtype, elements: view.span(), access: access(place) };
-    views.iter().enumerate().map(buffer).collect()
+/// Adds the step `views.last() = expr(the views before it)`, all of one shape (broadcast already).
+pub(crate) fn push_map(lowering: &mut Lowering<'_>, id: NodeId, expr: &Expr, views: &[&View]) {
+    let Some((written, read)) = views.split_last() else { return };
+    if written.elements() == 0 {
+        return;
+    }
+    let mut builder = Builder::new();
+    let mut space = Space::new(&mut builder, views, &[]);
+    space.split(&mut builder);
+    let operands: Vec<usize> = read.iter().map(|view| builder.reads(view)).collect();
+    let result = builder.writes(written);
+    let body = builder.block(|b| {
+        let arguments: Vec<_> = operands.iter().map(|&n| b.load(n, space.position(n))).collect();
+        let value = b.apply(expr.clone(), &arguments);
+        b.store(result, space.position(result), value);
+    });
+    let in_place = operands.iter().filter(|&&n| may_share(written, read[n])).map(|&n| (result, n)).collect();
+    let call = Call { grain: space.grain(1), in_place, ..Call::default() };
+    builder.push(lowering, id, space.range(), space.wrap(body, LoopMode::Lanes), call);
+}
+
+/// Whether a result may lie where an operand lies: each element of one is at the place of the same element of the other.
+pub(crate) fn may_share(written: &View, read: &View) -> bool {
+    let apart = |axis: usize| written.extents[axis] > 1 && written.strides[axis] != read.strides[axis];
+    written.dtype.size() == read.dtype.size()
+        && written.extents == read.extents
+        && written.lead == read.lead
+        && written.span() == written.elements()
+        && !(0..written.rank()).any(apart)
+}
+
+/// A loop over `0..extent`.
+pub(crate) fn for_loop(var: Var, extent: usize, mode: LoopMode, body: Vec<Stmt>) -> Stmt {
+    Stmt::For { var, begin: Index::Constant(0), end: Index::Constant(extent as i64), mode, body }
 }
