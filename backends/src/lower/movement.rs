@@ -2,8 +2,8 @@
 
 use edgecc_ir::{NodeId, Op};
 
-use super::placement::part_of;
 use super::nest::push_copy;
+use super::placement::part_of;
 use super::{Lowered, Lowering};
 use crate::view::View;
 

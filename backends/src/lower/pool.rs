@@ -29,7 +29,14 @@ impl Pool {
     }
 
     /// The step's cost and its innermost loop.
-    fn push(self, builder: Builder, lowering: &mut Lowering<'_>, id: NodeId, space: Space, body: Vec<crate::kernel::Stmt>) {
+    fn push(
+        self,
+        builder: Builder,
+        lowering: &mut Lowering<'_>,
+        id: NodeId,
+        space: Space,
+        body: Vec<crate::kernel::Stmt>,
+    ) {
         let call = Call { grain: space.grain(self.taps()), ..Call::default() };
         let mode = if space.has_lanes() { LoopMode::Lanes } else { LoopMode::Serial };
         builder.push(lowering, id, space.range(), space.wrap(body, mode), call);
@@ -123,11 +130,8 @@ fn divisors(builder: &mut Builder, space: &mut Space, pool: &Pool, count_pads: b
             continue;
         }
         let position = space.coordinate(axis.axis);
-        let count = if count_pads {
-            axis.taps_before(position, axis.input + axis.after)
-        } else {
-            axis.taps_inside(position)
-        };
+        let count =
+            if count_pads { axis.taps_before(position, axis.input + axis.after) } else { axis.taps_inside(position) };
         let mut local = None;
         let statements = builder.block(|b| {
             let count = b.index(count);
@@ -144,12 +148,7 @@ fn divisors(builder: &mut Builder, space: &mut Space, pool: &Pool, count_pads: b
 }
 
 /// Positions of the maxima: of equal elements the first in row-major order.
-pub(super) fn indices(
-    lowering: &mut Lowering<'_>,
-    id: NodeId,
-    window: &Window,
-    column_major: bool,
-) -> Lowered<()> {
+pub(super) fn indices(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, column_major: bool) -> Lowered<()> {
     let pool = Pool::of(lowering, id, window);
     if pool.result.elements() == 0 {
         return Ok(());

@@ -116,8 +116,7 @@ pub(super) fn anchors(source: &View, result: &View, axes: &[WindowAxis], apart: 
     for window in axes {
         let axis = window.axis;
         anchors.extents[axis] = result.extents[axis];
-        anchors.strides[axis] =
-            if apart.contains(&axis) { 0 } else { source.strides[axis] * window.stride as isize };
+        anchors.strides[axis] = if apart.contains(&axis) { 0 } else { source.strides[axis] * window.stride as isize };
     }
     anchors
 }

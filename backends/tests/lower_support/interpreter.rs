@@ -1,0 +1,243 @@
+//! Runs a lowered program one scalar at a time, over memory placed by the plan. Loops whose iterations are independent run
+//! backwards, so that an order they do not have cannot be relied upon.
+
+use edgecc_backends::kernel::{Index, Local, LoopKernel, LoopMode, Stmt, Value};
+use edgecc_backends::plan::plan;
+use edgecc_backends::program::{KernelSource, Program, StorageKind};
+use edgecc_ir::{BinaryOp, DType, Expr, ExprNode, Scalar, Tensor, TensorData, UnaryOp};
+
+/// The outputs of a program on inputs given in order.
+pub fn run(program: &Program, inputs: &[Tensor]) -> Vec<Tensor> {
+    let mut memory = Memory::new(program, inputs);
+    for step in &program.steps {
+        let kernel = match &program.kernels[step.kernel] {
+            KernelSource::Loops(kernel) => kernel,
+            #[allow(unreachable_patterns)]
+            _ => panic!("{} is no loop nest", step.name),
+        };
+        assert_eq!(step.range as usize, kernel.range, "{}: the step's range is the kernel's", step.name);
+        assert_eq!(step.operands.len(), kernel.buffers.len(), "{}: an operand for each buffer", step.name);
+        let places = step.operands.iter().map(|operand| {
+            let (run, start) = memory.place(operand.storage.0 as usize);
+            (run, start + operand.offset, operand.length)
+        });
+        let places = places.collect();
+        let locals = kernel.locals.iter().map(|&dtype| Scalar::from_bits(dtype, 0)).collect();
+        let mut frame = Frame { kernel, memory: &mut memory, places, vars: vec![0; kernel.vars as usize], locals };
+        for position in (0..kernel.range).rev() {
+            frame.vars[0] = position as i64;
+            frame.run(&kernel.body);
+        }
+    }
+    memory.outputs(program)
+}
+
+/// Runs of bytes: one for each storage outside of the arena, and the arena.
+struct Memory {
+    runs: Vec<Vec<u8>>,
+    offsets: Vec<Option<usize>>,
+}
+
+impl Memory {
+    fn new(program: &Program, inputs: &[Tensor]) -> Memory {
+        let plan = plan(program);
+        let mut runs: Vec<Vec<u8>> = Vec::new();
+        let mut offsets = Vec::new();
+        for (storage, &offset) in program.storages.iter().zip(&plan.offsets) {
+            let (run, offset) = match &storage.kind {
+                StorageKind::Input(n) => (dense(&inputs[*n]), None),
+                StorageKind::Constant(bytes) => (bytes.to_vec(), None),
+                StorageKind::Output(_) => (vec![0xff; storage.bytes], None),
+                StorageKind::Arena => (Vec::new(), Some(offset)),
+            };
+            runs.push(run);
+            offsets.push(offset);
+        }
+        runs.push(vec![0xff; plan.arena_bytes]);
+        Memory { runs, offsets }
+    }
+
+    fn place(&self, storage: usize) -> (usize, usize) {
+        self.offsets[storage].map_or((storage, 0), |offset| (self.runs.len() - 1, offset))
+    }
+
+    fn outputs(&self, program: &Program) -> Vec<Tensor> {
+        let output = |n: usize, port: &edgecc_backends::program::Port| {
+            let storage = program.storages.iter().position(|storage| storage.kind == StorageKind::Output(n));
+            let bytes = self.runs[storage.expect("each output has a storage")].clone();
+            Tensor::dense(port.ty.dtype, port.ty.shape.clone(), bytes.into()).expect("as many bytes as the output has")
+        };
+        program.outputs.iter().enumerate().map(|(n, port)| output(n, port)).collect()
+    }
+}
+
+fn dense(tensor: &Tensor) -> Vec<u8> {
+    match tensor.data() {
+        TensorData::Dense(bytes) => bytes.to_vec(),
+        TensorData::Splat(_) => panic!("inputs are dense"),
+    }
+}
+
+/// One call of a kernel.
+struct Frame<'a> {
+    kernel: &'a LoopKernel,
+    memory: &'a mut Memory,
+    /// (run, first byte, bytes) by buffer.
+    places: Vec<(usize, usize, usize)>,
+    vars: Vec<i64>,
+    locals: Vec<Scalar>,
+}
+
+impl Frame<'_> {
+    fn run(&mut self, body: &[Stmt]) {
+        for statement in body {
+            match statement {
+                Stmt::For { var, begin, end, mode, body } => {
+                    let (begin, end) = (self.index(begin), self.index(end));
+                    let independent = *mode != LoopMode::Serial;
+                    for step in begin..end {
+                        self.vars[var.0 as usize] = if independent { begin + end - 1 - step } else { step };
+                        self.run(body);
+                    }
+                }
+                Stmt::Set { local, value } => self.locals[local.0 as usize] = self.value(*local, value),
+                Stmt::Store { buffer, index, local } => {
+                    let value = self.locals[local.0 as usize];
+                    let (run, place, size) = self.element(*buffer, index);
+                    assert_eq!(value.dtype(), self.kernel.buffers[*buffer].dtype, "a store of the buffer's type");
+                    self.memory.runs[run][place..place + size].copy_from_slice(&value.to_le_bytes()[..size]);
+                }
+            }
+        }
+    }
+
+    fn value(&self, local: Local, value: &Value) -> Scalar {
+        let result = match value {
+            Value::Load { buffer, index } => {
+                let (run, place, size) = self.element(*buffer, index);
+                let mut bits = [0; 8];
+                bits[..size].copy_from_slice(&self.memory.runs[run][place..place + size]);
+                Scalar::from_bits(self.kernel.buffers[*buffer].dtype, u64::from_le_bytes(bits))
+            }
+            Value::Index(index) => Scalar::i64(self.index(index)),
+            Value::Apply { expr, arguments } => {
+                let arguments: Vec<Scalar> = arguments.iter().map(|local| self.locals[local.0 as usize]).collect();
+                scalar(expr, &arguments)
+            }
+        };
+        assert_eq!(result.dtype(), self.kernel.locals[local.0 as usize], "a value of the local's type");
+        result
+    }
+
+    /// (run, first byte, bytes) of an element, inside of its operand.
+    fn element(&self, buffer: usize, index: &Index) -> (usize, usize, usize) {
+        let ((run, start, length), ty) = (self.places[buffer], &self.kernel.buffers[buffer]);
+        let position = self.index(index);
+        assert!(position >= 0 && (position as usize) < ty.elements, "element {position} of {} {index:?}", ty.elements);
+        let (place, size) = (position as usize * ty.dtype.size(), ty.dtype.size());
+        assert!(place + size <= length, "byte {place} of {length}");
+        (run, start + place, size)
+    }
+
+    fn index(&self, index: &Index) -> i64 {
+        match index {
+            Index::Constant(number) => *number,
+            Index::Var(var) => self.vars[var.0 as usize],
+            Index::Argument(n) => panic!("argument {n} of a step without arguments"),
+            Index::Clamped { local, low, high } => self.locals[local.0 as usize].as_i64().clamp(*low, *high),
+            Index::Add(a, b) => self.index(a) + self.index(b),
+            Index::Mul(a, factor) => self.index(a) * factor,
+            Index::FloorDiv(a, divisor) => self.index(a).div_euclid(*divisor),
+            Index::Mod(a, divisor) => self.index(a).rem_euclid(*divisor),
+            Index::Min(a, b) => self.index(a).min(self.index(b)),
+            Index::Max(a, b) => self.index(a).max(self.index(b)),
+        }
+    }
+}
+
+/// The value of an expression.
+pub fn scalar(expr: &Expr, arguments: &[Scalar]) -> Scalar {
+    let mut values: Vec<Scalar> = Vec::new();
+    for node in expr.nodes() {
+        let at = |id: edgecc_ir::ExprId| values[id.index()];
+        values.push(match *node {
+            ExprNode::Argument(n, dtype) => {
+                assert_eq!(arguments[n as usize].dtype(), dtype, "argument {n} is of its type");
+                arguments[n as usize]
+            }
+            ExprNode::Constant(value) => value,
+            ExprNode::Unary(op, a) => unary(op, at(a)),
+            ExprNode::Binary(op, a, b) => binary(op, at(a), at(b)),
+            ExprNode::Select(condition, a, b) => {
+                if at(condition).bits() != 0 {
+                    at(a)
+                } else {
+                    at(b)
+                }
+            }
+            ExprNode::Cast(dtype, a) => at(a).cast(dtype),
+        });
+    }
+    values[expr.root().index()]
+}
+
+fn unary(op: UnaryOp, a: Scalar) -> Scalar {
+    let (dtype, x) = (a.dtype(), a.as_f64());
+    let result = match op {
+        UnaryOp::Neg => -x,
+        UnaryOp::Abs => x.abs(),
+        UnaryOp::Sqrt => x.sqrt(),
+        UnaryOp::Reciprocal => 1.0 / x,
+        UnaryOp::Exp => x.exp(),
+        UnaryOp::Log => x.ln(),
+        UnaryOp::Tanh => x.tanh(),
+        UnaryOp::IsNan => return Scalar::bool(x.is_nan()),
+        op => panic!("no case uses {op:?}"),
+    };
+    Scalar::from_f64(dtype, result)
+}
+
+fn binary(op: BinaryOp, a: Scalar, b: Scalar) -> Scalar {
+    let (dtype, x, y) = (a.dtype(), a.as_f64(), b.as_f64());
+    match op {
+        BinaryOp::Equal => return Scalar::bool(x == y),
+        BinaryOp::Less => return Scalar::bool(x < y),
+        BinaryOp::LessEqual => return Scalar::bool(x <= y),
+        BinaryOp::And => return Scalar::from_bits(dtype, a.bits() & b.bits()),
+        BinaryOp::Or => return Scalar::from_bits(dtype, a.bits() | b.bits()),
+        _ => {}
+    }
+    if dtype.is_float() { float(op, dtype, x, y) } else { integer(op, dtype, a.as_i64(), b.as_i64()) }
+}
+
+fn float(op: BinaryOp, dtype: DType, x: f64, y: f64) -> Scalar {
+    let either_nan = x.is_nan() || y.is_nan();
+    let result = match op {
+        BinaryOp::Add => x + y,
+        BinaryOp::Sub => x - y,
+        BinaryOp::Mul => x * y,
+        BinaryOp::Div => x / y,
+        BinaryOp::Pow => x.powf(y),
+        BinaryOp::Max | BinaryOp::Min if either_nan => f64::NAN,
+        BinaryOp::Max => x.max(y),
+        BinaryOp::Min => x.min(y),
+        op => panic!("no case uses {op:?}"),
+    };
+    if result.is_nan() && dtype == DType::F32 {
+        return Scalar::f32(f32::NAN);
+    }
+    Scalar::from_f64(dtype, result)
+}
+
+fn integer(op: BinaryOp, dtype: DType, x: i64, y: i64) -> Scalar {
+    let result = match op {
+        BinaryOp::Add => x.wrapping_add(y),
+        BinaryOp::Sub => x.wrapping_sub(y),
+        BinaryOp::Mul => x.wrapping_mul(y),
+        BinaryOp::Div => x.checked_div(y).unwrap_or(0),
+        BinaryOp::Max => x.max(y),
+        BinaryOp::Min => x.min(y),
+        op => panic!("no case uses {op:?}"),
+    };
+    Scalar::from_i64(dtype, result)
+}
