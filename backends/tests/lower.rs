@@ -1,6 +1,7 @@
 //! Element-wise operators, reductions, softmax and pools, lowered and run against an oracle in plain loops.
 
 mod lower_support;
+mod support;
 
 use edgecc_ir::{BinaryOp, DType, Extreme, Op, PoolKind, ReduceKind};
 use lower_support::{Case, binary, window};

@@ -1,35 +1,67 @@
 //! Runs a lowered program one scalar at a time, over memory placed by the plan. Loops whose iterations are independent run
 //! backwards, so that an order they do not have cannot be relied upon.
 
-use edgecc_backends::kernel::{Index, Local, LoopKernel, LoopMode, Stmt, Value};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::cpu::loops::emit;
+use edgecc_backends::kernel::{Access, Index, Local, LoopKernel, LoopMode, Stmt, Value};
 use edgecc_backends::plan::plan;
 use edgecc_backends::program::{KernelSource, Program, StorageKind};
 use edgecc_ir::{BinaryOp, DType, Expr, ExprNode, Scalar, Tensor, TensorData, UnaryOp};
 
+use crate::support::{Buffer, Machine};
+
+/// How a kernel is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// One scalar at a time.
+    Interpreted,
+    /// As machine code of this host, its range cut in two.
+    Emitted,
+}
+
 /// The outputs of a program on inputs given in order.
-pub fn run(program: &Program, inputs: &[Tensor]) -> Vec<Tensor> {
+pub fn run(program: &Program, inputs: &[Tensor], execution: Execution) -> Vec<Tensor> {
     let mut memory = Memory::new(program, inputs);
     for step in &program.steps {
-        let kernel = match &program.kernels[step.kernel] {
-            KernelSource::Loops(kernel) => kernel,
-            #[allow(unreachable_patterns)]
-            _ => panic!("{} is no loop nest", step.name),
+        let KernelSource::Loops(kernel) = &program.kernels[step.kernel] else {
+            panic!("{} is no loop nest", step.name)
         };
-        assert_eq!(step.range as usize, kernel.range, "{}: the step's range is the kernel's", step.name);
         assert_eq!(step.operands.len(), kernel.buffers.len(), "{}: an operand for each buffer", step.name);
         let places = step.operands.iter().map(|operand| {
             let (run, start) = memory.place(operand.storage.0 as usize);
             (run, start + operand.offset, operand.length)
         });
-        let places = places.collect();
-        let locals = kernel.locals.iter().map(|&dtype| Scalar::from_bits(dtype, 0)).collect();
-        let mut frame = Frame { kernel, memory: &mut memory, places, vars: vec![0; kernel.vars as usize], locals };
-        for position in (0..kernel.range).rev() {
-            frame.vars[0] = position as i64;
-            frame.run(&kernel.body);
+        let places: Vec<(usize, usize, usize)> = places.collect();
+        match execution {
+            Execution::Interpreted => interpret(kernel, &mut memory, places),
+            Execution::Emitted => execute(kernel, &mut memory, &places),
         }
     }
     memory.outputs(program)
+}
+
+fn interpret(kernel: &LoopKernel, memory: &mut Memory, places: Vec<(usize, usize, usize)>) {
+    let locals = kernel.locals.iter().map(|&dtype| Scalar::from_bits(dtype, 0)).collect();
+    let mut frame = Frame { kernel, memory, places, vars: vec![0; kernel.vars as usize], locals };
+    for position in (0..kernel.range).rev() {
+        frame.vars[0] = position as i64;
+        frame.run(&kernel.body);
+    }
+}
+
+fn execute(kernel: &LoopKernel, memory: &mut Memory, places: &[(usize, usize, usize)]) {
+    let architecture = Architecture::host().expect("tests run where code can be emitted");
+    let target = CpuTarget::new(architecture).expect("a target");
+    let emitted = emit(&target, "case", kernel).unwrap_or_else(|error| panic!("{error}: {kernel:#?}"));
+    let operands: Vec<Buffer> =
+        places.iter().map(|&(run, start, length)| Buffer::new(&memory.runs[run][start..start + length])).collect();
+    let cuts = [0, kernel.range as u32 / 2, kernel.range as u32];
+    let results = crate::support::run(Machine::Host, &emitted.code, &operands, &cuts).expect("the host is here");
+    for ((result, &(run, start, length)), buffer) in results.iter().zip(places).zip(&kernel.buffers) {
+        if buffer.access != Access::Read {
+            memory.runs[run][start..start + length].copy_from_slice(result.content());
+        }
+    }
 }
 
 /// Runs of bytes: one for each storage outside of the arena, and the arena.

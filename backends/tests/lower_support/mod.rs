@@ -5,9 +5,13 @@
 pub mod interpreter;
 pub mod oracle;
 
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::lower::lower;
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
 };
+
+use interpreter::{Execution, run};
 
 /// A graph of one operator under test, with its inputs.
 pub struct Case {
@@ -115,17 +119,24 @@ impl Case {
     }
 
     fn compare(&self, graph: &Graph, tolerance: f64, what: &str) {
-        let program = edgecc_backends::lower::lower(graph).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let actual = interpreter::run(&program, &self.inputs);
+        let architecture = Architecture::host().expect("tests run where code can be emitted");
+        let program = lower(graph, architecture).unwrap_or_else(|error| panic!("{what}: {error}"));
         let inputs: Vec<oracle::Value> = self.inputs.iter().map(oracle::Value::from).collect();
         let expected = oracle::run(graph, &inputs);
-        for (actual, expected) in actual.iter().zip(&expected) {
-            assert_eq!(actual.shape().extents(), expected.shape, "{what}");
-            for (place, (got, &wanted)) in actual.scalars().map(Scalar::as_f64).zip(&expected.data).enumerate() {
-                let close = got == wanted || (got - wanted).abs() <= tolerance * wanted.abs().max(1.0);
-                assert!(close || (got.is_nan() && wanted.is_nan()), "{what}: element {place} is {got}, not {wanted}");
+        for execution in [Execution::Interpreted, Execution::Emitted] {
+            let actual = run(&program, &self.inputs, execution);
+            for (actual, expected) in actual.iter().zip(&expected) {
+                agree(actual, expected, tolerance, &format!("{what}, {execution:?}"));
             }
         }
+    }
+}
+
+fn agree(actual: &Tensor, expected: &oracle::Value, tolerance: f64, what: &str) {
+    assert_eq!(actual.shape().extents(), expected.shape, "{what}");
+    for (place, (got, &wanted)) in actual.scalars().map(Scalar::as_f64).zip(&expected.data).enumerate() {
+        let close = got == wanted || (got - wanted).abs() <= tolerance * wanted.abs().max(1.0);
+        assert!(close || (got.is_nan() && wanted.is_nan()), "{what}: element {place} is {got}, not {wanted}");
     }
 }
 
