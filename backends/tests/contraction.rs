@@ -8,6 +8,7 @@ use edgecc_backends::cpu::contraction::{RuntimeWeights, emit_contraction, emit_p
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule};
+use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
 use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot};
 use support::{Buffer, Machine, run};
 
@@ -31,7 +32,14 @@ fn dense(batch: i64, window: Window, depth: i64, channels: i64) -> ContractionSp
 }
 
 /// The spec in plain loops; `weights[matrix][weight index][k][n]`.
-fn reference(spec: &ContractionSpec, input: &[f32], weights: &[f32], further: &[Vec<f32>], output: &mut [f32]) {
+fn reference(
+    spec: &ContractionSpec,
+    input: &[f32],
+    weights: &[f32],
+    further: &[Vec<f32>],
+    finish: fn(f32) -> f32,
+    output: &mut [f32],
+) {
     let window = &spec.window;
     let taps = window.taps.len() as i64;
     for batch in batches(&spec.batch) {
@@ -52,7 +60,7 @@ fn reference(spec: &ContractionSpec, input: &[f32], weights: &[f32], further: &[
                 }
                 let operands = spec.operands.iter().zip(further);
                 let added: f32 = operands.map(|(strides, values)| values[at(strides, &batch, y, x, n)]).sum();
-                output[at(&spec.output, &batch, y, x, n)] = clamped(sum + added);
+                output[at(&spec.output, &batch, y, x, n)] = finish(sum + added);
             }
         }
     }
@@ -60,6 +68,17 @@ fn reference(spec: &ContractionSpec, input: &[f32], weights: &[f32], further: &[
 
 /// Runs a spec with a schedule on a machine; `None` where it is missing. Checks guards, footprints and untouched gaps.
 fn check_scheduled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: &Schedule) {
+    check_finished(machine, name, spec, schedule, (clamped, 0.0));
+}
+
+/// The same with an epilogue that is `finish` of the sum of accumulator and operands, to within a tolerance.
+fn check_finished(
+    machine: Machine,
+    name: &str,
+    spec: &ContractionSpec,
+    schedule: &Schedule,
+    (finish, tolerance): (fn(f32) -> f32, f32),
+) {
     let architecture = match machine {
         Machine::Host => Architecture::host().expect("a host that code is emitted for"),
         Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
@@ -78,7 +97,7 @@ fn check_scheduled(machine: Machine, name: &str, spec: &ContractionSpec, schedul
     let further: Vec<Vec<f32>> =
         (0..spec.operands.len()).map(|n| random.values(kernel.footprints[3 + n].end / 4)).collect();
     let mut expected = vec![f32::NAN; (kernel.footprints[2].end / 4) as usize];
-    reference(spec, &input, &weights, &further, &mut expected);
+    reference(spec, &input, &weights, &further, finish, &mut expected);
 
     let mut buffers = vec![Buffer::of_floats(&input), Buffer::of_floats(&packed), Buffer::unwritten(expected.len())];
     buffers.extend(further.iter().map(|values| Buffer::of_floats(values)));
@@ -92,7 +111,7 @@ fn check_scheduled(machine: Machine, name: &str, spec: &ContractionSpec, schedul
     let Some(after) = run(machine, &kernel.code, &buffers, &[0, units / 3, units]) else { return };
     let result = after[2].floats();
     for (place, (got, want)) in result.iter().zip(&expected).enumerate() {
-        let same = got == want || got.is_nan() && want.is_nan();
+        let same = (got - want).abs() <= tolerance || got.is_nan() && want.is_nan();
         assert!(same, "{name} on {machine:?} with {schedule:?}: element {place} is {got}, not {want}");
     }
     for (index, (before, after)) in buffers.iter().zip(&after).enumerate().filter(|&(index, _)| index != 2) {
@@ -204,6 +223,28 @@ fn channels_apart() {
     spec.output = Strides { base: 0, batch: vec![0], row: 0, column: 1, channel: 18 };
     spec.operands = vec![spec.output.clone(), Strides { batch: vec![0], column: 1, ..Strides::default() }];
     check("channels apart", &spec);
+}
+
+/// `s * sigmoid(s)` where the sum s is positive, and a tenth of s elsewhere: functions, comparisons and selections.
+#[test]
+fn epilogues_with_functions() {
+    let mut expr = Expr::new();
+    let acc = expr.arg(0, DType::F32);
+    let (bias, residual) = (expr.arg(1, DType::F32), expr.arg(2, DType::F32));
+    let sum = expr.binary(BinaryOp::Add, acc, bias);
+    let sum = expr.binary(BinaryOp::Add, sum, residual);
+    let (zero, tenth) = (expr.number(sum, 0.0), expr.number(sum, 0.1));
+    let gate = expr.unary(UnaryOp::Sigmoid, sum);
+    let gated = expr.binary(BinaryOp::Mul, sum, gate);
+    let leak = expr.binary(BinaryOp::Mul, sum, tenth);
+    let negative = expr.binary(BinaryOp::Less, sum, zero);
+    let result = expr.select(negative, leak, gated);
+    let spec = ContractionSpec { epilogue: expr.with_root(result), ..dense(2, Window::matrix(10), 3, 11) };
+    let finish = |sum: f32| if sum < 0.0 { sum * 0.1 } else { sum / (1.0 + (-sum).exp()) };
+    for machine in [Machine::Host, Machine::CortexA72] {
+        let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
+        check_finished(machine, "functions", &spec, &schedule(&spec, architecture), (finish, 1e-5));
+    }
 }
 
 /// Windows, extents, tiles and blocks drawn at random.

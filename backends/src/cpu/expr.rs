@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
-use edgecc_ir::{BinaryOp, DType, Expr, ExprNode, Scalar, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Scalar, UnaryOp};
 
 use super::function::{EmitError, lanes as lane_flags};
 use super::math::Floats;
@@ -80,30 +80,44 @@ pub fn emit_expr(
     arguments: &[Value],
     width: Width,
 ) -> Result<Value, EmitError> {
-    let mut emission = Emission { b, width };
     let mut values: Vec<Value> = Vec::with_capacity(expr.nodes().len());
-    for node in expr.nodes() {
-        let at = |id: edgecc_ir::ExprId| values[id.index()];
-        let value = match *node {
+    for &node in expr.nodes() {
+        let value = match node {
             ExprNode::Argument(n, _) => arguments[n as usize],
-            ExprNode::Constant(value) => emission.constant(value),
-            ExprNode::Unary(op, a) => {
-                let value = emission.unary(op, expr.dtype_of(a), at(a))?;
-                let result = if matches!(op, UnaryOp::IsNan | UnaryOp::IsInf) { DType::Bool } else { expr.dtype_of(a) };
-                emission.rounded(result, value)
-            }
-            ExprNode::Binary(op, x, y) => {
-                let dtype = expr.dtype_of(x);
-                let value = emission.binary(op, dtype, at(x), at(y))?;
-                let comparison = matches!(op, BinaryOp::Equal | BinaryOp::Less | BinaryOp::LessEqual);
-                emission.rounded(if comparison { DType::Bool } else { dtype }, value)
-            }
-            ExprNode::Select(c, x, y) => emission.select(expr.dtype_of(x), at(c), at(x), at(y)),
-            ExprNode::Cast(to, a) => emission.cast(expr.dtype_of(a), to, at(a))?,
+            ExprNode::Constant(value) => emit_constant(b, value, width),
+            _ => emit_node(b, expr, node, |id| values[id.index()], width)?,
         };
         values.push(value);
     }
     Ok(values[expr.root().index()])
+}
+
+/// The value of a node of `expr` that has operands, from `at` their values.
+pub fn emit_node(
+    b: &mut FunctionBuilder<'_>,
+    expr: &Expr,
+    node: ExprNode,
+    at: impl Fn(ExprId) -> Value,
+    width: Width,
+) -> Result<Value, EmitError> {
+    let mut emission = Emission { b, width };
+    Ok(match node {
+        ExprNode::Argument(n, _) => return Err(unsupported(format!("argument {n} as an operator"))),
+        ExprNode::Constant(value) => emission.constant(value),
+        ExprNode::Unary(op, a) => {
+            let value = emission.unary(op, expr.dtype_of(a), at(a))?;
+            let result = if matches!(op, UnaryOp::IsNan | UnaryOp::IsInf) { DType::Bool } else { expr.dtype_of(a) };
+            emission.rounded(result, value)
+        }
+        ExprNode::Binary(op, x, y) => {
+            let dtype = expr.dtype_of(x);
+            let value = emission.binary(op, dtype, at(x), at(y))?;
+            let comparison = matches!(op, BinaryOp::Equal | BinaryOp::Less | BinaryOp::LessEqual);
+            emission.rounded(if comparison { DType::Bool } else { dtype }, value)
+        }
+        ExprNode::Select(c, x, y) => emission.select(expr.dtype_of(x), at(c), at(x), at(y)),
+        ExprNode::Cast(to, a) => emission.cast(expr.dtype_of(a), to, at(a))?,
+    })
 }
 
 /// A constant of the machine type of its element type.

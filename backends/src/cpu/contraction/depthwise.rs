@@ -8,6 +8,7 @@ use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 use crate::contraction::{DepthwiseSpec, Footprint, Strides, input_footprint, pixel_footprint};
+use crate::cpu::expr::Width;
 use crate::cpu::function::{
     EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, load, offset, scale, store,
 };
@@ -279,7 +280,8 @@ impl Depthwise<'_> {
         if count == 0 {
             return Ok(addresses);
         }
-        let constants = Constants::emit(b, &self.spec.epilogue, kind);
+        let width = if kind == types::F32 { Width::One } else { Width::Four };
+        let constants = Constants::emit(b, &self.spec.epilogue, width);
         let (head, exit) = (b.create_block(), b.create_block());
         let mut entering = vec![constant(b, count)];
         entering.extend(addresses.to_values());

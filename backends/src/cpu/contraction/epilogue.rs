@@ -1,10 +1,11 @@
 //! From sums to stored results.
 
-use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
-use edgecc_ir::{BinaryOp, Expr, ExprNode};
+use edgecc_ir::{Expr, ExprId, ExprNode};
 
 use crate::contraction::Strides;
+use crate::cpu::expr::{Width, emit_constant, emit_node};
 use crate::cpu::function::{EmitError, load, offset, scale, store};
 use crate::schedule::LANES;
 
@@ -33,7 +34,7 @@ pub(super) fn emit_epilogue(
     let numbered = spec.operands.iter().enumerate();
     let further: Vec<PixelOperand> =
         numbered.map(|(n, strides)| locate(tile, b, pixels, operand::FURTHER + n, strides)).collect();
-    let constants = Constants::emit(b, &spec.epilogue, types::F32X4);
+    let constants = Constants::emit(b, &spec.epilogue, Width::Four);
     let (rows, vectors) = (tile.shape.rows as usize, tile.shape.vectors as usize);
     for vector in 0..vectors {
         let first = vector as i64 * LANES;
@@ -104,22 +105,22 @@ fn store_channels(
 }
 
 /// The constants of an epilogue, emitted once and used by every vector of a tile.
-pub(super) struct Constants(Vec<Option<Value>>);
+pub(super) struct Constants {
+    width: Width,
+    values: Vec<Option<Value>>,
+}
 
 impl Constants {
-    pub fn emit(b: &mut FunctionBuilder<'_>, epilogue: &Expr, kind: Type) -> Self {
+    pub fn emit(b: &mut FunctionBuilder<'_>, epilogue: &Expr, width: Width) -> Self {
         let value = |node: &ExprNode| match *node {
-            ExprNode::Constant(scalar) => {
-                let scalar = b.ins().f32const(scalar.as_f64() as f32);
-                Some(if kind == types::F32 { scalar } else { b.ins().splat(kind, scalar) })
-            }
+            ExprNode::Constant(scalar) => Some(emit_constant(b, scalar, width)),
             ExprNode::Argument(..)
             | ExprNode::Unary(..)
             | ExprNode::Binary(..)
             | ExprNode::Select(..)
             | ExprNode::Cast(..) => None,
         };
-        Constants(epilogue.nodes().iter().map(value).collect())
+        Constants { width, values: epilogue.nodes().iter().map(value).collect() }
     }
 
     /// The values of the epilogue for `arguments[argument][item]`. Items go through it side by side, because one step after
@@ -132,16 +133,16 @@ impl Constants {
     ) -> Result<Vec<Value>, EmitError> {
         let items = arguments[0].len();
         let mut values: Vec<Vec<Value>> = Vec::with_capacity(epilogue.nodes().len());
-        for (node, constant) in epilogue.nodes().iter().zip(&self.0) {
-            let of_items = match (*node, *constant) {
-                (ExprNode::Argument(n, _), _) => arguments[n as usize].clone(),
-                (ExprNode::Constant(_), Some(constant)) => vec![constant; items],
-                (ExprNode::Binary(op, x, y), _) => {
-                    let pairs = values[x.index()].iter().zip(&values[y.index()]);
-                    pairs.map(|(&x, &y)| binary(b, op, x, y)).collect::<Result<_, _>>()?
-                }
-                (ExprNode::Constant(_) | ExprNode::Unary(..) | ExprNode::Select(..) | ExprNode::Cast(..), _) => {
-                    return Err(unsupported());
+        for (&node, &constant) in epilogue.nodes().iter().zip(&self.values) {
+            let of_items = match (node, constant) {
+                (_, Some(constant)) => vec![constant; items],
+                (ExprNode::Argument(n, _), None) => arguments[n as usize].clone(),
+                (_, None) => {
+                    let of_item = |item: usize| {
+                        let at = |id: ExprId| values[id.index()][item];
+                        emit_node(b, epilogue, node, at, self.width)
+                    };
+                    (0..items).map(of_item).collect::<Result<_, _>>()?
                 }
             };
             values.push(of_items);
@@ -153,19 +154,4 @@ impl Constants {
 /// One value per item, or the same for all.
 pub(super) fn each(items: usize, is_shared: bool, mut value: impl FnMut(usize) -> Value) -> Vec<Value> {
     if is_shared { vec![value(0); items] } else { (0..items).map(value).collect() }
-}
-
-fn binary(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, y: Value) -> Result<Value, EmitError> {
-    match op {
-        BinaryOp::Add => Ok(b.ins().fadd(x, y)),
-        BinaryOp::Sub => Ok(b.ins().fsub(x, y)),
-        BinaryOp::Mul => Ok(b.ins().fmul(x, y)),
-        BinaryOp::Max => Ok(b.ins().fmax(x, y)),
-        BinaryOp::Min => Ok(b.ins().fmin(x, y)),
-        _ => Err(unsupported()),
-    }
-}
-
-fn unsupported() -> EmitError {
-    EmitError::Unsupported { kernel: "epilogue".to_owned(), reason: "an operator of the epilogue".to_owned() }
 }
