@@ -1,6 +1,7 @@
 //! The graph of a model: types, operators, element-wise expressions, shape inference, text form,
 //! verifier and reference evaluator. Reads no file and names no target.
 
+pub mod eval;
 pub mod expr;
 pub mod graph;
 pub mod infer;
