@@ -240,6 +240,14 @@ impl Graph {
         users
     }
 
+    /// The one node that reads `id`, if no other node and no output does. Takes no longer where many do.
+    pub fn only_user(&self, id: NodeId) -> Option<NodeId> {
+        let mut users = self.nodes.neighbors_directed(id.0, Direction::Outgoing);
+        let user = users.next()?;
+        let alone = users.all(|other| other == user) && self.outputs.iter().all(|output| output.node != id);
+        alone.then_some(NodeId(user))
+    }
+
     /// How often a node is used: as operand of any node, and as output.
     pub fn use_count(&self, id: NodeId) -> usize {
         let as_operand = self.nodes.neighbors_directed(id.0, Direction::Outgoing).count();
