@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, Tensor, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, Shape, Tensor, UnaryOp};
 use edgecc_passes::{FINISH, Options, PREPARE, finish, prepare};
 use support::*;
 
@@ -204,4 +204,18 @@ fn long_chains_and_values_with_many_users_take_little_time() {
     }
     let seconds = start.elapsed().as_secs_f64();
     assert!(seconds < 10.0, "{seconds} s");
+}
+#[test]
+fn shape_arithmetic_folds_away() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[2, 6]);
+    let shape = graph.constant(Tensor::from_i64(Shape::new(&[2]), &[2, 6]), Origin::default());
+    let index = graph.constant(Tensor::from_i64(Shape::new(&[1]), &[1]), Origin::default());
+    let extent = add(&mut graph, Op::Gather { axis: 0 }, &[shape, index]);
+    let wide = add(&mut graph, Op::Map(cast(DType::I64, DType::F32)), &[extent]);
+    let y = binary(&mut graph, BinaryOp::Mul, x, wide);
+    graph.output("y", y);
+    let graph = compiled(graph);
+    assert_eq!(operators(&graph), ["map"]);
+    assert_eq!(graph.operands(graph.outputs()[0].node), [x]);
 }

@@ -117,3 +117,17 @@ fn casts_that_round_or_wrap_on_the_way_stay() {
         check_unchanged(casts(from, between, to), simplify_expressions);
     }
 }
+
+#[test]
+fn operations_on_constants_are_done() {
+    let scaled = map(DType::F32, |expr, x| {
+        let [two, nine] = [2.0, 9.0].map(|value| expr.number(x, value));
+        let three = expr.unary(UnaryOp::Sqrt, nine);
+        let six = expr.binary(BinaryOp::Mul, two, three);
+        expr.binary(BinaryOp::Mul, x, six)
+    });
+    becomes(scaled, |expr, x| {
+        let six = expr.number(x, 6.0);
+        expr.binary(BinaryOp::Mul, x, six)
+    });
+}

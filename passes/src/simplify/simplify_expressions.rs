@@ -1,9 +1,10 @@
 //! Operations that do not change a value.
 
+use edgecc_ir::eval::eval_scalar;
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Graph, Op, Scalar, UnaryOp};
 
-/// `x * 1 => x`, `x + -0 => x`, `x / 2 => x * 0.5`, `x ^ 2 => x * x`, `cast(cast(x)) => cast(x)` and the like, in the
-/// expressions of maps and epilogues.
+/// `2 * 3 => 6`, `x * 1 => x`, `x + -0 => x`, `x / 2 => x * 0.5`, `x ^ 2 => x * x`, `cast(cast(x)) => cast(x)` and the like,
+/// in the expressions of maps and epilogues.
 ///
 /// `x + 0` goes for integers alone: for floats it turns -0 into 0. A quotient becomes a product where the divisor is a
 /// power of two. Casts compose where the first loses nothing. Exact, but for `x ^ 3`, which rounds twice.
@@ -41,10 +42,20 @@ fn simplified(expr: &Expr) -> Expr {
             ExprNode::Select(c, a, b) => select(&mut result, copy(c), copy(a), copy(b)),
             ExprNode::Cast(dtype, a) => cast(&mut result, dtype, copy(a)),
         };
-        copies.push(id);
+        copies.push(evaluated(&mut result, id));
     }
     let root = copies[expr.root().index()];
     result.with_root(root)
+}
+
+/// The value of a node whose operands are all constants, else the node.
+fn evaluated(expr: &mut Expr, id: ExprId) -> ExprId {
+    let mut operands = expr.node(id).operands().peekable();
+    if operands.peek().is_none() || !operands.all(|operand| constant(expr, operand).is_some()) {
+        return id;
+    }
+    let value = eval_scalar(&expr.clone().with_root(id), &[]);
+    expr.constant(value)
 }
 
 fn unary(expr: &mut Expr, op: UnaryOp, a: ExprId) -> ExprId {

@@ -2,14 +2,10 @@
 
 #![allow(dead_code, missing_docs)]
 
-mod oracle;
-
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, PoolKind, ReduceKind, Scalar, Shape, Tensor, TensorType,
-    UnaryOp, Window, infer,
+    UnaryOp, Window, eval, infer,
 };
-
-use oracle::Value;
 
 pub fn f32_type(extents: &[usize]) -> TensorType {
     TensorType::new(DType::F32, Shape::new(extents))
@@ -189,26 +185,29 @@ pub fn same_values(before: &Graph, after: &Graph) {
 
 /// Both graphs compute the same on pseudo-random inputs, to a tolerance relative to the largest value of each output.
 pub fn same_values_within(before: &Graph, after: &Graph, tolerance: f64) {
-    let inputs: Vec<Value> = before.inputs().iter().enumerate().map(|(place, &id)| random(before, id, place)).collect();
-    for (expected, actual) in oracle::run(before, &inputs).iter().zip(oracle::run(after, &inputs)) {
-        assert_eq!(expected.shape, actual.shape);
-        let largest = expected.data.iter().fold(1e-30f64, |largest, value| largest.max(value.abs()));
-        for (a, b) in expected.data.iter().zip(&actual.data) {
-            let same = (a - b).abs() <= tolerance * largest || a.is_nan() && b.is_nan();
+    let inputs: Vec<Tensor> =
+        before.inputs().iter().enumerate().map(|(place, &id)| random(before.ty(id), place)).collect();
+    let [expected, actual] = [before, after].map(|graph| eval::run(graph, &inputs).expect("a sound graph"));
+    for (expected, actual) in expected.iter().zip(&actual) {
+        assert_eq!(expected.ty(), actual.ty());
+        let pairs = || expected.scalars().map(Scalar::as_f64).zip(actual.scalars().map(Scalar::as_f64));
+        let largest = pairs().fold(1e-30f64, |largest, (value, _)| largest.max(value.abs()));
+        for (a, b) in pairs() {
+            let same = (a - b).abs() <= tolerance * largest || a == b || a.is_nan() && b.is_nan();
             assert!(same, "{a} became {b}, where the largest is {largest}");
         }
     }
 }
 
-/// Numbers in -1..1 that the input's type can hold: integers in 0..7 for integers.
-fn random(graph: &Graph, input: NodeId, seed: usize) -> Value {
-    let ty = graph.ty(input);
+/// Numbers in -1..1; for integers in 0..7.
+fn random(ty: &TensorType, seed: usize) -> Tensor {
     let number = |x: f32| match ty.dtype.is_float() {
-        true => Scalar::f32(x).cast(ty.dtype).as_f64(),
-        false => Scalar::from_f64(ty.dtype, (x.abs() * 7.0).floor() as f64).as_f64(),
+        true => Scalar::f32(x).cast(ty.dtype),
+        false => Scalar::from_f64(ty.dtype, (x.abs() * 7.0).floor() as f64),
     };
     let count = ty.shape.elements().expect("a small input");
-    Value { shape: ty.shape.extents(), data: numbers(count, seed as u64 + 77).into_iter().map(number).collect() }
+    let values = numbers(count, seed as u64 + 77).into_iter().map(number);
+    Tensor::from_scalars(ty.dtype, ty.shape.clone(), values).expect("as many as the type has")
 }
 
 /// Checks that views have their operand's bytes, windows read channels-last values, and outputs are row-major.
