@@ -127,6 +127,11 @@ impl Builder {
         self.assign(local, self.select_expr(local), &[condition, x, local]);
     }
 
+    /// `local = x`.
+    pub(crate) fn assign_from(&mut self, local: Local, x: Local) {
+        self.assign(local, Expr::argument(0, self.dtype(x)), &[x]);
+    }
+
     pub(crate) fn dtype(&self, local: Local) -> DType {
         self.locals[local.0 as usize]
     }

@@ -2,14 +2,21 @@
 
 mod builder;
 mod contraction;
+mod gather;
 mod map;
 mod movement;
 mod nest;
+mod normalize;
+mod pad;
 mod placement;
 mod pool;
 mod reduce;
+mod resize;
 mod rows;
+mod scan;
+mod scatter;
 mod softmax;
+mod top_k;
 mod window;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
@@ -109,7 +116,30 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
         Op::Reduce { kind, axes } => return reduce::lower(lowering, id, *kind, axes),
         Op::ArgReduce { extreme, axis, last } => return reduce::arg(lowering, id, *extreme, *axis, *last),
         Op::Softmax { axis, log } => return softmax::lower(lowering, id, *axis, *log),
-        op => return Err(format!("has no kernel for {}", op.name())),
+        Op::Normalize { axes, epsilon, root_mean_square } => {
+            return normalize::lower(lowering, id, axes, f32::from_bits(*epsilon), *root_mean_square);
+        }
+        Op::LocalResponseNorm { size, alpha, beta, bias } => {
+            let [alpha, beta, bias] = [alpha, beta, bias].map(|&bits| f32::from_bits(bits));
+            let response = normalize::Response { size: *size, alpha, beta, bias };
+            return normalize::local_response(lowering, id, response);
+        }
+        Op::Pad { mode, before, after: _ } => return pad::lower(lowering, id, *mode, before),
+        Op::Tile { repeats } => return pad::tile(lowering, id, repeats),
+        Op::Resize { axes } => return resize::lower(lowering, id, axes),
+        Op::Gather { axis } => return gather::lower(lowering, id, *axis),
+        Op::GatherElements { axis } => return gather::elements(lowering, id, *axis),
+        Op::GatherNd { batch_dims } => return gather::nd(lowering, id, *batch_dims),
+        Op::ScatterElements { axis, kind } => return scatter::elements(lowering, id, *axis, *kind),
+        Op::ScatterNd { kind } => return scatter::nd(lowering, id, *kind),
+        Op::CumulativeSum { axis, exclusive, reverse } => {
+            return scan::lower(lowering, id, *axis, *exclusive, *reverse);
+        }
+        Op::TopK { axis, count: _, extreme } => return top_k::lower(lowering, id, *axis, *extreme),
+        Op::Project(n) => {
+            let view = lowering.component(graph.operands(id)[0], *n).clone();
+            lowering.set_view(id, view);
+        }
     }
     Ok(())
 }

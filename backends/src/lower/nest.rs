@@ -45,7 +45,7 @@ pub(crate) enum Order {
 /// At least one axis. Axes in `apart` merge with none.
 pub(crate) fn axes(views: &[&View], apart: &[usize], order: Order) -> Vec<Axis> {
     let rank = views.last().map_or(0, |view| view.rank());
-    let extent = |axis: usize| views[0].extents[axis];
+    let extent = |axis: usize| views.last().map_or(1, |view| view.extents[axis]);
     let mut walk: Vec<usize> = (0..rank).filter(|&axis| extent(axis) != 1).collect();
     if order == Order::Memory {
         let distance = |axis: usize| views.iter().rev().map(|view| view.strides[axis].unsigned_abs()).collect();

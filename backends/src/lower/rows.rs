@@ -38,7 +38,8 @@ impl Place {
 }
 
 impl Rows {
-    /// Rows of views of one shape along `along`, walked as the last view lies.
+    /// Rows along `along` of views of one shape, but for extents along `along`, of which the last view's count. Walked as
+    /// the last view lies.
     pub(crate) fn new(builder: &mut Builder, views: &[&View], along: &[usize]) -> Rows {
         let select = |wanted: bool| -> Vec<View> {
             let inside = |axis: &usize| along.contains(axis) == wanted;
@@ -59,6 +60,11 @@ impl Rows {
     /// The position in view number `view` of the row's first element.
     pub(crate) fn start(&self, view: usize) -> Index {
         self.kept.position(view)
+    }
+
+    /// Whether neighbouring rows run in lanes.
+    pub(crate) fn is_across(&self) -> bool {
+        self.across
     }
 
     /// Folds the row into `local`: `write` gives the value to join.

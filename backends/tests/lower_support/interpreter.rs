@@ -224,6 +224,7 @@ fn unary(op: UnaryOp, a: Scalar) -> Scalar {
         UnaryOp::Log => x.ln(),
         UnaryOp::Tanh => x.tanh(),
         UnaryOp::IsNan => return Scalar::bool(x.is_nan()),
+        UnaryOp::Not if dtype == DType::Bool => return Scalar::bool(a.bits() == 0),
         op => panic!("no case uses {op:?}"),
     };
     Scalar::from_f64(dtype, result)
