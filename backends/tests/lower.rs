@@ -1,4 +1,4 @@
-//! Element-wise operators, reductions, softmax and pools, lowered and run against an oracle in plain loops.
+//! Element-wise operators, reductions, softmax and pools, lowered and run against the reference evaluator.
 
 mod lower_support;
 mod support;

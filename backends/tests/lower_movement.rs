@@ -1,4 +1,4 @@
-//! Padding, resizing, gathering and scattering, lowered and run against an oracle in plain loops.
+//! Padding, resizing, gathering and scattering, lowered and run against the reference evaluator.
 
 mod lower_support;
 mod support;

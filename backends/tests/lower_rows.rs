@@ -1,4 +1,4 @@
-//! Normalizations, running sums and extremes along axes, lowered and run against an oracle in plain loops.
+//! Normalizations, running sums and extremes along axes, lowered and run against the reference evaluator.
 
 mod lower_support;
 mod support;

@@ -3,7 +3,7 @@
 
 use edgecc_ir::{DType, Expr, NodeId, Op, Shape, Tensor, TensorType, Window as OpWindow};
 
-use super::{Call, Lowered, Lowering, movement, operand};
+use super::{Call, Lowered, Lowering, contraction_loops, movement, operand};
 use crate::contraction::{ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window};
 use crate::cpu::contraction::pack_depthwise;
 use crate::kernel::Access;
@@ -15,7 +15,7 @@ use crate::view::View;
 /// Lowers a convolution, transposed convolution or matrix product.
 pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
     if !is_tiled(lowering, id) {
-        return Err("is no contraction of f32 with constant weights".into());
+        return contraction_loops::lower(lowering, id);
     }
     let graph = lowering.graph;
     match graph.op(id) {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod contraction;
+mod contraction_loops;
 mod gather;
 mod map;
 mod movement;

@@ -20,7 +20,7 @@ impl Pool {
     fn of(lowering: &mut Lowering<'_>, id: NodeId, window: &Window) -> Pool {
         let source = lowering.view(lowering.graph.operands(id)[0]).clone();
         let result = lowering.destination(id);
-        let axes = WindowAxis::all(window, &source, &result);
+        let axes = WindowAxis::all(window, &source, &result, 2);
         Pool { source, result, axes }
     }
 
@@ -55,11 +55,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, kind: PoolKind, win
     let mut space = Space::new(&mut builder, &[&anchors, &pool.result], &apart);
     space.split(&mut builder);
     let (from, to) = (builder.reads(&pool.source), builder.writes(&pool.result));
-    let taps: Vec<Taps> = pool
-        .axes
-        .iter()
-        .map(|axis| if axis.is_clipped() { axis.clipped(&mut builder, &space) } else { axis.whole(&mut builder) })
-        .collect();
+    let taps: Vec<Taps> = pool.axes.iter().map(|axis| axis.taps(&mut builder, &space)).collect();
     let counts = match kind {
         PoolKind::Average { count_pads } => divisors(&mut builder, &mut space, &pool, count_pads),
         PoolKind::Max | PoolKind::Lp { .. } => Vec::new(),

@@ -32,12 +32,12 @@ pub(super) struct WindowAxis {
 }
 
 impl WindowAxis {
-    /// The spatial axes of a window over `source`, an image `[N,C,spatial..]`, that makes `result`.
-    pub(super) fn all(window: &Window, source: &View, result: &View) -> Vec<WindowAxis> {
+    /// The spatial axes, from axis `first` on, of a window over the image `source` that makes `result`.
+    pub(super) fn all(window: &Window, source: &View, result: &View, first: usize) -> Vec<WindowAxis> {
         let axis = |spatial: usize| WindowAxis {
-            axis: spatial + 2,
-            input: source.extents[spatial + 2] as i64,
-            output: result.extents[spatial + 2] as i64,
+            axis: spatial + first,
+            input: source.extents[spatial + first] as i64,
+            output: result.extents[spatial + first] as i64,
             kernel: window.kernel[spatial] as i64,
             stride: window.strides[spatial] as i64,
             dilation: window.dilations[spatial] as i64,
@@ -99,6 +99,23 @@ impl WindowAxis {
         let (begin, end) = (self.first_inside(position.clone()), self.taps_before(position, self.input));
         let coordinate = first.plus(Index::Var(var).times(self.dilation));
         Taps { var, begin, end, coordinate, tap: Index::Var(var) }
+    }
+
+    /// The loop over the taps that lie in the operand.
+    pub(super) fn taps(&self, builder: &mut Builder, space: &Space) -> Taps {
+        if self.is_clipped() { self.clipped(builder, space) } else { self.whole(builder) }
+    }
+
+    /// The loops of a transposed window over all taps, and over the position of the operand that each meets, if one does.
+    pub(super) fn meeting(&self, builder: &mut Builder, space: &Space) -> [Taps; 2] {
+        let tap = self.whole(builder);
+        let var = builder.var();
+        let reach = space.coordinate(self.axis).plus(Index::Constant(self.before));
+        let reach = reach.plus(tap.coordinate.clone().times(-1));
+        let begin = reach.clone().plus(Index::Constant(self.stride - 1)).floor_div(self.stride);
+        let end = reach.floor_div(self.stride).plus(Index::Constant(1)).min(Index::Constant(self.input));
+        let begin = begin.max(Index::Constant(0));
+        [tap, Taps { var, begin, end, coordinate: Index::Var(var), tap: Index::Constant(0) }]
     }
 
     /// The loop over all taps, for an axis of windows that all lie in the operand.

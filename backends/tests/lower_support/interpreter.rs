@@ -6,7 +6,8 @@ use edgecc_backends::cpu::loops::emit;
 use edgecc_backends::kernel::{Access, Index, Local, LoopKernel, LoopMode, Stmt, Value};
 use edgecc_backends::plan::plan;
 use edgecc_backends::program::{KernelSource, Program, StorageKind};
-use edgecc_ir::{BinaryOp, DType, Expr, ExprNode, Scalar, Tensor, TensorData, UnaryOp};
+use edgecc_ir::eval::eval_scalar;
+use edgecc_ir::{Scalar, Tensor, TensorData};
 
 use crate::support::{Buffer, Machine};
 
@@ -154,7 +155,7 @@ impl Frame<'_> {
             Value::Index(index) => Scalar::i64(self.index(index)),
             Value::Apply { expr, arguments } => {
                 let arguments: Vec<Scalar> = arguments.iter().map(|local| self.locals[local.0 as usize]).collect();
-                scalar(expr, &arguments)
+                eval_scalar(expr, &arguments)
             }
         };
         assert_eq!(result.dtype(), self.kernel.locals[local.0 as usize], "a value of the local's type");
@@ -185,92 +186,4 @@ impl Frame<'_> {
             Index::Max(a, b) => self.index(a).max(self.index(b)),
         }
     }
-}
-
-/// The value of an expression.
-pub fn scalar(expr: &Expr, arguments: &[Scalar]) -> Scalar {
-    let mut values: Vec<Scalar> = Vec::new();
-    for node in expr.nodes() {
-        let at = |id: edgecc_ir::ExprId| values[id.index()];
-        values.push(match *node {
-            ExprNode::Argument(n, dtype) => {
-                assert_eq!(arguments[n as usize].dtype(), dtype, "argument {n} is of its type");
-                arguments[n as usize]
-            }
-            ExprNode::Constant(value) => value,
-            ExprNode::Unary(op, a) => unary(op, at(a)),
-            ExprNode::Binary(op, a, b) => binary(op, at(a), at(b)),
-            ExprNode::Select(condition, a, b) => {
-                if at(condition).bits() != 0 {
-                    at(a)
-                } else {
-                    at(b)
-                }
-            }
-            ExprNode::Cast(dtype, a) => at(a).cast(dtype),
-        });
-    }
-    values[expr.root().index()]
-}
-
-fn unary(op: UnaryOp, a: Scalar) -> Scalar {
-    let (dtype, x) = (a.dtype(), a.as_f64());
-    let result = match op {
-        UnaryOp::Neg => -x,
-        UnaryOp::Abs => x.abs(),
-        UnaryOp::Sqrt => x.sqrt(),
-        UnaryOp::Reciprocal => 1.0 / x,
-        UnaryOp::Exp => x.exp(),
-        UnaryOp::Log => x.ln(),
-        UnaryOp::Tanh => x.tanh(),
-        UnaryOp::IsNan => return Scalar::bool(x.is_nan()),
-        UnaryOp::Not if dtype == DType::Bool => return Scalar::bool(a.bits() == 0),
-        op => panic!("no case uses {op:?}"),
-    };
-    Scalar::from_f64(dtype, result)
-}
-
-fn binary(op: BinaryOp, a: Scalar, b: Scalar) -> Scalar {
-    let (dtype, x, y) = (a.dtype(), a.as_f64(), b.as_f64());
-    match op {
-        BinaryOp::Equal => return Scalar::bool(x == y),
-        BinaryOp::Less => return Scalar::bool(x < y),
-        BinaryOp::LessEqual => return Scalar::bool(x <= y),
-        BinaryOp::And => return Scalar::from_bits(dtype, a.bits() & b.bits()),
-        BinaryOp::Or => return Scalar::from_bits(dtype, a.bits() | b.bits()),
-        _ => {}
-    }
-    if dtype.is_float() { float(op, dtype, x, y) } else { integer(op, dtype, a.as_i64(), b.as_i64()) }
-}
-
-fn float(op: BinaryOp, dtype: DType, x: f64, y: f64) -> Scalar {
-    let either_nan = x.is_nan() || y.is_nan();
-    let result = match op {
-        BinaryOp::Add => x + y,
-        BinaryOp::Sub => x - y,
-        BinaryOp::Mul => x * y,
-        BinaryOp::Div => x / y,
-        BinaryOp::Pow => x.powf(y),
-        BinaryOp::Max | BinaryOp::Min if either_nan => f64::NAN,
-        BinaryOp::Max => x.max(y),
-        BinaryOp::Min => x.min(y),
-        op => panic!("no case uses {op:?}"),
-    };
-    if result.is_nan() && dtype == DType::F32 {
-        return Scalar::f32(f32::NAN);
-    }
-    Scalar::from_f64(dtype, result)
-}
-
-fn integer(op: BinaryOp, dtype: DType, x: i64, y: i64) -> Scalar {
-    let result = match op {
-        BinaryOp::Add => x.wrapping_add(y),
-        BinaryOp::Sub => x.wrapping_sub(y),
-        BinaryOp::Mul => x.wrapping_mul(y),
-        BinaryOp::Div => x.checked_div(y).unwrap_or(0),
-        BinaryOp::Max => x.max(y),
-        BinaryOp::Min => x.min(y),
-        op => panic!("no case uses {op:?}"),
-    };
-    Scalar::from_i64(dtype, result)
 }
