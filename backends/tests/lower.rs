@@ -117,6 +117,7 @@ fn pools_clip_their_windows() {
         (window(&[3, 2], 2, 1, 0, 0), true),
         (window(&[2, 2], 1, 2, 1, 0), false),
         (window(&[3, 3], 2, 2, 2, 1), true),
+        (window(&[3, 3], 2, 1, 0, 1), true),
         (window(&[1, 1], 1, 1, 0, 0), false),
         (window(&[7, 6], 1, 1, 0, 0), false),
     ];

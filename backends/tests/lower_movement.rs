@@ -153,6 +153,15 @@ fn scattered_points_and_slices_meet_in_order() {
 }
 
 #[test]
+fn of_replacements_of_one_element_the_last_stays() {
+    let mut case = Case::new();
+    let x = case.floats(&[3, 4]);
+    let indices = positions(&mut case, DType::I64, &[5, 2], &[1, 2, 0, 0, 1, 2, -2, -2, 0, 0]);
+    let updates = case.floats(&[5]);
+    case.check(Op::ScatterNd { kind: ScatterKind::Replace }, &[x, indices, updates]);
+}
+
+#[test]
 fn scatters_without_updates_copy() {
     let mut case = Case::new();
     let operands = [case.floats(&[3, 4]), case.input(DType::I64, &[0, 4]), case.floats(&[0, 4])];
