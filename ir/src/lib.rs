@@ -8,7 +8,9 @@ pub mod infer;
 pub mod op;
 pub mod shape;
 pub mod tensor;
+pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use expr::{BinaryOp, Expr, ExprId, ExprNode, UnaryOp};
 pub use graph::{Graph, Node, NodeId, Origin, Output};
@@ -17,3 +19,4 @@ pub use op::{Extreme, Op, PadMode, PoolKind, ReduceKind, Resample, ScatterKind, 
 pub use shape::{Dim, Shape, SizeOverflow};
 pub use tensor::{Tensor, TensorData, TensorError};
 pub use types::{DType, Layout, Scalar, TensorType, Type};
+pub use verify::{NodeFault, VerifyError, verify};

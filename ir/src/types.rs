@@ -355,3 +355,26 @@ pub enum Type {
     /// Several tensors.
     Tuple(Vec<TensorType>),
 }
+
+impl Type {
+    /// The tensor types, in order.
+    pub fn tensors(&self) -> &[TensorType] {
+        match self {
+            Type::Tensor(ty) => std::slice::from_ref(ty),
+            Type::Tuple(types) => types,
+        }
+    }
+}
+
+/// A tensor's type, or a tuple's in parentheses: `(f32[2], i64[2])`.
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Tensor(ty) => write!(f, "{ty}"),
+            Type::Tuple(types) => {
+                let types: Vec<String> = types.iter().map(|ty| ty.to_string()).collect();
+                write!(f, "({})", types.join(", "))
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The passes in their order. Calibration, tuning and search stand between the two halves.
 
-use edgecc_ir::{Graph, Op, TypeError, infer};
+use edgecc_ir::{Graph, VerifyError, verify};
 
 use crate::{fuse, layout, precision, simplify};
 
@@ -171,7 +171,7 @@ pub struct PassError {
     /// The phase's name.
     pub pass: &'static str,
     /// What is wrong with the graph.
-    pub source: TypeError,
+    pub source: VerifyError,
 }
 
 /// How often each phase rewrote, in order of first run.
@@ -242,19 +242,8 @@ fn run_phase(
 ) -> Result<usize, PassError> {
     let rewrites = (phase.run)(graph, options);
     if rewrites > 0 {
-        check(graph).map_err(|source| PassError { pass: phase.name, source })?;
+        verify(graph).map_err(|source| PassError { pass: phase.name, source })?;
         observe(phase.name, graph);
     }
     Ok(rewrites)
-}
-
-fn check(graph: &Graph) -> Result<(), TypeError> {
-    for id in graph.order() {
-        let node = graph.node(id);
-        if !matches!(node.op(), Op::Input { .. }) {
-            let operands: Vec<_> = node.operands().iter().map(|&operand| graph.node(operand).ty()).collect();
-            infer(node.op(), &operands)?;
-        }
-    }
-    Ok(())
 }
