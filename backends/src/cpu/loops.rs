@@ -203,12 +203,13 @@ impl<'a, 'b> Emitter<'a, 'b> {
     /// Whether the whole body can be emitted four lanes wide.
     fn can_run_in_lanes(&self, var: Var, body: &[Stmt], folds: &[Fold]) -> bool {
         let known = |op: BinaryOp| matches!(op, BinaryOp::Add | BinaryOp::Mul | BinaryOp::Max | BinaryOp::Min);
+        let touched = body::touched(body);
         folds.iter().all(|fold| known(fold.op) && self.kernel.locals[fold.local.0 as usize] == DType::F32)
-            && body.iter().all(|statement| self.fits(var, statement))
+            && body.iter().all(|statement| self.fits(var, statement, &touched))
             && body::reads_from_outside(body).into_iter().all(|local| has_lanes(self.kernel.locals[local.0 as usize]))
     }
 
-    fn fits(&self, var: Var, statement: &Stmt) -> bool {
+    fn fits(&self, var: Var, statement: &Stmt, touched: &[Local]) -> bool {
         match statement {
             Stmt::For { begin, end, mode, body, .. } => {
                 *mode == LoopMode::Serial
@@ -216,19 +217,19 @@ impl<'a, 'b> Emitter<'a, 'b> {
                     && !access::mentions(end, var)
                     && !access::reads_local(begin)
                     && !access::reads_local(end)
-                    && body.iter().all(|inner| self.fits(var, inner))
+                    && body.iter().all(|inner| self.fits(var, inner, touched))
             }
             Stmt::Set { local, value } => {
                 let dtype = self.kernel.locals[local.0 as usize];
                 has_lanes(dtype)
                     && match value {
-                        KernelValue::Load { index, .. } => access::is_lane_linear(index, var),
+                        KernelValue::Load { index, .. } => access::is_lane_linear(index, var, touched),
                         KernelValue::Index(_) => false,
                         KernelValue::Apply { expr, .. } => fits_lanes(expr),
                     }
             }
             Stmt::Store { index, local, .. } => {
-                has_lanes(self.kernel.locals[local.0 as usize]) && access::is_lane_linear(index, var)
+                has_lanes(self.kernel.locals[local.0 as usize]) && access::is_lane_linear(index, var, touched)
             }
         }
     }

@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use edgecc_ir::DType;
 
-use super::{Emitter, LANES};
+use super::{Emitter, LANES, body};
 use crate::cpu::expr::{Width, machine_type, narrow, widen};
 use crate::cpu::function::{EmitError, access as flags, constant, offset, scale};
 use crate::kernel::{Index, Local, Stmt, Value as KernelValue, Var};
@@ -43,9 +43,14 @@ pub(super) fn reads_local(index: &Index) -> bool {
     any(index, &mut |part| matches!(part, Index::Clamped { .. }))
 }
 
-/// Whether lanes of `var` lie at a fixed distance.
-pub(super) fn is_lane_linear(index: &Index, var: Var) -> bool {
-    linear(index, var).is_some() && !reads_local(index)
+/// Whether an index depends on a position in one of `locals`.
+pub(super) fn reads_any(index: &Index, locals: &[Local]) -> bool {
+    any(index, &mut |part| matches!(part, Index::Clamped { local, .. } if locals.contains(local)))
+}
+
+/// Whether lanes of `var` lie at a fixed distance, in a body that touches `touched`.
+pub(super) fn is_lane_linear(index: &Index, var: Var, touched: &[Local]) -> bool {
+    linear(index, var).is_some() && !reads_any(index, touched)
 }
 
 fn any(index: &Index, test: &mut impl FnMut(&Index) -> bool) -> bool {
@@ -60,6 +65,7 @@ fn any(index: &Index, test: &mut impl FnMut(&Index) -> bool) -> bool {
 impl Emitter<'_, '_> {
     /// Computes, before the loop of `var`, the pointers of the accesses in its body.
     pub(super) fn hoist(&mut self, var: Var, body: &[Stmt]) {
+        let touched = body::touched(body);
         for statement in body {
             let (buffer, index) = match statement {
                 Stmt::Set { value: KernelValue::Load { buffer, index }, .. } | Stmt::Store { buffer, index, .. } => {
@@ -69,8 +75,8 @@ impl Emitter<'_, '_> {
             };
             let known =
                 self.hoisted.iter().any(|other| other.buffer == buffer && other.index == *index && other.var == var);
-            // A position that is loaded is only known inside of the loop.
-            if let (false, false, Some((rest, factor))) = (known, reads_local(index), linear(index, var)) {
+            // A position that the loop loads is only known inside of it.
+            if let (false, false, Some((rest, factor))) = (known, reads_any(index, &touched), linear(index, var)) {
                 let size = self.kernel.buffers[buffer].dtype.size() as i64;
                 let pointer = self.pointer(buffer, &rest);
                 self.hoisted.push(Hoisted { buffer, index: index.clone(), var, pointer, stride: factor * size });

@@ -14,6 +14,14 @@ pub(super) fn reads_from_outside(body: &[Stmt]) -> Vec<Local> {
     outside
 }
 
+/// Locals that a body sets, computes with or stores: all that it does not only count positions with.
+pub(super) fn touched(body: &[Stmt]) -> Vec<Local> {
+    let (mut set, mut outside) = (Vec::new(), Vec::new());
+    walk(body, &mut set, &mut outside);
+    set.append(&mut outside);
+    set
+}
+
 fn walk(body: &[Stmt], set: &mut Vec<Local>, outside: &mut Vec<Local>) {
     for statement in body {
         match statement {
