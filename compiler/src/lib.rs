@@ -1,1 +1,7 @@
 //! Reads a model, makes it small and fast, and writes an artifact.
+
+pub mod cli;
+pub mod compile;
+pub mod onnx;
+pub mod picture;
+pub mod target;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `edgecc` command.
+
+fn main() -> std::process::ExitCode {
+    edgecc::cli::main()
+}

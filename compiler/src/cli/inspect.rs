@@ -1,0 +1,77 @@
+//! `edgecc inspect`: what is in an artifact.
+
+use edgecc_format::{Call, Manifest, Program, View, step::Action};
+use serde_json::{Value, json};
+
+use super::inputs::describe;
+use super::options::InspectArguments;
+use super::{CliError, CliResult};
+
+/// Prints inputs, outputs, sizes and steps. Works for artifacts of any processor.
+pub fn inspect(arguments: &InspectArguments) -> CliResult {
+    let path = &arguments.artifact;
+    let bytes = std::fs::read(path).map_err(|source| CliError::Io { path: path.clone(), source })?;
+    let invalid = |source: edgecc_format::FormatError| CliError::Load { path: path.clone(), source: source.into() };
+    let View { manifest, .. } = edgecc_format::read(&bytes).map_err(invalid)?;
+    if arguments.json {
+        println!("{}", as_json(&manifest, bytes.len()));
+    } else {
+        print!("{}", as_text(&manifest, bytes.len()));
+    }
+    Ok(())
+}
+
+fn as_text(manifest: &Manifest, size: usize) -> String {
+    let mut text = format!("{} ({} bytes, {})\n", manifest.model_name, size, manifest.producer);
+    for (title, ports) in [("input", &manifest.inputs), ("output", &manifest.outputs)] {
+        for port in ports {
+            text.push_str(&format!("{title:<8} {}: {}\n", port.name, describe(port)));
+        }
+    }
+    text.push_str(&format!("weights  {} bytes\n", manifest.weights_bytes));
+    for program in &manifest.programs {
+        text.push_str(&format!(
+            "program  {} {}\ncode     {} bytes, {} kernels\narena    {} bytes\nmacs     {}\nsteps    {}\n",
+            program.architecture,
+            program.required_features.join(" "),
+            program.code_length,
+            program.kernels.len(),
+            program.arena_bytes,
+            manifest.source_macs,
+            program.steps.len(),
+        ));
+        for call in calls(program) {
+            text.push_str(&format!("  {:<28} {:>12} macs  {}\n", call.name, call.macs, call.origins.join("+")));
+        }
+    }
+    text
+}
+
+fn as_json(manifest: &Manifest, size: usize) -> Value {
+    let port = |port: &edgecc_format::Port| {
+        let dims: Vec<u64> = port.dims.iter().map(|dim| dim.capacity()).collect();
+        let element_type = edgecc_format::ElementType::try_from(port.element_type).map_or("unspecified", |t| t.name());
+        json!({"name": port.name, "type": element_type, "dims": dims})
+    };
+    let step =
+        |call: &Call| json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes});
+    let program = |program: &Program| {
+        json!({"architecture": program.architecture, "features": program.required_features,
+               "code_bytes": program.code_length, "kernels": program.kernels.len(), "arena_bytes": program.arena_bytes,
+               "steps": calls(program).map(step).collect::<Vec<_>>()})
+    };
+    json!({
+        "schema_version": 1, "model": manifest.model_name, "producer": manifest.producer, "bytes": size,
+        "config": manifest.config, "inputs": manifest.inputs.iter().map(port).collect::<Vec<_>>(),
+        "outputs": manifest.outputs.iter().map(port).collect::<Vec<_>>(), "weights_bytes": manifest.weights_bytes,
+        "macs": manifest.source_macs, "labels": manifest.labels.len(),
+        "programs": manifest.programs.iter().map(program).collect::<Vec<_>>(),
+    })
+}
+
+fn calls(program: &Program) -> impl Iterator<Item = &Call> {
+    program.steps.iter().filter_map(|step| match &step.action {
+        Some(Action::Call(call)) => Some(call),
+        None => None,
+    })
+}

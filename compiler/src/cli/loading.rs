@@ -1,0 +1,92 @@
+//! From the arguments to compile options, and from a file to a loaded model.
+
+use std::io::Read;
+use std::path::Path;
+
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_runtime::{LoadOptions, Model};
+
+use super::options::ModelArguments;
+use super::progress::Progress;
+use super::{CliError, CliResult};
+use crate::compile::{CompileOptions, compile};
+use crate::onnx::ImportOptions;
+use crate::target::target;
+
+/// Compile options of a verb.
+pub fn compile_options(reading: &ModelArguments, architecture: Architecture, labels: Vec<String>) -> CompileOptions {
+    let max_memory = reading.max_memory.saturating_mul(1 << 20);
+    CompileOptions {
+        import: ImportOptions {
+            dims: reading.dims.iter().cloned().collect(),
+            shapes: reading.shapes.iter().cloned().collect(),
+            max_memory,
+        },
+        architecture,
+        max_memory,
+        labels,
+        configuration: configuration(reading, architecture),
+    }
+}
+
+/// The flags that decide the bytes of the artifact, in a fixed order.
+fn configuration(reading: &ModelArguments, architecture: Architecture) -> String {
+    let mut text = format!("architecture = {}\n", architecture.name());
+    for (name, extent) in &reading.dims {
+        text.push_str(&format!("dim {name} = {extent}\n"));
+    }
+    for (name, extents) in &reading.shapes {
+        let extents: Vec<String> = extents.iter().map(|extent| extent.to_string()).collect();
+        text.push_str(&format!("shape {name} = {}\n", extents.join("x")));
+    }
+    text
+}
+
+/// Loads an artifact, or compiles a model for this machine and loads that.
+pub fn load(path: &Path, reading: &ModelArguments) -> Result<Model, CliError> {
+    if is_artifact(path)? {
+        return open(path);
+    }
+    let host = target("host").map_err(|error| CliError::Usage(error.to_string()))?;
+    let mut progress = Progress::start();
+    let options = compile_options(reading, host.architecture, Vec::new());
+    let compiled = compile(path, &options, &mut |phase| progress.phase(phase.name))?;
+    drop(progress);
+    compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let bytes = compiled.to_bytes().map_err(crate::compile::CompileError::from)?;
+    from_compiler(path, &bytes)
+}
+
+/// Maps an artifact that the user named.
+#[allow(unsafe_code)]
+pub fn open(path: &Path) -> Result<Model, CliError> {
+    // SAFETY: the user asks for this file's code to be run, as for any program; integrity is checked by hash.
+    unsafe { Model::open(path, LoadOptions::default()) }.map_err(|source| CliError::Load { path: path.into(), source })
+}
+
+#[allow(unsafe_code)]
+fn from_compiler(path: &Path, bytes: &[u8]) -> Result<Model, CliError> {
+    // SAFETY: the bytes come from the compiler in this process.
+    let model = unsafe { Model::from_bytes(bytes, LoadOptions::default()) };
+    model.map_err(|source| CliError::Load { path: path.into(), source })
+}
+
+fn is_artifact(path: &Path) -> Result<bool, CliError> {
+    let failed = |source| CliError::Io { path: path.into(), source };
+    let mut start = Vec::new();
+    let magic = edgecc_format::MAGIC;
+    std::fs::File::open(path).and_then(|file| file.take(magic.len() as u64).read_to_end(&mut start)).map_err(failed)?;
+    Ok(start == magic)
+}
+
+/// The lines of a file of class names.
+pub fn read_labels(path: Option<&Path>) -> Result<Vec<String>, CliError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let text = std::fs::read_to_string(path).map_err(|source| CliError::Io { path: path.into(), source })?;
+    Ok(text.lines().map(|line| line.trim().to_string()).collect())
+}
+
+/// A folder that exists afterwards.
+pub fn make_folder(path: &Path) -> CliResult {
+    std::fs::create_dir_all(path).map_err(|source| CliError::Io { path: path.into(), source })
+}

@@ -1,0 +1,121 @@
+//! The command line's verbs. The result goes to standard output, the talk to standard error.
+
+mod bench;
+mod build;
+mod compare;
+mod inputs;
+mod inspect;
+mod lists;
+mod loading;
+mod options;
+mod progress;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use edgecc_format::WriteError;
+use edgecc_runtime::LoadError;
+
+use crate::compile::CompileError;
+use options::{CommandLine, Verb};
+
+/// Why a command failed, and the exit code that says so.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The model, the compiler, or the artifact.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The artifact.
+    #[error("{path}: {source}", path = path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: edgecc_runtime::LoadError,
+    },
+    /// A run.
+    #[error(transparent)]
+    Run(#[from] edgecc_runtime::RunError),
+    /// A session that cannot be made.
+    #[error(transparent)]
+    Session(#[from] edgecc_runtime::SessionError),
+    /// The evaluator.
+    #[error("the model cannot be evaluated: {0}")]
+    Evaluate(#[from] edgecc_ir::eval::EvalError),
+    /// A flag or input that does not fit.
+    #[error("{0}")]
+    Usage(String),
+    /// A comparison out of its bound.
+    #[error("{0}")]
+    Check(String),
+    /// A file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A tensor file.
+    #[error(transparent)]
+    TensorFile(#[from] edgecc_device::tensor_file::TensorFileError),
+    /// A picture.
+    #[error(transparent)]
+    Picture(#[from] crate::picture::PictureError),
+}
+
+/// A command's result.
+pub type CliResult = Result<(), CliError>;
+
+impl CliError {
+    /// 1 model or compile error, 2 usage, 3 a check failed, 4 input or output, 5 a limit hit, 70 our bug.
+    fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Compile(error) => compile_code(error),
+            CliError::Load { source: LoadError::Io { .. }, .. } => 4,
+            CliError::Load { .. } | CliError::Evaluate(_) => 1,
+            CliError::Run(_) | CliError::Session(_) => 1,
+            CliError::Usage(_) => 2,
+            CliError::Check(_) => 3,
+            CliError::Io { .. } | CliError::TensorFile(_) | CliError::Picture(_) => 4,
+        }
+    }
+}
+
+fn compile_code(error: &CompileError) -> u8 {
+    match error {
+        CompileError::Import(error) if error.is_io() => 4,
+        CompileError::Import(error) if error.is_limit() => 5,
+        CompileError::Import(_) | CompileError::Lower(_) => 1,
+        CompileError::Pass(_) | CompileError::Emit(_) => 70,
+        CompileError::Write(WriteError::Io(_)) => 4,
+        CompileError::Write(_) => 70,
+    }
+}
+
+/// Runs the command of the process's arguments.
+pub fn main() -> ExitCode {
+    let command = CommandLine::parse();
+    let result = match &command.verb {
+        None => build::build(&command.build),
+        Some(Verb::Run(arguments)) => run::run(arguments),
+        Some(Verb::Compare(arguments)) => compare::compare(arguments),
+        Some(Verb::Inspect(arguments)) => inspect::inspect(arguments),
+        Some(Verb::Bench(arguments)) => bench::bench(arguments),
+        Some(Verb::Ops(arguments)) => lists::operators(arguments),
+        Some(Verb::Targets) => lists::targets(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let code = error.exit_code();
+            if code == 70 {
+                eprintln!("This is a bug in edgecc; please report it with the model and the command.");
+            }
+            ExitCode::from(code)
+        }
+    }
+}

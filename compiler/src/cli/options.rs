@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compiles ONNX models for phones.
+#[derive(Debug, Parser)]
+#[command(name = "edgecc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub build: BuildArguments,
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// What to do beside compiling.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run an artifact, or a model compiled for this machine
+    Run(RunArguments),
+    /// Compare an artifact with the model's meaning, output by output
+    Compare(CompareArguments),
+    /// Tell what is in an artifact
+    Inspect(InspectArguments),
+    /// Time an artifact
+    Bench(BenchArguments),
+    /// List operators, or those of a model
+    Ops(OpsArguments),
+    /// List targets
+    Targets,
+}
+
+/// How a model is read.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArguments {
+    /// Fix a symbolic dimension of the inputs
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
+    pub dims: Vec<(String, usize)>,
+    /// Fix the shape of an input
+    #[arg(long = "shape", value_name = "INPUT=AxBxC", value_parser = parse_shape)]
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Refuse folded constants above this size
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub max_memory: usize,
+}
+
+/// Compiling.
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    /// The model, an ONNX file
+    #[arg(required = true)]
+    pub model: Option<PathBuf>,
+    /// What to emit for; `edgecc targets` lists the names
+    #[arg(long, default_value = "host")]
+    pub target: String,
+    /// The processor that schedules are chosen for
+    #[arg(long, value_name = "NAME", default_value = "generic")]
+    pub cpu: String,
+    /// Where to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub reading: ModelArguments,
+    /// Stop after a stage and write what it made
+    #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact)]
+    pub emit: Stage,
+    /// Write the graph behind every phase to this folder
+    #[arg(long, value_name = "DIR")]
+    pub dump: Option<PathBuf>,
+    /// Names of the classes, a line each, to be carried in the artifact
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+}
+
+/// What `--emit` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// The graph behind the last pass, as text
+    Graph,
+    /// Steps, kernels and memory plan, as text
+    Kernels,
+    /// Cranelift's intermediate code of every kernel, as text
+    Clif,
+    /// Machine code of every kernel, as text
+    Asm,
+    /// An object file to link into an app, with its header and weights beside it
+    Obj,
+    /// The C header of the object file
+    Header,
+    /// The artifact that the runtime loads
+    Artifact,
+}
+
+/// Inputs given on the command line.
+#[derive(Debug, Clone, Args)]
+pub struct InputArguments {
+    /// FILE.npz with arrays named like inputs, NAME=FILE.npy, or NAME=PICTURE; NAME= may be left out of a single input
+    #[arg(long = "input", short, value_name = "[NAME=]FILE")]
+    pub inputs: Vec<String>,
+    /// Multiply samples 0..255 of a picture
+    #[arg(long, value_name = "F", default_value_t = 1.0 / 255.0)]
+    pub scale: f32,
+    /// Then subtract, for all channels or each
+    #[arg(long, value_name = "F,..", value_delimiter = ',', default_values_t = [0.0], allow_negative_numbers = true)]
+    pub mean: Vec<f32>,
+    /// Then divide by, for all channels or each
+    #[arg(long = "std", value_name = "F,..", value_delimiter = ',', default_values_t = [1.0])]
+    pub deviation: Vec<f32>,
+    /// Give a picture's channels blue first
+    #[arg(long)]
+    pub bgr: bool,
+}
+
+/// `edgecc run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// An artifact, or a model to be compiled for this machine
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub inputs: InputArguments,
+    /// Write the outputs, in graph order
+    #[arg(long, short, value_name = "FILE.npz")]
+    pub output: Option<PathBuf>,
+    /// Threads that compute
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+    #[command(flatten)]
+    pub reading: ModelArguments,
+}
+
+/// `edgecc compare`.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// The model
+    pub model: PathBuf,
+    /// The artifact
+    pub artifact: PathBuf,
+    #[command(flatten)]
+    pub inputs: InputArguments,
+    /// Allowed difference as a share of the value
+    #[arg(long, default_value_t = 1e-3)]
+    pub relative: f64,
+    /// Allowed difference as a share of the largest value of the channel (the last axis)
+    #[arg(long, default_value_t = 1e-4)]
+    pub of_channel: f64,
+    /// Machine-readable
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub reading: ModelArguments,
+}
+
+/// `edgecc inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The artifact
+    pub artifact: PathBuf,
+    /// Machine-readable
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `edgecc bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// An artifact, or a model to be compiled for this machine
+    pub file: PathBuf,
+    /// Threads that compute
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+    /// Runs that are timed
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub runs: usize,
+    /// Machine-readable
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub reading: ModelArguments,
+}
+
+/// `edgecc ops`.
+#[derive(Debug, Args)]
+pub struct OpsArguments {
+    /// A model
+    pub model: Option<PathBuf>,
+}
+
+fn parse_dim(text: &str) -> Result<(String, usize), String> {
+    let (name, extent) = text.split_once('=').ok_or("write NAME=N")?;
+    let extent = extent.parse().ok().filter(|&extent| extent > 0);
+    Ok((name.into(), extent.ok_or("the extent is a number above 0")?))
+}
+
+fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, shape) = text.split_once('=').ok_or("write INPUT=AxBxC")?;
+    if shape.is_empty() {
+        return Ok((name.into(), Vec::new()));
+    }
+    let extents: Option<Vec<usize>> = shape.split('x').map(|extent| extent.parse().ok()).collect();
+    Ok((name.into(), extents.ok_or("extents are numbers with an x between them")?))
+}

@@ -1,0 +1,187 @@
+//! The road a model takes: import, passes, lowering, plan, emission, artifact.
+
+use std::path::{Path, PathBuf};
+
+use edgecc_backends::artifact::{describe, describe_port};
+use edgecc_backends::cpu::function::EmitError;
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::cpu::program::{Emitted, emit};
+use edgecc_backends::lower::{LowerError, lower};
+use edgecc_backends::plan::{Plan, plan};
+use edgecc_backends::program::Program;
+use edgecc_format::{ConstantPool, Contents, Manifest, WriteError};
+use edgecc_ir::Graph;
+
+use crate::onnx::{ImportError, ImportOptions};
+
+/// What to make of a model.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// How the model is read.
+    pub import: ImportOptions,
+    /// The instruction set to emit for.
+    pub architecture: Architecture,
+    /// Largest folded constant, in bytes.
+    pub max_memory: usize,
+    /// Names of the classes that the artifact carries.
+    pub labels: Vec<String>,
+    /// The command's words, for the artifact's record.
+    pub configuration: String,
+}
+
+/// Why a model did not compile.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The model is not one that can be read.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A pass failed: a fault of the compiler.
+    #[error(transparent)]
+    Pass(#[from] edgecc_passes::PassError),
+    /// Nodes without a kernel.
+    #[error("no kernel for:\n{0}")]
+    Lower(#[from] LowerError),
+    /// Emission failed: a fault of the compiler.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The artifact could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// A phase of the road, as `--dump` numbers and names it.
+pub struct Phase<'a> {
+    /// The phase's name.
+    pub name: &'a str,
+    /// The graph behind it.
+    pub graph: &'a Graph,
+}
+
+/// A compiled model.
+pub struct Compiled {
+    /// The graph behind the last pass.
+    pub graph: Graph,
+    /// Steps over storages.
+    pub program: Program,
+    /// Where storages lie.
+    pub plan: Plan,
+    /// Machine code.
+    pub emitted: Emitted,
+    /// What the user should know, such as dimensions that were chosen for them.
+    pub notes: Vec<String>,
+    architecture: Architecture,
+    labels: Vec<String>,
+    configuration: String,
+}
+
+/// Reads and compiles a model. `observe` sees the graph after import and after every pass.
+pub fn compile(
+    model: &Path,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<Compiled, CompileError> {
+    let (graph, notes) = optimise(model, options, observe)?;
+    let program = lower(&graph, options.architecture)?;
+    let plan = plan(&program);
+    let emitted = emit(&program, &CpuTarget::new(options.architecture)?)?;
+    Ok(Compiled {
+        graph,
+        program,
+        plan,
+        emitted,
+        notes,
+        architecture: options.architecture,
+        labels: options.labels.clone(),
+        configuration: options.configuration.clone(),
+    })
+}
+
+/// Reads a model and runs every pass: the graph that backends lower, and what the user should know.
+pub fn optimise(
+    model: &Path,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<(Graph, Vec<String>), CompileError> {
+    let imported = import(model, options)?;
+    let mut graph = imported.0;
+    observe(Phase { name: "import", graph: &graph });
+    let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory, ..Default::default() };
+    let mut report = |name: &str, graph: &Graph| observe(Phase { name, graph });
+    edgecc_passes::prepare(&mut graph, &passes, &mut report)?;
+    edgecc_passes::finish(&mut graph, &passes, &mut report)?;
+    Ok((graph, imported.1))
+}
+
+/// Reads a model: its graph as it was exported, and what the user should know.
+pub fn import(model: &Path, options: &CompileOptions) -> Result<(Graph, Vec<String>), CompileError> {
+    let model = crate::onnx::read(model)?;
+    let imported = crate::onnx::import(&model, &options.import)?;
+    Ok((imported.graph, imported.notes))
+}
+
+impl Compiled {
+    /// Writes the artifact; its size in bytes.
+    pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
+        let mut pool = ConstantPool::new();
+        let program = describe(&self.program, &self.plan, &self.emitted, self.architecture, &mut pool);
+        let manifest = Manifest {
+            producer: concat!("edgecc ", env!("CARGO_PKG_VERSION")).into(),
+            model_name: self.program.name.clone(),
+            config: self.configuration.clone(),
+            inputs: self.program.inputs.iter().map(describe_port).collect(),
+            outputs: self.program.outputs.iter().map(describe_port).collect(),
+            labels: self.labels.clone(),
+            source_macs: self.program.steps.iter().map(|step| step.macs).sum(),
+            programs: vec![program],
+            ..Manifest::default()
+        };
+        Contents { manifest, code: vec![&self.emitted.code], weights: &pool }.write(out)
+    }
+
+    /// The artifact in memory.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WriteError> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Writes a file whole or not at all: to a temporary neighbour, renamed onto a regular or absent path. Anything else, such
+/// as a device, is written to directly.
+pub fn write_whole<E: From<std::io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<u64, E>,
+) -> Result<u64, E> {
+    let special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+    if special {
+        let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+        return write(&mut file);
+    }
+    let temporary = neighbour(path);
+    let result = write_new(&temporary, write).and_then(|size| {
+        std::fs::rename(&temporary, path)?;
+        Ok(size)
+    });
+    if result.is_err() {
+        // The error that is reported is the first one; a temporary file that cannot go is not worse.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn write_new<E: From<std::io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<u64, E>,
+) -> Result<u64, E> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    let size = write(&mut file)?;
+    std::io::Write::flush(&mut file)?;
+    Ok(size)
+}
+
+/// A name beside the path that no other process of this machine uses.
+fn neighbour(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
+}

@@ -1,0 +1,106 @@
+//! What is wrong with a model, for the person who has it.
+
+use std::path::PathBuf;
+
+use super::scan::ScanError;
+
+/// A model that cannot be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A file that is not decoded.
+    #[error("{path} {source}")]
+    Scan {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ScanError,
+    },
+    /// A file that does not decode.
+    #[error("{path} is no ONNX model: {what}")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The graph as a whole.
+    #[error("{0}")]
+    Model(String),
+    /// One node.
+    #[error("node {node} ({operator}): {what}")]
+    Node {
+        /// The node's name, or its operator and number.
+        node: String,
+        /// Its operator.
+        operator: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// One tensor.
+    #[error("tensor `{tensor}`: {what}")]
+    Tensor {
+        /// The tensor's name.
+        tensor: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A constant above the limit.
+    #[error("node {node}: a constant of {bytes} bytes is above the limit of {limit} (--max-memory)")]
+    Limit {
+        /// The node's name.
+        node: String,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Everything that is not supported, in one list.
+    #[error("not supported:\n{}", .0.iter().map(|row| format!("  {row}")).collect::<Vec<_>>().join("\n"))]
+    Unsupported(Vec<Unsupported>),
+}
+
+/// Nodes that are not supported for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Domain and operator.
+    pub operator: String,
+    /// The reason, and what would help.
+    pub reason: String,
+    /// The nodes' names.
+    pub nodes: Vec<String>,
+}
+
+/// Most nodes that are named of one kind.
+const NAMED: usize = 5;
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let named: Vec<&str> = self.nodes.iter().take(NAMED).map(String::as_str).collect();
+        let more = if self.nodes.len() > NAMED { ", .." } else { "" };
+        write!(f, "{} ({} nodes: {}{more}): {}", self.operator, self.nodes.len(), named.join(", "), self.reason)
+    }
+}
+
+impl ImportError {
+    /// Whether the file could not be read.
+    pub fn is_io(&self) -> bool {
+        matches!(self, ImportError::Io { .. })
+    }
+
+    /// Whether a limit was hit.
+    pub fn is_limit(&self) -> bool {
+        match self {
+            ImportError::Limit { .. } => true,
+            ImportError::Scan { source, .. } => matches!(source, ScanError::Messages(_) | ScanError::Depth),
+            _ => false,
+        }
+    }
+}

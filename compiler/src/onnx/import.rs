@@ -1,0 +1,440 @@
+//! Nodes in order, names to values, branches and functions in place.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use edgecc_ir::{Graph, NodeId, Origin, Tensor};
+
+use super::Model;
+use super::context::{Context, OpError};
+use super::error::{ImportError, Unsupported};
+use super::ops;
+use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
+use super::shapes::input_type;
+use super::tensor;
+
+/// How a model is read.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// Extents of symbolic dimensions.
+    pub dims: BTreeMap<String, usize>,
+    /// Shapes of inputs.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Largest constant that folding may write, in bytes.
+    pub max_memory: usize,
+}
+
+/// An imported model.
+pub struct Imported {
+    /// Its graph, row-major, with no dead nodes.
+    pub graph: Graph,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Deepest nesting of functions and branches.
+const MOST_DEPTH: usize = 64;
+
+/// What a name stands for. A value that is not there belongs to a node that was reported.
+type Scope = HashMap<String, Option<NodeId>>;
+
+/// The state of importing a model.
+pub(super) struct Importer<'m> {
+    pub(super) model: &'m Model,
+    pub(super) options: &'m ImportOptions,
+    pub(super) graph: Graph,
+    scopes: Vec<Scope>,
+    /// Versions of operator sets by domain; those of a function while it is inlined.
+    opsets: HashMap<String, i64>,
+    unsupported: BTreeMap<(String, String), Vec<String>>,
+    depth: usize,
+}
+
+/// Imports a decoded model.
+pub fn import(model: &Model, options: &ImportOptions) -> Result<Imported, ImportError> {
+    let Some(graph) = &model.proto.graph else { return Err(ImportError::Model("the model has no graph".into())) };
+    let name = if graph.name.is_empty() {
+        model.path.file_stem().map_or("model".into(), |stem| stem.to_string_lossy().into_owned())
+    } else {
+        graph.name.clone()
+    };
+    let mut importer = Importer {
+        model,
+        options,
+        graph: Graph::new(name),
+        scopes: vec![Scope::new()],
+        opsets: model.proto.opset_import.iter().map(|opset| (opset.domain.clone(), opset.version)).collect(),
+        unsupported: BTreeMap::new(),
+        depth: 0,
+    };
+    let mut notes = Vec::new();
+    importer.declare_inputs(graph, &mut notes)?;
+    importer.body(graph)?;
+    importer.refuse()?;
+    importer.declare_outputs(graph)?;
+    importer.graph.remove_dead();
+    Ok(Imported { graph: importer.graph, notes })
+}
+
+/// An operator's name with its domain, where that is not ONNX's own.
+pub(super) fn qualified(domain: &str, operator: &str) -> String {
+    if domain.is_empty() || domain == "ai.onnx" { operator.into() } else { format!("{domain}::{operator}") }
+}
+
+impl Importer<'_> {
+    fn declare_inputs(&mut self, graph: &GraphProto, notes: &mut Vec<String>) -> Result<(), ImportError> {
+        let initialised: std::collections::HashSet<&str> =
+            graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        for value in graph.input.iter().filter(|value| !initialised.contains(value.name.as_str())) {
+            let ty = input_type(value, self.options, notes)?;
+            let id = self.graph.input(&value.name, ty);
+            self.define(&value.name, Some(id))?;
+        }
+        for name in self.options.shapes.keys() {
+            if !graph.input.iter().any(|value| value.name == *name) {
+                let names: Vec<&str> = graph.input.iter().map(|value| value.name.as_str()).collect();
+                return Err(ImportError::Model(format!(
+                    "--shape names `{name}`; the model's inputs are {}",
+                    names.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn declare_outputs(&mut self, graph: &GraphProto) -> Result<(), ImportError> {
+        let mut names = std::collections::HashSet::new();
+        for value in &graph.output {
+            if !names.insert(&value.name) {
+                return Err(ImportError::Model(format!("output `{}` is declared twice", value.name)));
+            }
+            let found = self.scopes.iter().rev().find_map(|scope| scope.get(&value.name)).copied().flatten();
+            let id =
+                found.ok_or_else(|| ImportError::Model(format!("output `{}` is computed by no node", value.name)))?;
+            self.graph.output(&value.name, id);
+        }
+        if graph.output.is_empty() {
+            return Err(ImportError::Model("the model has no output".into()));
+        }
+        Ok(())
+    }
+
+    /// Initialisers and nodes of a graph, in the innermost scope.
+    pub(super) fn body(&mut self, graph: &GraphProto) -> Result<(), ImportError> {
+        if let Some(sparse) = graph.sparse_initializer.first() {
+            let tensor = sparse.values.as_ref().map_or(String::new(), |values| values.name.clone());
+            return Err(ImportError::Tensor { tensor, what: "sparse initialisers are not supported".into() });
+        }
+        for initializer in &graph.initializer {
+            let value = match tensor::dtype(initializer.data_type) {
+                None => None,
+                Some(_) => Some(
+                    self.constant(tensor::read(initializer, &self.model.folder)?, Origin::named(&initializer.name)),
+                ),
+            };
+            self.define(&initializer.name, value)?;
+        }
+        let nodes: Vec<&NodeProto> = graph.node.iter().collect();
+        self.nodes(&nodes)
+    }
+
+    fn nodes(&mut self, nodes: &[&NodeProto]) -> Result<(), ImportError> {
+        for number in self.order(nodes)? {
+            if let Some(node) = nodes.get(number) {
+                self.node(node, number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes behind everything they read (Kahn), in file order where that is free.
+    fn order(&self, nodes: &[&NodeProto]) -> Result<Vec<usize>, ImportError> {
+        let mut producer: HashMap<&str, usize> = HashMap::new();
+        for (number, node) in nodes.iter().enumerate() {
+            for output in node.output.iter().filter(|output| !output.is_empty()) {
+                if producer.insert(output, number).is_some() {
+                    return Err(ImportError::Model(format!("`{output}` is computed by two nodes")));
+                }
+            }
+        }
+        let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+        let mut waits: Vec<usize> = vec![0; nodes.len()];
+        for (number, node) in nodes.iter().enumerate() {
+            for name in reads(node) {
+                if let Some(&from) = producer.get(name) {
+                    if let (Some(list), Some(count)) = (users.get_mut(from), waits.get_mut(number)) {
+                        list.push(number);
+                        *count += 1;
+                    }
+                }
+            }
+        }
+        let mut ready: VecDeque<usize> = (0..nodes.len()).filter(|&number| waits.get(number) == Some(&0)).collect();
+        let mut order = Vec::with_capacity(nodes.len());
+        while let Some(number) = ready.pop_front() {
+            order.push(number);
+            for &user in users.get(number).map_or(&[][..], Vec::as_slice) {
+                if let Some(count) = waits.get_mut(user) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push_back(user);
+                    }
+                }
+            }
+        }
+        if order.len() < nodes.len() {
+            let stuck =
+                nodes.iter().enumerate().filter(|(number, _)| waits.get(*number).is_some_and(|&count| count > 0));
+            let names: Vec<String> = stuck.take(5).map(|(number, node)| node_name(node, number)).collect();
+            return Err(ImportError::Model(format!("nodes depend on each other in a circle: {}", names.join(", "))));
+        }
+        Ok(order)
+    }
+
+    fn node(&mut self, node: &NodeProto, number: usize) -> Result<(), ImportError> {
+        let name = node_name(node, number);
+        let Some(inputs) = self.inputs(node, &name)? else {
+            // An operand belongs to a node that was reported.
+            node.output.iter().filter(|output| !output.is_empty()).try_for_each(|output| self.define(output, None))?;
+            self.note_unknown(node, &name);
+            return Ok(());
+        };
+        let function = self
+            .model
+            .proto
+            .functions
+            .iter()
+            .find(|function| function.name == node.op_type && function.domain == node.domain);
+        let results = match function {
+            Some(function) => self.call(function, node, &name, &inputs)?,
+            None => self.operator(node, &name, inputs)?,
+        };
+        for (place, output) in node.output.iter().enumerate().filter(|(_, output)| !output.is_empty()) {
+            let result = results.as_ref().map(|results| results.get(place).copied());
+            match result {
+                None => self.define(output, None)?,
+                Some(Some(id)) => self.define(output, Some(id))?,
+                Some(None) => {
+                    self.note(node, &name, format!("its output number {place} is not computed"));
+                    self.define(output, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of a node's inputs; an empty name is an absent one. `None` where one belongs to a reported node.
+    fn inputs(&self, node: &NodeProto, name: &str) -> Result<Option<Vec<Option<NodeId>>>, ImportError> {
+        let mut inputs = Vec::with_capacity(node.input.len());
+        for input in &node.input {
+            if input.is_empty() {
+                inputs.push(None);
+                continue;
+            }
+            match self.lookup(input) {
+                Some(Some(id)) => inputs.push(Some(id)),
+                Some(None) => return Ok(None),
+                None => {
+                    return Err(ImportError::Node {
+                        node: name.into(),
+                        operator: node.op_type.clone(),
+                        what: format!("reads `{input}`, which nothing computes"),
+                    });
+                }
+            }
+        }
+        Ok(Some(inputs))
+    }
+
+    fn lookup(&self, name: &str) -> Option<Option<NodeId>> {
+        self.scopes.iter().rev().find_map(|scope| scope.get(name)).copied()
+    }
+
+    fn operator(
+        &mut self,
+        node: &NodeProto,
+        name: &str,
+        inputs: Vec<Option<NodeId>>,
+    ) -> Result<Option<Vec<NodeId>>, ImportError> {
+        let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
+        let version = self.opsets.get(domain).or_else(|| self.opsets.get(&node.domain)).copied().unwrap_or(1);
+        let Some(function) = ops::find(domain, &node.op_type) else {
+            self.note_unknown(node, name);
+            return Ok(None);
+        };
+        if domain.is_empty() && version < 7 {
+            self.note(
+                node,
+                name,
+                format!("opset {version} is older than 7; convert the model with onnx.version_converter"),
+            );
+            return Ok(None);
+        }
+        let mut context = Context::new(self, node, name, version, inputs);
+        match function(&mut context) {
+            Ok(results) => Ok(Some(results)),
+            Err(OpError::Unsupported(reason)) => {
+                self.note(node, name, reason);
+                Ok(None)
+            }
+            Err(OpError::Invalid(what)) => {
+                Err(ImportError::Node { node: name.into(), operator: node.op_type.clone(), what })
+            }
+            Err(OpError::Import(error)) => Err(error),
+        }
+    }
+
+    /// A function of the model, its body in place of the call.
+    fn call(
+        &mut self,
+        function: &FunctionProto,
+        node: &NodeProto,
+        name: &str,
+        inputs: &[Option<NodeId>],
+    ) -> Result<Option<Vec<NodeId>>, ImportError> {
+        self.enter(name)?;
+        let mut scope = Scope::new();
+        for (parameter, value) in function.input.iter().zip(inputs) {
+            if let Some(id) = value {
+                scope.insert(parameter.clone(), Some(*id));
+            }
+        }
+        let body: Vec<NodeProto> =
+            function.node.iter().map(|inner| with_attributes(inner, function, node, inputs.len())).collect();
+        let scopes = std::mem::replace(&mut self.scopes, vec![scope]);
+        let own: HashMap<String, i64> =
+            function.opset_import.iter().map(|opset| (opset.domain.clone(), opset.version)).collect();
+        let opsets = if own.is_empty() { self.opsets.clone() } else { std::mem::replace(&mut self.opsets, own) };
+        self.nodes(&body.iter().collect::<Vec<_>>())?;
+        let results: Vec<Option<Option<NodeId>>> = function.output.iter().map(|output| self.lookup(output)).collect();
+        self.scopes = scopes;
+        self.opsets = opsets;
+        self.depth -= 1;
+        if results.iter().any(|result| matches!(result, Some(None))) {
+            return Ok(None);
+        }
+        let results: Option<Vec<NodeId>> = results.into_iter().map(Option::flatten).collect();
+        let missing = || ImportError::Node {
+            node: name.into(),
+            operator: node.op_type.clone(),
+            what: "the function computes not all of its outputs".into(),
+        };
+        results.ok_or_else(missing).map(Some)
+    }
+
+    /// A branch, with the names around it in view: its outputs.
+    pub(super) fn branch(&mut self, graph: &GraphProto, name: &str) -> Result<Option<Vec<NodeId>>, ImportError> {
+        self.enter(name)?;
+        self.scopes.push(Scope::new());
+        self.body(graph)?;
+        let results: Vec<Option<Option<NodeId>>> =
+            graph.output.iter().map(|output| self.lookup(&output.name)).collect();
+        self.scopes.pop();
+        self.depth -= 1;
+        if results.iter().any(|result| matches!(result, Some(None))) {
+            return Ok(None);
+        }
+        let results: Option<Vec<NodeId>> = results.into_iter().map(Option::flatten).collect();
+        results
+            .map(Some)
+            .ok_or_else(|| ImportError::Model(format!("a branch of node {name} has an output that nothing computes")))
+    }
+
+    fn enter(&mut self, name: &str) -> Result<(), ImportError> {
+        self.depth += 1;
+        if self.depth > MOST_DEPTH {
+            return Err(ImportError::Model(format!(
+                "node {name}: functions or branches nest deeper than {MOST_DEPTH}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, name: &str, value: Option<NodeId>) -> Result<(), ImportError> {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.insert(name.into(), value);
+        }
+        Ok(())
+    }
+
+    pub(super) fn constant(&mut self, value: Tensor, origin: Origin) -> NodeId {
+        self.graph.constant(value, origin)
+    }
+
+    /// Notes an operator that is not in the table, wherever it stands.
+    fn note_unknown(&mut self, node: &NodeProto, name: &str) {
+        let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
+        let is_function = self
+            .model
+            .proto
+            .functions
+            .iter()
+            .any(|function| function.name == node.op_type && function.domain == node.domain);
+        if ops::find(domain, &node.op_type).is_none() && !is_function {
+            self.note(node, name, ops::hint(domain, &node.op_type));
+        }
+    }
+
+    fn note(&mut self, node: &NodeProto, name: &str, reason: String) {
+        self.unsupported.entry((qualified(&node.domain, &node.op_type), reason)).or_default().push(name.into());
+    }
+
+    fn refuse(&mut self) -> Result<(), ImportError> {
+        if self.unsupported.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.unsupported);
+        Err(ImportError::Unsupported(
+            rows.into_iter().map(|((operator, reason), nodes)| Unsupported { operator, reason, nodes }).collect(),
+        ))
+    }
+}
+
+/// A node's own name, or its operator and number.
+fn node_name(node: &NodeProto, number: usize) -> String {
+    if node.name.is_empty() { format!("{}_{number}", node.op_type) } else { node.name.clone() }
+}
+
+/// The names that a node reads, those of its branches included.
+fn reads(node: &NodeProto) -> Vec<&str> {
+    let mut names: Vec<&str> = node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    let mut graphs: Vec<&GraphProto> = node.attribute.iter().filter_map(|attribute| attribute.g.as_deref()).collect();
+    while let Some(graph) = graphs.pop() {
+        for inner in &graph.node {
+            names.extend(inner.input.iter().map(String::as_str));
+            graphs.extend(inner.attribute.iter().filter_map(|attribute| attribute.g.as_deref()));
+        }
+        names.extend(graph.output.iter().map(|output| output.name.as_str()));
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// A node of a function's body with the call's attributes in place of references, and names of absent inputs emptied.
+fn with_attributes(inner: &NodeProto, function: &FunctionProto, call: &NodeProto, given: usize) -> NodeProto {
+    let mut node = inner.clone();
+    let defaults = &function.attribute_proto;
+    node.attribute = inner
+        .attribute
+        .iter()
+        .filter_map(|attribute| {
+            if attribute.ref_attr_name.is_empty() {
+                return Some(attribute.clone());
+            }
+            let named = |other: &&AttributeProto| other.name == attribute.ref_attr_name;
+            let value = call.attribute.iter().find(named).or_else(|| defaults.iter().find(named))?;
+            Some(AttributeProto { name: attribute.name.clone(), ref_attr_name: String::new(), ..value.clone() })
+        })
+        .collect();
+    let absent: Vec<&String> = function
+        .input
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| *place >= given || call.input.get(*place).is_none_or(String::is_empty))
+        .map(|(_, name)| name)
+        .collect();
+    for input in node.input.iter_mut().filter(|input| absent.iter().any(|name| **name == **input)) {
+        input.clear();
+    }
+    node
+}

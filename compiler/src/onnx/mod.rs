@@ -1,0 +1,75 @@
+//! The ONNX front end: from a file to a graph. Protobuf types stay in here.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod context;
+mod error;
+mod external;
+mod import;
+mod map;
+mod ops;
+#[allow(missing_docs)]
+mod proto;
+mod scan;
+mod shapes;
+mod tensor;
+
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+pub use error::{ImportError, Unsupported};
+pub use import::{ImportOptions, Imported, import};
+pub use ops::Operator;
+pub use scan::ScanError;
+
+/// A decoded model with its folder.
+#[derive(Debug)]
+pub struct Model {
+    proto: proto::ModelProto,
+    folder: external::Folder,
+    path: PathBuf,
+}
+
+/// Maps and decodes a model. Weights stay in the mapped file.
+pub fn read(path: &Path) -> Result<Model, ImportError> {
+    let file = map::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    scan::scan(&file).map_err(|source| ImportError::Scan { path: path.into(), source })?;
+    let decoded = proto::ModelProto::decode(file).map_err(|error| {
+        let what = error.to_string();
+        // Nested messages put their whole path before the cause.
+        let cause = what.rsplit(": ").next().unwrap_or("").to_string();
+        ImportError::Decode { path: path.into(), what: cause }
+    })?;
+    if decoded.graph.is_none() {
+        return Err(ImportError::Decode { path: path.into(), what: "it has no graph".into() });
+    }
+    Ok(Model { proto: decoded, folder: external::Folder::of(path), path: path.into() })
+}
+
+/// The operators that are imported, by name.
+pub fn supported_operators() -> Vec<Operator> {
+    ops::table()
+}
+
+/// The operators of all nodes of a model, those of branches and functions included, with their domain where it is not ONNX's.
+pub fn operators(model: &Model) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut stack: Vec<&[proto::NodeProto]> = model.proto.graph.iter().map(|graph| graph.node.as_slice()).collect();
+    stack.extend(model.proto.functions.iter().map(|function| function.node.as_slice()));
+    while let Some(nodes) = stack.pop() {
+        for node in nodes {
+            let is_call = model
+                .proto
+                .functions
+                .iter()
+                .any(|function| function.name == node.op_type && function.domain == node.domain);
+            if !is_call {
+                names.push(import::qualified(&node.domain, &node.op_type));
+            }
+            stack.extend(
+                node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()).map(|graph| graph.node.as_slice()),
+            );
+        }
+    }
+    names
+}

@@ -1,0 +1,225 @@
+//! Quantised operators as arithmetic on their values.
+
+use edgecc_ir::{BinaryOp, DType, NodeId, Op, ReduceKind, UnaryOp};
+
+use super::Row;
+use super::contraction::{product, window};
+use crate::onnx::context::{Context, Imported, Results, invalid, unsupported};
+use crate::onnx::tensor::dtype;
+
+pub(super) const TABLE: &[Row] = &[
+    ("ConvInteger", 10, conv_integer),
+    ("DequantizeLinear", 10, dequantize),
+    ("DynamicQuantizeLinear", 11, dynamic_quantize),
+    ("MatMulInteger", 10, matmul_integer),
+    ("QLinearConv", 10, quantized_conv),
+    ("QLinearMatMul", 10, quantized_matmul),
+    ("QuantizeLinear", 10, quantize),
+];
+
+/// Smallest and largest value of a quantised type.
+fn bounds(dtype: DType) -> Option<(f64, f64)> {
+    Some(match dtype {
+        DType::U8 => (0.0, 255.0),
+        DType::I8 => (-128.0, 127.0),
+        DType::U16 => (0.0, 65535.0),
+        DType::I16 => (-32768.0, 32767.0),
+        DType::I32 => (-2147483648.0, 2147483647.0),
+        _ => return None,
+    })
+}
+
+/// A parameter so that it broadcasts against `x`: a scalar, one value along an axis, or one per block of it.
+fn along(c: &mut Context<'_, '_>, parameter: NodeId, x: NodeId, axis: i64, block: usize) -> Imported<NodeId> {
+    let own = c.shape(parameter)?.extents();
+    let shape = c.shape(x)?.extents();
+    if own.iter().product::<usize>() == 1 && block == 0 {
+        return c.reshape(parameter, &[]);
+    }
+    let axis = c.axis(axis, shape.len())?;
+    if block > 0 {
+        // Every value is repeated over its block: [.., b, ..] to [.., b, 1, ..] to [.., b, block, ..].
+        let mut apart = own.clone();
+        apart.insert(axis + 1, 1);
+        let mut wide = apart.clone();
+        wide[axis + 1] = block;
+        let mut flat = own;
+        flat[axis] = flat[axis].saturating_mul(block);
+        let apart = c.reshape(parameter, &apart)?;
+        let wide = c.add(Op::Broadcast(edgecc_ir::Shape::new(&wide)), &[apart])?;
+        let whole = c.reshape(wide, &flat)?;
+        let extent = shape[axis];
+        return if flat[axis] == extent { Ok(whole) } else { super::movement::part(c, whole, axis, 0, extent) };
+    }
+    let mut extents = vec![1; shape.len()];
+    extents[axis] = own.iter().product();
+    c.reshape(parameter, &extents)
+}
+
+fn block_size(c: &Context<'_, '_>) -> usize {
+    usize::try_from(c.int("block_size", 0)).unwrap_or(0)
+}
+
+/// `(x - zero) * scale`.
+fn dequantize(c: &mut Context<'_, '_>) -> Results {
+    let (x, scale) = (c.input(0)?, c.input(1)?);
+    let (axis, block) = (c.int("axis", 1), block_size(c));
+    let zero = c.optional(2);
+    Ok(vec![value_of(c, x, scale, zero, axis, block)?])
+}
+
+fn value_of(
+    c: &mut Context<'_, '_>,
+    x: NodeId,
+    scale: NodeId,
+    zero: Option<NodeId>,
+    axis: i64,
+    block: usize,
+) -> Imported<NodeId> {
+    if bounds(c.dtype(x)?).is_none() {
+        return unsupported(format!("elements of {}", c.dtype(x)?));
+    }
+    let element = c.dtype(scale)?;
+    let wide = if element == DType::F32 { DType::F32 } else { element };
+    let mut value = c.cast(x, wide)?;
+    if let Some(zero) = zero {
+        let zero = along(c, zero, x, axis, block)?;
+        let zero = c.cast(zero, wide)?;
+        value = c.binary(BinaryOp::Sub, value, zero)?;
+    }
+    let scale = along(c, scale, x, axis, block)?;
+    c.binary(BinaryOp::Mul, value, scale)
+}
+
+/// `saturate(round_half_even(x / scale) + zero)`.
+fn quantize(c: &mut Context<'_, '_>) -> Results {
+    let (x, scale) = (c.input(0)?, c.input(1)?);
+    let (axis, block) = (c.int("axis", 1), block_size(c));
+    let zero = c.optional(2);
+    let target = match zero {
+        Some(zero) => c.dtype(zero)?,
+        None => dtype(c.int("output_dtype", 2) as i32).unwrap_or(DType::F32),
+    };
+    Ok(vec![quantized(c, x, scale, zero, target, axis, block)?])
+}
+
+fn quantized(
+    c: &mut Context<'_, '_>,
+    x: NodeId,
+    scale: NodeId,
+    zero: Option<NodeId>,
+    target: DType,
+    axis: i64,
+    block: usize,
+) -> Imported<NodeId> {
+    let Some((low, high)) = bounds(target) else { return unsupported(format!("a result of {target}")) };
+    let value = c.cast(x, DType::F32)?;
+    let scale = along(c, scale, x, axis, block)?;
+    let scale = c.cast(scale, DType::F32)?;
+    let ratio = c.binary(BinaryOp::Div, value, scale)?;
+    let mut steps = c.unary(UnaryOp::Round, ratio)?;
+    if let Some(zero) = zero {
+        let zero = along(c, zero, x, axis, block)?;
+        let zero = c.cast(zero, DType::F32)?;
+        steps = c.binary(BinaryOp::Add, steps, zero)?;
+    }
+    let (low, high) = (c.number(DType::F32, low), c.number(DType::F32, high));
+    let steps = c.binary(BinaryOp::Max, steps, low)?;
+    let steps = c.binary(BinaryOp::Min, steps, high)?;
+    c.cast(steps, target)
+}
+
+/// Scale and zero point of u8 from the range of x, which holds 0.
+fn dynamic_quantize(c: &mut Context<'_, '_>) -> Results {
+    let x = c.input(0)?;
+    let axes: Vec<usize> = (0..c.rank(x)?).collect();
+    let zero = c.number(DType::F32, 0.0);
+    let fold = |c: &mut Context<'_, '_>, kind: ReduceKind| {
+        let all = if axes.is_empty() { x } else { c.add(Op::Reduce { kind, axes: axes.clone() }, &[x])? };
+        c.reshape(all, &[])
+    };
+    let largest = fold(c, ReduceKind::Max)?;
+    let largest = c.binary(BinaryOp::Max, largest, zero)?;
+    let smallest = fold(c, ReduceKind::Min)?;
+    let smallest = c.binary(BinaryOp::Min, smallest, zero)?;
+    let range = c.binary(BinaryOp::Sub, largest, smallest)?;
+    let steps = c.number(DType::F32, 255.0);
+    let scale = c.binary(BinaryOp::Div, range, steps)?;
+    let low = c.binary(BinaryOp::Div, smallest, scale)?;
+    let point = c.unary(UnaryOp::Neg, low)?;
+    let point = c.binary(BinaryOp::Max, point, zero)?;
+    let point = c.binary(BinaryOp::Min, point, steps)?;
+    let point = c.unary(UnaryOp::Round, point)?;
+    let point = c.cast(point, DType::U8)?;
+    let y = quantized(c, x, scale, Some(point), DType::U8, 0, 0)?;
+    Ok(vec![y, scale, point])
+}
+
+/// Integers as i32, with the zero point taken away.
+fn centred(c: &mut Context<'_, '_>, x: NodeId, zero: Option<NodeId>, axis: i64) -> Imported<NodeId> {
+    let wide = c.cast(x, DType::I32)?;
+    let Some(zero) = zero else { return Ok(wide) };
+    let zero = along(c, zero, x, axis, 0)?;
+    let zero = c.cast(zero, DType::I32)?;
+    c.binary(BinaryOp::Sub, wide, zero)
+}
+
+fn matmul_integer(c: &mut Context<'_, '_>) -> Results {
+    let (a, b) = (c.input(0)?, c.input(1)?);
+    let (zero_a, zero_b) = (c.optional(2), c.optional(3));
+    let a = centred(c, a, zero_a, -2)?;
+    let b = centred(c, b, zero_b, -1)?;
+    Ok(vec![product(c, a, b)?])
+}
+
+/// Sums of products of 8 bits are exact in f32 up to 2^24: that many taps of 255 * 255 are 258.
+fn conv_integer(c: &mut Context<'_, '_>) -> Results {
+    let (x, w) = (c.input(0)?, c.input(1)?);
+    let (zero_x, zero_w) = (c.optional(2), c.optional(3));
+    let x = centred(c, x, zero_x, 1)?;
+    let w = centred(c, w, zero_w, 0)?;
+    let (x, w) = (c.cast(x, DType::F64)?, c.cast(w, DType::F64)?);
+    let sum = convolved(c, x, w)?;
+    Ok(vec![c.cast(sum, DType::I32)?])
+}
+
+fn convolved(c: &mut Context<'_, '_>, x: NodeId, w: NodeId) -> Imported<NodeId> {
+    let weights = c.shape(w)?.extents();
+    let window = window(c, x, weights.get(2..).unwrap_or(&[]).to_vec())?;
+    let Some(groups) = usize::try_from(c.int("group", 1)).ok().filter(|&groups| groups > 0) else {
+        return invalid("`group` is not above 0");
+    };
+    let epilogue = Op::plain_epilogue(c.dtype(x)?);
+    c.add(Op::Conv { window, groups, epilogue }, &[x, w])
+}
+
+/// On values: the result may differ from integer arithmetic by one step where it rounds.
+fn quantized_conv(c: &mut Context<'_, '_>) -> Results {
+    let [x, scale_x, zero_x, w, scale_w, zero_w, scale_y, zero_y] =
+        [c.input(0)?, c.input(1)?, c.input(2)?, c.input(3)?, c.input(4)?, c.input(5)?, c.input(6)?, c.input(7)?];
+    let values = value_of(c, x, scale_x, Some(zero_x), 1, 0)?;
+    let weights = value_of(c, w, scale_w, Some(zero_w), 0, 0)?;
+    let mut sum = convolved(c, values, weights)?;
+    if let Some(bias) = c.optional(8) {
+        // The bias counts in steps of scale_x * scale_w.
+        let step = c.binary(BinaryOp::Mul, scale_w, scale_x)?;
+        let bias = c.cast(bias, DType::F32)?;
+        let bias = c.binary(BinaryOp::Mul, bias, step)?;
+        let rank = c.rank(sum)?;
+        let bias = c.per_channel(bias, rank)?;
+        sum = c.binary(BinaryOp::Add, sum, bias)?;
+    }
+    let target = c.dtype(zero_y)?;
+    Ok(vec![quantized(c, sum, scale_y, Some(zero_y), target, 1, 0)?])
+}
+
+fn quantized_matmul(c: &mut Context<'_, '_>) -> Results {
+    let [a, scale_a, zero_a, b, scale_b, zero_b, scale_y, zero_y] =
+        [c.input(0)?, c.input(1)?, c.input(2)?, c.input(3)?, c.input(4)?, c.input(5)?, c.input(6)?, c.input(7)?];
+    let a = value_of(c, a, scale_a, Some(zero_a), -2, 0)?;
+    let b = value_of(c, b, scale_b, Some(zero_b), -1, 0)?;
+    let (a, b) = (c.cast(a, DType::F32)?, c.cast(b, DType::F32)?);
+    let sum = product(c, a, b)?;
+    let target = c.dtype(zero_y)?;
+    Ok(vec![quantized(c, sum, scale_y, Some(zero_y), target, -2, 0)?])
+}

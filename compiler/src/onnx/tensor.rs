@@ -1,0 +1,78 @@
+//! Tensors of a model as tensors of the graph. Raw data is a slice of the mapped file.
+
+use bytes::Bytes;
+use edgecc_ir::{DType, Scalar, Shape, Tensor};
+
+use super::error::ImportError;
+use super::external::Folder;
+use super::proto::TensorProto;
+
+/// The element type of a number of `TensorProto.DataType`, if it is one of the graph's.
+pub(super) fn dtype(number: i32) -> Option<DType> {
+    Some(match number {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::BF16,
+        _ => return None,
+    })
+}
+
+/// What a number of `TensorProto.DataType` is called.
+pub(super) fn type_name(number: i32) -> String {
+    match number {
+        8 => "string".into(),
+        14 | 15 => "complex".into(),
+        17..=20 => "float8".into(),
+        21 | 22 => "int4".into(),
+        23 => "float4".into(),
+        other => dtype(other).map_or(format!("type {other}"), |dtype| dtype.name().into()),
+    }
+}
+
+/// Reads a tensor.
+pub(super) fn read(proto: &TensorProto, folder: &Folder) -> Result<Tensor, ImportError> {
+    let fail = |what: String| ImportError::Tensor { tensor: proto.name.clone(), what };
+    let dtype = dtype(proto.data_type)
+        .ok_or_else(|| fail(format!("elements of {} are not supported", type_name(proto.data_type))))?;
+    let extents: Option<Vec<usize>> = proto.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    let extents = extents.ok_or_else(|| fail(format!("a negative dimension in {:?}", proto.dims)))?;
+    let shape = Shape::new(&extents);
+    if proto.data_location == 1 {
+        let bytes = folder.read(proto).map_err(fail)?;
+        return Tensor::dense(dtype, shape, bytes).map_err(|error| fail(error.to_string()));
+    }
+    if !proto.raw_data.is_empty() {
+        return Tensor::dense(dtype, shape, proto.raw_data.clone()).map_err(|error| fail(error.to_string()));
+    }
+    let elements = shape.elements().map_err(|error| fail(error.to_string()))?;
+    if elements == 0 {
+        return Tensor::dense(dtype, shape, Bytes::new()).map_err(|error| fail(error.to_string()));
+    }
+    let values = typed(proto, dtype);
+    if values.len() != elements {
+        return Err(fail(format!("{dtype}[{shape}] needs {elements} elements, the file holds {}", values.len())));
+    }
+    Tensor::from_scalars(dtype, shape, values).map_err(|error| fail(error.to_string()))
+}
+
+/// The elements of the typed field that belongs to an element type.
+fn typed(proto: &TensorProto, dtype: DType) -> Vec<Scalar> {
+    match dtype {
+        DType::F32 => proto.float_data.iter().map(|&value| Scalar::f32(value)).collect(),
+        DType::F64 => proto.double_data.iter().map(|&value| Scalar::from_f64(dtype, value)).collect(),
+        DType::I64 => proto.int64_data.iter().map(|&value| Scalar::i64(value)).collect(),
+        DType::U32 | DType::U64 => proto.uint64_data.iter().map(|&value| Scalar::from_bits(dtype, value)).collect(),
+        // binary16 and bfloat16 as their bits, the others as their value.
+        _ => proto.int32_data.iter().map(|&value| Scalar::from_bits(dtype, value as u64)).collect(),
+    }
+}
