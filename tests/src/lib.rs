@@ -1,1 +1,4 @@
-//! Tests that see the whole road.
+//! What tests that see the whole road share.
+
+pub mod reference;
+pub mod run;

@@ -51,6 +51,13 @@ pub fn supported_operators() -> Vec<Operator> {
     ops::table()
 }
 
+/// The names of a model's inputs, initialisers left out, in order.
+pub fn input_names(model: &Model) -> Vec<String> {
+    let Some(graph) = &model.proto.graph else { return Vec::new() };
+    let initialised = |name: &String| graph.initializer.iter().any(|tensor| tensor.name == *name);
+    graph.input.iter().map(|value| &value.name).filter(|name| !initialised(name)).cloned().collect()
+}
+
 /// The operators of all nodes of a model, those of branches and functions included, with their domain where it is not ONNX's.
 pub fn operators(model: &Model) -> Vec<String> {
     let mut names = Vec::new();

@@ -1,0 +1,51 @@
+//! Compiling and running models in tests.
+
+use std::path::Path;
+
+use edgecc::compile::{CompileOptions, Compiled, compile};
+use edgecc::onnx::ImportOptions;
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::agreement::{Agreement, Bound, agreement};
+use edgecc_device::tensor_file::Array;
+use edgecc_runtime::{LoadOptions, Model, SessionOptions};
+
+/// Options for a model whose inputs have these shapes.
+pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> CompileOptions {
+    let max_memory = 2 << 30;
+    CompileOptions {
+        import: ImportOptions { shapes: shapes.iter().cloned().collect(), max_memory, ..ImportOptions::default() },
+        architecture,
+        max_memory,
+        labels: Vec::new(),
+        configuration: String::new(),
+    }
+}
+
+/// Compiles a model with the shapes of the inputs that it will be given, in graph order.
+pub fn compile_for(model: &Path, architecture: Architecture, inputs: &[Array]) -> Result<Compiled, String> {
+    let decoded = edgecc::onnx::read(model).map_err(|error| error.to_string())?;
+    let names = edgecc::onnx::input_names(&decoded);
+    let shapes: Vec<(String, Vec<usize>)> =
+        names.into_iter().zip(inputs.iter().map(|input| input.extents.clone())).collect();
+    compile(model, &options(architecture, &shapes), &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// Runs an artifact of this machine on inputs in graph order.
+#[allow(unsafe_code)]
+pub fn run_here(artifact: &[u8], inputs: &[Array], threads: usize) -> Vec<Vec<u8>> {
+    // SAFETY: the bytes come from the compiler in this process.
+    let model = unsafe { Model::from_bytes(artifact, LoadOptions::default()) }.expect("an artifact of this machine");
+    let mut session = model.session(SessionOptions { threads }).expect("a session");
+    for (place, input) in inputs.iter().enumerate() {
+        session.input_mut(place).copy_from_slice(&input.bytes);
+    }
+    session.run().expect("a run");
+    (0..model.outputs().len()).map(|place| session.output(place).to_vec()).collect()
+}
+
+/// How far a result agrees with its reference; channels lie along the last axis if none is named.
+pub fn agree(actual: &[u8], reference: &Array, channel: Option<usize>, bound: Bound) -> Agreement {
+    let actual = Array { bytes: actual.to_vec(), ..reference.clone() };
+    let channel = channel.or(reference.extents.len().checked_sub(1));
+    agreement(&actual.to_f64(), &reference.to_f64(), &reference.extents, channel, bound)
+}
