@@ -18,5 +18,6 @@ pub use infer::{TypeError, infer};
 pub use op::{Extreme, Op, PadMode, PoolKind, ReduceKind, Resample, ScatterKind, Window};
 pub use shape::{Dim, Shape, SizeOverflow};
 pub use tensor::{Tensor, TensorData, TensorError};
+pub use text::ParseError;
 pub use types::{DType, Layout, Scalar, TensorType, Type};
 pub use verify::{NodeFault, VerifyError, verify};

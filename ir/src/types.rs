@@ -364,6 +364,14 @@ impl Type {
             Type::Tuple(types) => types,
         }
     }
+
+    /// Whether both are the same but for layouts.
+    pub fn agrees(&self, other: &Type) -> bool {
+        let agrees = |(a, b): (&TensorType, &TensorType)| a.dtype == b.dtype && a.shape == b.shape;
+        let one_kind = matches!((self, other), (Type::Tensor(_), Type::Tensor(_)) | (Type::Tuple(_), Type::Tuple(_)));
+        let (a, b) = (self.tensors(), other.tensors());
+        one_kind && a.len() == b.len() && a.iter().zip(b).all(agrees)
+    }
 }
 
 /// A tensor's type, or a tuple's in parentheses: `(f32[2], i64[2])`.

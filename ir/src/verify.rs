@@ -121,7 +121,7 @@ fn verify_node(graph: &Graph, id: NodeId, seen: &[bool]) -> Result<(), NodeFault
     let operands: Vec<&Type> = node.operands().iter().map(|&operand| graph.node(operand).ty()).collect();
     let expected = infer(node.op(), &operands)?;
     let fixed_layout = matches!(node.op(), Op::Relayout(_));
-    if agree(node.ty(), &expected, fixed_layout) {
+    if node.ty().agrees(&expected) && (!fixed_layout || *node.ty() == expected) {
         Ok(())
     } else {
         Err(NodeFault::Type { actual: node.ty().clone(), expected })
@@ -132,16 +132,5 @@ fn verify_layouts(ty: &Type) -> Result<(), NodeFault> {
     match ty.tensors().iter().find(|ty| ty.layout.rank() != ty.shape.rank()) {
         Some(ty) => Err(NodeFault::Layout(ty.clone())),
         None => Ok(()),
-    }
-}
-
-fn agree(actual: &Type, expected: &Type, fixed_layout: bool) -> bool {
-    let tensor = |(a, b): (&TensorType, &TensorType)| {
-        a.dtype == b.dtype && a.shape == b.shape && (!fixed_layout || a.layout == b.layout)
-    };
-    match (actual, expected) {
-        (Type::Tensor(a), Type::Tensor(b)) => tensor((a, b)),
-        (Type::Tuple(a), Type::Tuple(b)) => a.len() == b.len() && a.iter().zip(b).all(tensor),
-        (Type::Tensor(_), Type::Tuple(_)) | (Type::Tuple(_), Type::Tensor(_)) => false,
     }
 }

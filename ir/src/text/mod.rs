@@ -16,8 +16,14 @@
 
 mod attributes;
 mod expression;
+mod lexer;
 mod number;
+mod parse;
+mod parse_expression;
 mod print;
+mod read;
+
+pub use lexer::ParseError;
 
 #[cfg(doc)]
 use crate::graph::Graph;

@@ -1,7 +1,7 @@
 //! Graph to text.
 
 use std::collections::HashSet;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use super::attributes::{Value, attributes, expression_arguments};
 use super::expression::{self, Arguments};
@@ -32,6 +32,13 @@ impl Graph {
     /// whatever is shortened, `#` and a hash of the exact bits.
     pub fn to_snapshot(&self) -> String {
         print(self, Rendering::Snapshot)
+    }
+}
+
+/// The snapshot text.
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_snapshot())
     }
 }
 
