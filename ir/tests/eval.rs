@@ -14,7 +14,13 @@ fn sequence(extents: &[usize]) -> Tensor {
 
 fn window(kernel: usize, stride: usize, pad: usize) -> Window {
     let both = |n: usize| vec![n, n];
-    Window { kernel: both(kernel), strides: both(stride), dilations: both(1), pads_before: both(pad), pads_after: both(pad) }
+    Window {
+        kernel: both(kernel),
+        strides: both(stride),
+        dilations: both(1),
+        pads_before: both(pad),
+        pads_after: both(pad),
+    }
 }
 
 #[test]
@@ -29,14 +35,20 @@ fn convolves_with_padding() {
 fn transposed_convolution_spreads_each_element() {
     let x = Tensor::from_f32(Shape::new(&[1, 1, 2, 2]), &[1.0, 2.0, 3.0, 4.0]);
     let w = Tensor::from_f32(Shape::new(&[1, 1, 2, 2]), &[1.0, 10.0, 100.0, 1000.0]);
-    let op = Op::ConvTranspose { window: window(2, 1, 0), output_padding: vec![0, 0], groups: 1, epilogue: Op::plain_epilogue(DType::F32) };
+    let op = Op::ConvTranspose {
+        window: window(2, 1, 0),
+        output_padding: vec![0, 0],
+        groups: 1,
+        epilogue: Op::plain_epilogue(DType::F32),
+    };
     assert_eq!(one(op, &[&x, &w]).to_f32(), [1.0, 12.0, 20.0, 103.0, 1234.0, 2040.0, 300.0, 3400.0, 4000.0]);
 }
 
 #[test]
 fn averages_count_padding_only_if_asked() {
     let x = Tensor::from_f32(Shape::new(&[1, 1, 2, 2]), &[4.0; 4]);
-    let average = |count_pads| Op::Pool { kind: PoolKind::Average { count_pads }, window: window(2, 1, 1), ceil: false };
+    let average =
+        |count_pads| Op::Pool { kind: PoolKind::Average { count_pads }, window: window(2, 1, 1), ceil: false };
     assert_eq!(one(average(true), &[&x]).to_f32()[0], 1.0);
     assert_eq!(one(average(false), &[&x]).to_f32()[0], 4.0);
 }

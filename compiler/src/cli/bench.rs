@@ -9,7 +9,7 @@ use super::options::BenchArguments;
 
 /// Times runs on zeros.
 pub fn bench(arguments: &BenchArguments) -> CliResult {
-    let model = load(&arguments.file, &arguments.reading)?;
+    let model = load(&arguments.file, &arguments.reading, Vec::new())?;
     let mut session = model.session(SessionOptions { threads: arguments.threads })?;
     let result = measure(&model, &mut session, &BenchOptions { warm_up: 3, runs: arguments.runs, sustain: None })?;
     print!("{}", report(&result, arguments.json));

@@ -43,13 +43,13 @@ fn configuration(reading: &ModelArguments, architecture: Architecture) -> String
 }
 
 /// Loads an artifact, or compiles a model for this machine and loads that.
-pub fn load(path: &Path, reading: &ModelArguments) -> Result<Model, CliError> {
+pub fn load(path: &Path, reading: &ModelArguments, labels: Vec<String>) -> Result<Model, CliError> {
     if is_artifact(path)? {
         return open(path);
     }
     let host = target("host").map_err(|error| CliError::Usage(error.to_string()))?;
     let mut progress = Progress::start();
-    let options = compile_options(reading, host.architecture, Vec::new());
+    let options = compile_options(reading, host.architecture, labels);
     let compiled = compile(path, &options, &mut |phase| progress.phase(phase.name))?;
     drop(progress);
     compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));

@@ -125,6 +125,9 @@ pub struct RunArguments {
     /// Threads that compute
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+    /// Names of a model's classes, a line each; an artifact carries its own
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
     #[command(flatten)]
     pub reading: ModelArguments,
 }

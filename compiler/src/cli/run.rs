@@ -7,13 +7,13 @@ use edgecc_format::{ElementType, Port};
 use edgecc_runtime::{Model, Session, SessionOptions};
 
 use super::inputs::{describe, gather};
-use super::loading::load;
+use super::loading::{load, read_labels};
 use super::options::RunArguments;
 use super::{CliError, CliResult};
 
 /// Runs a model once on files; writes the outputs, or a summary people can read.
 pub fn run(arguments: &RunArguments) -> CliResult {
-    let model = load(&arguments.file, &arguments.reading)?;
+    let model = load(&arguments.file, &arguments.reading, read_labels(arguments.labels.as_deref())?)?;
     let mut session = model.session(SessionOptions { threads: arguments.threads })?;
     for (index, array) in gather(&arguments.inputs, model.inputs())?.into_iter().enumerate() {
         session.input_mut(index).copy_from_slice(&array.bytes);
