@@ -1,532 +1,302 @@
-//! Emission of element-wise expressions: of one element of any type, or of four lanes of f32, i32 and u32.
+//! Emission of element-wise expressions: of one element of any type, or of four lanes of any type up to 32 bits.
+//!
+//! Several values ("items") of one machine type go through an expression side by side, instruction by instruction, because
+//! one step after another of a single item would wait for each other.
 
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
+mod cast;
+mod float;
+mod integer;
+mod per_lane;
+
+use std::collections::HashMap;
+
+use cranelift_codegen::cursor::{Cursor, FuncCursor};
+use cranelift_codegen::ir::{ConstantData, Inst, InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Scalar, UnaryOp};
 
-use super::function::{EmitError, lanes as lane_flags};
-use super::math::Floats;
+use super::function::EmitError;
+use super::isa::Architecture;
+use super::math::{Floats, Format};
 
 /// How many elements a value holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {
     /// One element.
     One,
-    /// Four lanes; truth values are masks of 32 bits.
+    /// Four lanes of 32 bits: narrower integers are extended by their signs or zeros, truth values are masks.
     Four,
 }
 
 /// Whether four lanes of this type can be computed with.
 pub fn has_lanes(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::I32 | DType::U32)
+    dtype.size() <= 4
 }
 
 /// Whether an expression can be emitted for four lanes.
 pub fn fits_lanes(expr: &Expr) -> bool {
-    expr.nodes().iter().all(|node| {
-        let types_fit = match *node {
-            ExprNode::Argument(_, dtype) => has_lanes(dtype),
-            ExprNode::Constant(value) => has_lanes(value.dtype()) || value.dtype() == DType::Bool,
-            ExprNode::Unary(op, a) => {
-                expr.dtype_of(a) == DType::F32 && is_lane_function(op)
-                    || op == UnaryOp::Not && expr.dtype_of(a) == DType::Bool
-            }
-            ExprNode::Binary(op, a, _) => match expr.dtype_of(a) {
-                DType::F32 => !matches!(op, BinaryOp::Rem | BinaryOp::Mod),
-                DType::Bool => matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor),
-                DType::I32 => {
-                    matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Max | BinaryOp::Min)
-                }
-                _ => false,
-            },
-            ExprNode::Select(..) => true,
-            ExprNode::Cast(to, a) => matches!((to, expr.dtype_of(a)), (DType::F32, DType::I32)),
-        };
-        types_fit
-    }) && has_lanes(expr.dtype())
-}
-
-fn is_lane_function(op: UnaryOp) -> bool {
-    use UnaryOp::*;
-    match op {
-        Neg | Abs | Sign | Floor | Ceil | Round | Trunc | Sqrt | Reciprocal | Exp | Log | Tanh | Sigmoid | Erf
-        | Sin | Cos | Tan | IsNan | IsInf => true,
-        Asin | Acos | Atan | Sinh | Cosh | Asinh | Acosh | Atanh | Not => false,
-    }
+    // Every other node has the type of one of these, or bool.
+    expr.nodes().iter().all(|node| match *node {
+        ExprNode::Argument(_, dtype) | ExprNode::Cast(dtype, _) => has_lanes(dtype),
+        ExprNode::Constant(value) => has_lanes(value.dtype()),
+        ExprNode::Unary(..) | ExprNode::Binary(..) | ExprNode::Select(..) => true,
+    })
 }
 
 /// The machine type that holds elements of `dtype`. binary16 and bfloat16 are held as f32.
 pub fn machine_type(dtype: DType, width: Width) -> Type {
-    let one = match dtype {
-        DType::Bool | DType::U8 | DType::I8 => types::I8,
-        DType::U16 | DType::I16 => types::I16,
-        DType::U32 | DType::I32 => types::I32,
-        DType::U64 | DType::I64 => types::I64,
-        DType::F16 | DType::BF16 | DType::F32 => types::F32,
-        DType::F64 => types::F64,
-    };
     match (width, dtype) {
-        (Width::One, _) => one,
         (Width::Four, DType::F32 | DType::F16 | DType::BF16) => types::F32X4,
         (Width::Four, _) => types::I32X4,
+        (Width::One, DType::Bool | DType::U8 | DType::I8) => types::I8,
+        (Width::One, DType::U16 | DType::I16) => types::I16,
+        (Width::One, DType::U32 | DType::I32) => types::I32,
+        (Width::One, DType::U64 | DType::I64) => types::I64,
+        (Width::One, DType::F16 | DType::BF16 | DType::F32) => types::F32,
+        (Width::One, DType::F64) => types::F64,
     }
 }
 
-/// The value of an expression for the given arguments.
-pub fn emit_expr(
-    b: &mut FunctionBuilder<'_>,
-    expr: &Expr,
-    arguments: &[Value],
-    width: Width,
-) -> Result<Value, EmitError> {
-    let mut values: Vec<Value> = Vec::with_capacity(expr.nodes().len());
-    for &node in expr.nodes() {
-        let value = match node {
-            ExprNode::Argument(n, _) => arguments[n as usize],
-            ExprNode::Constant(value) => emit_constant(b, value, width),
-            _ => emit_node(b, expr, node, |id| values[id.index()], width)?,
-        };
-        values.push(value);
-    }
-    Ok(values[expr.root().index()])
+/// What the expressions of one piece of straight code share: the CPU they run on, and their constants.
+#[derive(Clone)]
+pub struct Shared {
+    pub(super) architecture: Architecture,
+    /// The instruction before which constants are made; without it they are made in place.
+    anchor: Option<Inst>,
+    constants: HashMap<(Type, u64), Value>,
 }
 
-/// The value of a node of `expr` that has operands, from `at` their values.
-pub fn emit_node(
-    b: &mut FunctionBuilder<'_>,
-    expr: &Expr,
-    node: ExprNode,
-    at: impl Fn(ExprId) -> Value,
-    width: Width,
-) -> Result<Value, EmitError> {
-    let mut emission = Emission { b, width };
-    Ok(match node {
-        ExprNode::Argument(n, _) => return Err(unsupported(format!("argument {n} as an operator"))),
-        ExprNode::Constant(value) => emission.constant(value),
-        ExprNode::Unary(op, a) => {
-            let value = emission.unary(op, expr.dtype_of(a), at(a))?;
-            let result = if matches!(op, UnaryOp::IsNan | UnaryOp::IsInf) { DType::Bool } else { expr.dtype_of(a) };
-            emission.rounded(result, value)
-        }
-        ExprNode::Binary(op, x, y) => {
-            let dtype = expr.dtype_of(x);
-            let value = emission.binary(op, dtype, at(x), at(y))?;
-            let comparison = matches!(op, BinaryOp::Equal | BinaryOp::Less | BinaryOp::LessEqual);
-            emission.rounded(if comparison { DType::Bool } else { dtype }, value)
-        }
-        ExprNode::Select(c, x, y) => emission.select(expr.dtype_of(x), at(c), at(x), at(y)),
-        ExprNode::Cast(to, a) => emission.cast(expr.dtype_of(a), to, at(a))?,
+impl Shared {
+    /// Constants are made where they are used first; later uses must come behind.
+    pub fn here(architecture: Architecture) -> Self {
+        Shared { architecture, anchor: None, constants: HashMap::new() }
+    }
+
+    /// Constants are made before `anchor`, such as the jump into a loop.
+    pub fn before(architecture: Architecture, anchor: Inst) -> Self {
+        Shared { anchor: Some(anchor), ..Shared::here(architecture) }
+    }
+
+    /// A number of machine type `kind`, from the bits of one lane.
+    pub(super) fn constant(&mut self, b: &mut FunctionBuilder<'_>, kind: Type, bits: u64) -> Value {
+        let anchor = self.anchor;
+        *self.constants.entry((kind, bits)).or_insert_with(|| match anchor {
+            None => {
+                let lanes = vector_constant(b, kind, bits);
+                make_constant(b.ins(), kind, bits, lanes)
+            }
+            Some(anchor) => {
+                let lanes = vector_constant(b, kind, bits);
+                make_constant(FuncCursor::new(b.func).at_inst(anchor).ins(), kind, bits, lanes)
+            }
+        })
+    }
+}
+
+fn vector_constant(b: &mut FunctionBuilder<'_>, kind: Type, bits: u64) -> Option<cranelift_codegen::ir::Constant> {
+    kind.is_vector().then(|| {
+        let bytes = (bits as u32).to_le_bytes().repeat(kind.lane_count() as usize);
+        b.func.dfg.constants.insert(ConstantData::from(bytes))
     })
 }
 
-/// A constant of the machine type of its element type.
-pub fn emit_constant(b: &mut FunctionBuilder<'_>, value: Scalar, width: Width) -> Value {
-    Emission { b, width }.constant(value)
-}
-
-/// Stored bits of binary16 or bfloat16 (i16) as f32, exactly.
-pub fn widen(b: &mut FunctionBuilder<'_>, dtype: DType, bits: Value) -> Value {
-    let bits = b.ins().uextend(types::I32, bits);
-    if dtype == DType::BF16 {
-        let high = b.ins().ishl_imm_u(bits, 16);
-        return b.ins().bitcast(types::F32, lane_flags(), high);
+fn make_constant<'f>(
+    ins: impl InstBuilder<'f>,
+    kind: Type,
+    bits: u64,
+    lanes: Option<cranelift_codegen::ir::Constant>,
+) -> Value {
+    match (lanes, kind) {
+        (Some(lanes), _) => ins.vconst(kind, lanes),
+        (None, types::F32) => ins.f32const(f32::from_bits(bits as u32)),
+        (None, types::F64) => ins.f64const(f64::from_bits(bits)),
+        (None, _) => ins.iconst(kind, bits as i64),
     }
-    // Exponent and fraction in place, scaled by 2^112: subnormals come out right. Infinity and NaN get the full exponent.
-    let magnitude = b.ins().band_imm_u(bits, 0x7fff);
-    let placed = b.ins().ishl_imm_u(magnitude, 13);
-    let float = b.ins().bitcast(types::F32, lane_flags(), placed);
-    let scale = b.ins().f32const(f32::from_bits(0x7780_0000));
-    let scaled = b.ins().fmul(float, scale);
-    let scaled = b.ins().bitcast(types::I32, lane_flags(), scaled);
-    let special = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, magnitude, 0x7c00);
-    let full = b.ins().bor_imm_u(placed, 0x7f80_0000);
-    let value = b.ins().select(special, full, scaled);
-    let sign = b.ins().band_imm_u(bits, 0x8000);
-    let sign = b.ins().ishl_imm_u(sign, 16);
-    let value = b.ins().bor(value, sign);
-    b.ins().bitcast(types::F32, lane_flags(), value)
 }
 
-/// An f32 as the bits (i16) of the nearest binary16 or bfloat16, ties to even.
-pub fn narrow(b: &mut FunctionBuilder<'_>, dtype: DType, value: Value) -> Value {
-    let bits = b.ins().bitcast(types::I32, lane_flags(), value);
-    let nan = b.ins().fcmp(FloatCC::Unordered, value, value);
-    let narrowed = if dtype == DType::BF16 { narrow_bf16(b, bits) } else { narrow_f16(b, bits) };
-    let quiet = b.ins().iconst(types::I32, if dtype == DType::BF16 { 0x7fc0 } else { 0x7e00 });
-    let sign = b.ins().ushr_imm_u(bits, 16);
-    let sign = b.ins().band_imm_u(sign, 0x8000);
-    let quiet = b.ins().bor(quiet, sign);
-    let chosen = b.ins().select(nan, quiet, narrowed);
-    b.ins().ireduce(types::I16, chosen)
+/// The values of an expression, one per item. `arguments[n]` has an item for each, or one that all share.
+pub fn emit_items(
+    b: &mut FunctionBuilder<'_>,
+    shared: &mut Shared,
+    expr: &Expr,
+    arguments: &[&[Value]],
+    width: Width,
+) -> Result<Vec<Value>, EmitError> {
+    let items = arguments.iter().map(|items| items.len()).max().unwrap_or(1);
+    let mut emission = Emission { b, shared, width };
+    let mut values: Vec<Vec<Value>> = Vec::with_capacity(expr.nodes().len());
+    for &node in expr.nodes() {
+        let value = match node {
+            ExprNode::Argument(n, _) => spread(arguments[n as usize], items),
+            ExprNode::Constant(value) => vec![emission.scalar(value); items],
+            _ => emission.node(expr, node, |id| &values[id.index()])?,
+        };
+        values.push(value);
+    }
+    Ok(values.swap_remove(expr.root().index()))
 }
 
-fn narrow_bf16(b: &mut FunctionBuilder<'_>, bits: Value) -> Value {
-    let odd = b.ins().ushr_imm_u(bits, 16);
-    let odd = b.ins().band_imm_u(odd, 1);
-    let rounded = b.ins().iadd_imm_s(bits, 0x7fff);
-    let rounded = b.ins().iadd(rounded, odd);
-    b.ins().ushr_imm_u(rounded, 16)
+fn spread(values: &[Value], items: usize) -> Vec<Value> {
+    if values.len() == 1 { vec![values[0]; items] } else { values.to_vec() }
 }
 
-/// Adding a power of two aligned with the last kept bit rounds to it, ties to even; subnormals of binary16 all share one.
-fn narrow_f16(b: &mut FunctionBuilder<'_>, bits: Value) -> Value {
-    let magnitude = b.ins().band_imm_u(bits, 0x7fff_ffff);
-    // Normal results: round the fraction to 10 bits, rebias the exponent by 127 - 15.
-    let odd = b.ins().ushr_imm_u(magnitude, 13);
-    let odd = b.ins().band_imm_u(odd, 1);
-    let rounded = b.ins().iadd_imm_s(magnitude, 0xfff - (112i64 << 23));
-    let rounded = b.ins().iadd(rounded, odd);
-    let normal = b.ins().ushr_imm_u(rounded, 13);
-    // Subnormal results: adding 0.5 leaves the multiple of 2^-24 in the low bits.
-    let float = b.ins().bitcast(types::F32, lane_flags(), magnitude);
-    let half = b.ins().f32const(0.5);
-    let sum = b.ins().fadd(float, half);
-    let sum = b.ins().bitcast(types::I32, lane_flags(), sum);
-    let subnormal = b.ins().iadd_imm_s(sum, -0x3f00_0000);
-    let tiny = b.ins().icmp_imm_u(IntCC::UnsignedLessThan, magnitude, 0x3880_0000);
-    let huge = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, magnitude, 0x4780_0000);
-    let infinity = b.ins().iconst(types::I32, 0x7c00);
-    let finite = b.ins().select(tiny, subnormal, normal);
-    let value = b.ins().select(huge, infinity, finite);
-    let sign = b.ins().ushr_imm_u(bits, 16);
-    let sign = b.ins().band_imm_u(sign, 0x8000);
-    b.ins().bor(value, sign)
+/// A constant of the machine type of its element type.
+pub fn emit_constant(b: &mut FunctionBuilder<'_>, shared: &mut Shared, value: Scalar, width: Width) -> Value {
+    Emission { b, shared, width }.scalar(value)
 }
 
+/// Stored bits of binary16 or bfloat16, extended to 32 bits, as f32: exactly.
+pub fn emit_widen(
+    b: &mut FunctionBuilder<'_>,
+    shared: &mut Shared,
+    dtype: DType,
+    bits: &[Value],
+    width: Width,
+) -> Vec<Value> {
+    Emission { b, shared, width }.floats(DType::F32).widen(dtype, bits)
+}
+
+/// An f32 as the bits of the nearest binary16 or bfloat16, ties to even, in 32 bits.
+pub fn emit_narrow(
+    b: &mut FunctionBuilder<'_>,
+    shared: &mut Shared,
+    dtype: DType,
+    values: &[Value],
+    width: Width,
+) -> Vec<Value> {
+    Emission { b, shared, width }.floats(DType::F32).narrow(dtype, values)
+}
+
+/// Writes expressions into a function.
 struct Emission<'a, 'b> {
     b: &'a mut FunctionBuilder<'b>,
+    shared: &'a mut Shared,
     width: Width,
 }
 
 fn unsupported(what: String) -> EmitError {
-    EmitError::Unsupported { kernel: "expression".into(), reason: what }
+    EmitError::Unsupported { kernel: "expression".into(), reason: format!("{what} is not emitted") }
 }
 
 impl<'b> Emission<'_, 'b> {
-    fn floats(&mut self) -> Floats<'_, 'b> {
-        let kind = machine_type(DType::F32, self.width);
-        Floats::new(self.b, kind)
+    /// Arithmetic of a floating type; binary16 and bfloat16 are computed as f32.
+    fn floats(&mut self, dtype: DType) -> Floats<'_, 'b> {
+        let format = match (dtype, self.width) {
+            (DType::F64, _) => Format::DOUBLE,
+            (_, Width::One) => Format::SINGLE,
+            (_, Width::Four) => Format::LANES,
+        };
+        Floats::new(self.b, self.shared, format)
     }
 
-    fn constant(&mut self, value: Scalar) -> Value {
-        let dtype = value.dtype();
-        let kind = machine_type(dtype, self.width);
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => self.floats().number(value.as_f64() as f32),
-            DType::F64 => self.b.ins().f64const(value.as_f64()),
-            DType::Bool if self.width == Width::Four => {
-                let mask = self.b.ins().iconst(types::I32, if value.bits() != 0 { 0xffff_ffff } else { 0 });
-                self.b.ins().splat(kind, mask)
+    fn kind(&self, dtype: DType) -> Type {
+        machine_type(dtype, self.width)
+    }
+
+    /// An integer of machine type `kind`.
+    fn integer(&mut self, kind: Type, value: i64) -> Value {
+        let mask = if kind.lane_bits() == 64 { u64::MAX } else { (1 << kind.lane_bits()) - 1 };
+        self.shared.constant(self.b, kind, value as u64 & mask)
+    }
+
+    fn scalar(&mut self, value: Scalar) -> Value {
+        let kind = self.kind(value.dtype());
+        match (value.dtype(), self.width) {
+            (DType::F32 | DType::F16 | DType::BF16, _) => {
+                self.shared.constant(self.b, kind, u64::from((value.as_f64() as f32).to_bits()))
             }
-            _ => {
-                let one = self.b.ins().iconst(machine_type(dtype, Width::One), value.bits() as i64);
-                if self.width == Width::Four { self.b.ins().splat(kind, one) } else { one }
-            }
+            (DType::Bool, Width::Four) => self.integer(kind, -(value.bits() as i64)),
+            (_, Width::Four) => self.integer(kind, value.as_i64()),
+            (_, Width::One) => self.shared.constant(self.b, kind, value.bits()),
         }
     }
 
-    /// binary16 and bfloat16 are computed in f32 and rounded behind every operator.
-    fn rounded(&mut self, dtype: DType, value: Value) -> Value {
-        if !matches!(dtype, DType::F16 | DType::BF16) {
-            return value;
+    /// The values of a node that has operands.
+    fn node<'v>(
+        &mut self,
+        expr: &Expr,
+        node: ExprNode,
+        at: impl Fn(ExprId) -> &'v Vec<Value>,
+    ) -> Result<Vec<Value>, EmitError> {
+        match node {
+            ExprNode::Argument(n, _) => Err(unsupported(format!("argument {n} as an operator"))),
+            ExprNode::Constant(value) => Ok(vec![self.scalar(value)]),
+            ExprNode::Unary(op, a) => self.unary(op, expr.dtype_of(a), at(a)),
+            ExprNode::Binary(op, x, y) => self.binary(op, expr.dtype_of(x), at(x), at(y)),
+            ExprNode::Select(c, x, y) => Ok(self.select(expr.dtype_of(x), at(c), at(x), at(y))),
+            ExprNode::Cast(to, a) => self.cast(expr.dtype_of(a), to, at(a)),
         }
-        let bits = narrow(self.b, dtype, value);
-        widen(self.b, dtype, bits)
     }
 
-    fn unary(&mut self, op: UnaryOp, dtype: DType, a: Value) -> Result<Value, EmitError> {
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => self.float_unary(op, a),
-            DType::F64 => self.double_unary(op, a),
-            DType::Bool => match op {
-                UnaryOp::Not if self.width == Width::Four => Ok(self.b.ins().bnot(a)),
-                UnaryOp::Not => Ok(self.b.ins().bxor_imm_u(a, 1)),
-                _ => Err(unsupported(format!("{op:?} of bool"))),
-            },
+    fn unary(&mut self, op: UnaryOp, dtype: DType, a: &[Value]) -> Result<Vec<Value>, EmitError> {
+        match (op, dtype) {
+            (UnaryOp::IsNan | UnaryOp::IsInf, _) => Ok(self.classify(op, dtype, a)),
+            (UnaryOp::Not, DType::Bool) => Ok(self.not(a)),
+            (_, DType::Bool) => Err(unsupported(format!("{op:?} of bool"))),
+            _ if dtype.is_float() => {
+                let values = self.float_unary(op, dtype, a)?;
+                Ok(self.rounded(dtype, values))
+            }
             _ => self.integer_unary(op, dtype, a),
         }
     }
 
-    fn float_unary(&mut self, op: UnaryOp, a: Value) -> Result<Value, EmitError> {
-        use UnaryOp::*;
-        let kind = machine_type(DType::F32, self.width);
-        let mut floats = Floats::new(self.b, kind);
-        Ok(match op {
-            Neg => floats.b.ins().fneg(a),
-            Abs => floats.b.ins().fabs(a),
-            Sign => {
-                let [zero, one, minus] = [0.0, 1.0, -1.0].map(|n| floats.number(n));
-                let positive = floats.choose(FloatCC::GreaterThan, a, zero, one, a);
-                floats.choose(FloatCC::LessThan, a, zero, minus, positive)
-            }
-            Floor => floats.b.ins().floor(a),
-            Ceil => floats.b.ins().ceil(a),
-            Round => floats.b.ins().nearest(a),
-            Trunc => floats.b.ins().trunc(a),
-            Sqrt => floats.b.ins().sqrt(a),
-            Reciprocal => {
-                let one = floats.number(1.0);
-                floats.b.ins().fdiv(one, a)
-            }
-            Exp => floats.exp(a),
-            Log => floats.log(a),
-            Tanh => floats.tanh(a),
-            Sigmoid => floats.sigmoid(a),
-            Erf => floats.erf(a),
-            Sin => floats.sine(a, 0),
-            Cos => floats.sine(a, 1),
-            Tan => {
-                let (sine, cosine) = (floats.sine(a, 0), floats.sine(a, 1));
-                floats.b.ins().fdiv(sine, cosine)
-            }
-            IsNan => return Ok(self.float_compare(FloatCC::Unordered, a, a)),
-            IsInf => {
-                let magnitude = floats.b.ins().fabs(a);
-                let infinity = floats.number(f32::INFINITY);
-                return Ok(self.float_compare(FloatCC::Equal, magnitude, infinity));
-            }
-            Sinh | Cosh => {
-                let negative = floats.b.ins().fneg(a);
-                let (up, down) = (floats.exp(a), floats.exp(negative));
-                let sum = if op == Cosh { floats.b.ins().fadd(up, down) } else { floats.b.ins().fsub(up, down) };
-                let half = floats.number(0.5);
-                floats.b.ins().fmul(sum, half)
-            }
-            Asin | Acos | Atan | Asinh | Acosh | Atanh | Not => return Err(unsupported(format!("{op:?} of f32"))),
-        })
-    }
-
-    fn double_unary(&mut self, op: UnaryOp, a: Value) -> Result<Value, EmitError> {
-        Ok(match op {
-            UnaryOp::Neg => self.b.ins().fneg(a),
-            UnaryOp::Abs => self.b.ins().fabs(a),
-            UnaryOp::Floor => self.b.ins().floor(a),
-            UnaryOp::Ceil => self.b.ins().ceil(a),
-            UnaryOp::Round => self.b.ins().nearest(a),
-            UnaryOp::Trunc => self.b.ins().trunc(a),
-            UnaryOp::Sqrt => self.b.ins().sqrt(a),
-            UnaryOp::Reciprocal => {
-                let one = self.b.ins().f64const(1.0);
-                self.b.ins().fdiv(one, a)
-            }
-            UnaryOp::IsNan => self.float_compare(FloatCC::Unordered, a, a),
-            _ => return Err(unsupported(format!("{op:?} of f64"))),
-        })
-    }
-
-    fn integer_unary(&mut self, op: UnaryOp, dtype: DType, a: Value) -> Result<Value, EmitError> {
-        Ok(match op {
-            UnaryOp::Neg => self.b.ins().ineg(a),
-            UnaryOp::Abs if dtype.is_signed_integer() => self.b.ins().iabs(a),
-            UnaryOp::Not => self.b.ins().bnot(a),
-            UnaryOp::Sign if dtype.is_signed_integer() => {
-                let kind = machine_type(dtype, Width::One);
-                let positive = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, a, 0);
-                let negative = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, a, 0);
-                let difference = self.b.ins().isub(positive, negative);
-                if kind == types::I8 { difference } else { self.b.ins().sextend(kind, difference) }
-            }
-            UnaryOp::Sign => {
-                let positive = self.b.ins().icmp_imm_u(IntCC::NotEqual, a, 0);
-                let kind = machine_type(dtype, Width::One);
-                if kind == types::I8 { positive } else { self.b.ins().uextend(kind, positive) }
-            }
-            UnaryOp::Abs | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc => a,
-            _ => return Err(unsupported(format!("{op:?} of {dtype}"))),
-        })
-    }
-
-    fn binary(&mut self, op: BinaryOp, dtype: DType, x: Value, y: Value) -> Result<Value, EmitError> {
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 | DType::F64 => self.float_binary(op, dtype, x, y),
-            _ => self.integer_binary(op, dtype, x, y),
-        }
-    }
-
-    fn float_binary(&mut self, op: BinaryOp, dtype: DType, x: Value, y: Value) -> Result<Value, EmitError> {
-        use BinaryOp::*;
-        Ok(match op {
-            Add => self.b.ins().fadd(x, y),
-            Sub => self.b.ins().fsub(x, y),
-            Mul => self.b.ins().fmul(x, y),
-            Div => self.b.ins().fdiv(x, y),
-            Max => self.b.ins().fmax(x, y),
-            Min => self.b.ins().fmin(x, y),
-            Equal => self.float_compare(FloatCC::Equal, x, y),
-            Less => self.float_compare(FloatCC::LessThan, x, y),
-            LessEqual => self.float_compare(FloatCC::LessThanOrEqual, x, y),
-            Rem | Mod => {
-                let quotient = self.b.ins().fdiv(x, y);
-                let whole = if op == Rem { self.b.ins().trunc(quotient) } else { self.b.ins().floor(quotient) };
-                let negative = self.b.ins().fneg(whole);
-                self.b.ins().fma(negative, y, x)
-            }
-            Pow if dtype != DType::F64 => self.floats().pow(x, y),
-            Pow | And | Or | Xor | ShiftLeft | ShiftRight => return Err(unsupported(format!("{op:?} of {dtype}"))),
-        })
-    }
-
-    /// A truth value: i8 of 0 or 1, or a mask of lanes.
-    fn float_compare(&mut self, condition: FloatCC, x: Value, y: Value) -> Value {
-        self.b.ins().fcmp(condition, x, y)
-    }
-
-    fn integer_binary(&mut self, op: BinaryOp, dtype: DType, x: Value, y: Value) -> Result<Value, EmitError> {
-        use BinaryOp::*;
-        let signed = dtype.is_signed_integer();
-        Ok(match op {
-            Add => self.b.ins().iadd(x, y),
-            Sub => self.b.ins().isub(x, y),
-            Mul => self.b.ins().imul(x, y),
-            Max if signed => self.b.ins().smax(x, y),
-            Max => self.b.ins().umax(x, y),
-            Min if signed => self.b.ins().smin(x, y),
-            Min => self.b.ins().umin(x, y),
-            And => self.b.ins().band(x, y),
-            Or => self.b.ins().bor(x, y),
-            Xor => self.b.ins().bxor(x, y),
-            Equal => self.b.ins().icmp(IntCC::Equal, x, y),
-            Less => self.b.ins().icmp(if signed { IntCC::SignedLessThan } else { IntCC::UnsignedLessThan }, x, y),
-            LessEqual => {
-                let condition = if signed { IntCC::SignedLessThanOrEqual } else { IntCC::UnsignedLessThanOrEqual };
-                self.b.ins().icmp(condition, x, y)
-            }
-            Div | Rem | Mod => self.divide(op, dtype, x, y),
-            ShiftLeft | ShiftRight => self.shift(op, dtype, x, y),
-            Pow => return Err(unsupported(format!("{op:?} of {dtype}"))),
-        })
-    }
-
-    /// Division that cannot trap: by 0 it gives 0, and the smallest number by -1 wraps. Computed in 64 bits.
-    fn divide(&mut self, op: BinaryOp, dtype: DType, x: Value, y: Value) -> Value {
-        let signed = dtype.is_signed_integer();
-        let (wide_x, wide_y) = (self.extend(dtype, x), self.extend(dtype, y));
-        let zero = self.b.ins().icmp_imm_u(IntCC::Equal, wide_y, 0);
-        let one = self.b.ins().iconst(types::I64, 1);
-        let safe = self.b.ins().select(zero, one, wide_y);
-        let quotient = if signed {
-            let minus = self.b.ins().icmp_imm_s(IntCC::Equal, safe, -1);
-            let divisor = self.b.ins().select(minus, one, safe);
-            let plain = self.b.ins().sdiv(wide_x, divisor);
-            let negated = self.b.ins().ineg(wide_x);
-            self.b.ins().select(minus, negated, plain)
-        } else {
-            self.b.ins().udiv(wide_x, safe)
-        };
-        let result = match op {
-            BinaryOp::Div => quotient,
-            _ => {
-                let product = self.b.ins().imul(quotient, safe);
-                let remainder = self.b.ins().isub(wide_x, product);
-                if op == BinaryOp::Mod && signed { self.with_sign_of(remainder, safe) } else { remainder }
-            }
-        };
-        let none = self.b.ins().iconst(types::I64, 0);
-        let result = self.b.ins().select(zero, none, result);
-        self.reduce(dtype, result)
-    }
-
-    /// A remainder moved by the divisor where their signs differ.
-    fn with_sign_of(&mut self, remainder: Value, divisor: Value) -> Value {
-        let signs = self.b.ins().bxor(remainder, divisor);
-        let differ = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, signs, 0);
-        let some = self.b.ins().icmp_imm_s(IntCC::NotEqual, remainder, 0);
-        let moved = self.b.ins().iadd(remainder, divisor);
-        let both = self.b.ins().band(differ, some);
-        self.b.ins().select(both, moved, remainder)
-    }
-
-    fn shift(&mut self, op: BinaryOp, dtype: DType, x: Value, y: Value) -> Value {
-        let (wide_x, wide_y) = (self.extend(dtype, x), self.extend(dtype, y));
-        let shifted = match op {
-            BinaryOp::ShiftLeft => self.b.ins().ishl(wide_x, wide_y),
-            _ => self.b.ins().ushr(wide_x, wide_y),
-        };
-        let width = dtype.size() as i64 * 8;
-        let within = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, wide_y, width);
-        let none = self.b.ins().iconst(types::I64, 0);
-        let result = self.b.ins().select(within, shifted, none);
-        self.reduce(dtype, result)
-    }
-
-    /// To 64 bits.
-    fn extend(&mut self, dtype: DType, x: Value) -> Value {
-        match dtype.size() {
-            8 => x,
-            _ if dtype.is_signed_integer() => self.b.ins().sextend(types::I64, x),
-            _ => self.b.ins().uextend(types::I64, x),
-        }
-    }
-
-    /// From 64 bits.
-    fn reduce(&mut self, dtype: DType, x: Value) -> Value {
-        let kind = machine_type(dtype, Width::One);
-        if kind == types::I64 { x } else { self.b.ins().ireduce(kind, x) }
-    }
-
-    fn select(&mut self, dtype: DType, condition: Value, x: Value, y: Value) -> Value {
-        if self.width == Width::One {
-            return self.b.ins().select(condition, x, y);
-        }
-        let kind = machine_type(dtype, self.width);
-        let mask = if kind == types::I32X4 { condition } else { self.b.ins().bitcast(kind, lane_flags(), condition) };
-        self.b.ins().bitselect(mask, x, y)
-    }
-
-    fn cast(&mut self, from: DType, to: DType, a: Value) -> Result<Value, EmitError> {
-        if self.width == Width::Four {
-            return Ok(self.b.ins().fcvt_from_sint(types::F32X4, a));
-        }
-        Ok(match (from.is_float(), to.is_float()) {
-            (true, true) => self.float_to_float(from, to, a),
-            (true, false) => self.float_to_integer(from, to, a),
+    fn binary(&mut self, op: BinaryOp, dtype: DType, x: &[Value], y: &[Value]) -> Result<Vec<Value>, EmitError> {
+        let is_comparison = matches!(op, BinaryOp::Equal | BinaryOp::Less | BinaryOp::LessEqual);
+        match (is_comparison, dtype.is_float()) {
+            (true, true) => Ok(self.float_compare(op, x, y)),
             (false, true) => {
-                let kind = machine_type(to, Width::One);
-                let wide = self.extend(from, a);
-                let value = if from == DType::U64 {
-                    self.b.ins().fcvt_from_uint(kind, wide)
-                } else {
-                    self.b.ins().fcvt_from_sint(kind, wide)
-                };
-                self.rounded(to, value)
+                let values = self.float_binary(op, dtype, x, y)?;
+                Ok(self.rounded(dtype, values))
             }
-            (false, false) if to == DType::Bool => self.b.ins().icmp_imm_u(IntCC::NotEqual, a, 0),
-            (false, false) => {
-                let wide = self.extend(from, a);
-                self.reduce(to, wide)
-            }
-        })
+            (_, false) => self.integer_binary(op, dtype, x, y),
+        }
     }
 
-    fn float_to_float(&mut self, from: DType, to: DType, a: Value) -> Value {
-        let value = match (from, to) {
-            (DType::F64, DType::F64) => a,
-            (DType::F64, _) => self.b.ins().fdemote(types::F32, a),
-            (_, DType::F64) => self.b.ins().fpromote(types::F64, a),
-            _ => a,
-        };
-        self.rounded(to, value)
+    /// binary16 and bfloat16 are computed in f32 and rounded behind every operator.
+    fn rounded(&mut self, dtype: DType, values: Vec<Value>) -> Vec<Value> {
+        if !matches!(dtype, DType::F16 | DType::BF16) {
+            return values;
+        }
+        let mut floats = self.floats(DType::F32);
+        let bits = floats.narrow(dtype, &values);
+        floats.widen(dtype, &bits)
     }
 
-    fn float_to_integer(&mut self, from: DType, to: DType, a: Value) -> Value {
-        if to == DType::Bool {
-            let zero = if from == DType::F64 { self.b.ins().f64const(0.0) } else { self.b.ins().f32const(0.0) };
-            return self.b.ins().fcmp(FloatCC::NotEqual, a, zero);
-        }
-        if to == DType::U64 {
-            return self.b.ins().fcvt_to_uint_sat(types::I64, a);
-        }
-        let wide = self.b.ins().fcvt_to_sint_sat(types::I64, a);
-        let bits = to.size() as u32 * 8;
-        let (low, high) = match (bits, to.is_signed_integer()) {
-            (64, _) => return wide,
-            (_, true) => (-(1i64 << (bits - 1)), (1i64 << (bits - 1)) - 1),
-            (_, false) => (0, (1i64 << bits) - 1),
-        };
-        let (low, high) = (self.b.ins().iconst(types::I64, low), self.b.ins().iconst(types::I64, high));
-        let clamped = self.b.ins().smax(wide, low);
-        let clamped = self.b.ins().smin(clamped, high);
-        self.reduce(to, clamped)
+    fn not(&mut self, a: &[Value]) -> Vec<Value> {
+        let width = self.width;
+        self.map(a, |b, a| if width == Width::Four { b.ins().bnot(a) } else { b.ins().bxor_imm_u(a, 1) })
     }
+
+    fn select(&mut self, dtype: DType, condition: &[Value], x: &[Value], y: &[Value]) -> Vec<Value> {
+        let kind = self.kind(dtype);
+        let items = condition.iter().zip(x).zip(y);
+        items.map(|((&condition, &x), &y)| select(self.b, kind, condition, x, y)).collect()
+    }
+
+    fn map(&mut self, a: &[Value], mut each: impl FnMut(&mut FunctionBuilder<'b>, Value) -> Value) -> Vec<Value> {
+        a.iter().map(|&a| each(self.b, a)).collect()
+    }
+
+    fn zip(
+        &mut self,
+        x: &[Value],
+        y: &[Value],
+        mut each: impl FnMut(&mut FunctionBuilder<'b>, Value, Value) -> Value,
+    ) -> Vec<Value> {
+        x.iter().zip(y).map(|(&x, &y)| each(self.b, x, y)).collect()
+    }
+}
+
+/// `condition ? x : y`, by a truth value or by a mask of lanes.
+pub(super) fn select(b: &mut FunctionBuilder<'_>, kind: Type, condition: Value, x: Value, y: Value) -> Value {
+    if !kind.is_vector() {
+        return b.ins().select(condition, x, y);
+    }
+    let mask = if b.func.dfg.value_type(condition) == kind {
+        condition
+    } else {
+        b.ins().bitcast(kind, super::function::lanes(), condition)
+    };
+    b.ins().bitselect(mask, x, y)
 }

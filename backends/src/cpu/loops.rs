@@ -6,26 +6,26 @@
 
 mod access;
 mod body;
+mod memory;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 use edgecc_ir::{BinaryOp, DType, Scalar};
 
+use memory::{LANES, Memory};
+
 use super::contraction::EmittedKernel;
-use super::expr::{Width, emit_constant, fits_lanes, has_lanes, machine_type};
+use super::expr::{Shared, Width, emit_constant, emit_items, fits_lanes, has_lanes, machine_type};
 use super::function::{EmitError, KernelParameters, compile_kernel, constant, operand_base};
-use super::isa::CpuTarget;
+use super::isa::{Architecture, CpuTarget};
 use crate::contraction::Footprint;
 use crate::kernel::{Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value as KernelValue, Var};
-
-/// Lanes of a vector.
-const LANES: i64 = 4;
 
 /// Emits a loop nest.
 pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<EmittedKernel, EmitError> {
     let code = compile_kernel(target, name, |b, parameters| {
-        let mut emitter = Emitter::new(b, kernel, parameters);
+        let mut emitter = Emitter::new(b, target.architecture, kernel, parameters);
         emitter.range(parameters)
     })
     .map_err(|error| named(error, name))?;
@@ -52,6 +52,7 @@ struct LocalState {
 /// The state of emitting one kernel.
 struct Emitter<'a, 'b> {
     b: &'a mut FunctionBuilder<'b>,
+    architecture: Architecture,
     kernel: &'a LoopKernel,
     args: Value,
     bases: Vec<Value>,
@@ -64,10 +65,16 @@ struct Emitter<'a, 'b> {
 }
 
 impl<'a, 'b> Emitter<'a, 'b> {
-    fn new(b: &'a mut FunctionBuilder<'b>, kernel: &'a LoopKernel, parameters: KernelParameters) -> Self {
+    fn new(
+        b: &'a mut FunctionBuilder<'b>,
+        architecture: Architecture,
+        kernel: &'a LoopKernel,
+        parameters: KernelParameters,
+    ) -> Self {
         let bases = (0..kernel.buffers.len()).map(|index| operand_base(b, parameters.bases, index)).collect();
         Emitter {
             b,
+            architecture,
             kernel,
             args: parameters.args,
             bases,
@@ -154,7 +161,8 @@ impl<'a, 'b> Emitter<'a, 'b> {
         let scalars = self.locals.clone();
         for fold in folds {
             let dtype = self.kernel.locals[fold.local.0 as usize];
-            let neutral = emit_constant(self.b, neutral(fold.op, dtype), Width::Four);
+            let mut shared = Shared::here(self.architecture);
+            let neutral = emit_constant(self.b, &mut shared, neutral(fold.op, dtype), Width::Four);
             self.define(fold.local, neutral, Width::Four);
         }
         self.spread_reads(body, folds);
@@ -193,7 +201,8 @@ impl<'a, 'b> Emitter<'a, 'b> {
                 if state.width == Width::One {
                     let scalar = self.b.use_var(state.variable);
                     let dtype = self.kernel.locals[local.0 as usize];
-                    let vector = self.b.ins().splat(machine_type(dtype, Width::Four), scalar);
+                    let mut shared = Shared::here(self.architecture);
+                    let vector = Memory { b: self.b, shared: &mut shared, dtype }.spread(scalar);
                     self.define(local, vector, Width::Four);
                 }
             }
@@ -238,7 +247,8 @@ impl<'a, 'b> Emitter<'a, 'b> {
         let mut expr = edgecc_ir::Expr::new();
         let (a, b) = (expr.arg(0, dtype), expr.arg(1, dtype));
         let root = expr.binary(op, a, b);
-        super::expr::emit_expr(self.b, &expr.with_root(root), &[x, y], Width::One)
+        let mut shared = Shared::here(self.architecture);
+        Ok(emit_items(self.b, &mut shared, &expr.with_root(root), &[&[x], &[y]], Width::One)?[0])
     }
 
     /// The width of values at this place.

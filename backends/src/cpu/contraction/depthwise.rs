@@ -12,7 +12,7 @@ use crate::cpu::expr::Width;
 use crate::cpu::function::{
     EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, load, offset, scale, store,
 };
-use crate::cpu::isa::CpuTarget;
+use crate::cpu::isa::{Architecture, CpuTarget};
 use crate::schedule::{DepthwiseSchedule, LANES};
 
 use super::epilogue::{Constants, each};
@@ -43,7 +43,7 @@ pub fn emit_depthwise(
     schedule: &DepthwiseSchedule,
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
-    let emission = Depthwise { spec, schedule, rows: rows_of_taps(spec) };
+    let emission = Depthwise { spec, schedule, architecture: target.architecture, rows: rows_of_taps(spec) };
     let code = compile_kernel(target, name, |b, parameters| emission.emit(b, parameters))?;
     let units = spec.batch.iter().product::<i64>() * spec.window.height;
     Ok(EmittedKernel { code, units, footprints: footprints(spec) })
@@ -102,6 +102,7 @@ fn rows_of_taps(spec: &DepthwiseSpec) -> Vec<RowOfTaps> {
 
 struct Depthwise<'a> {
     spec: &'a DepthwiseSpec,
+    architecture: Architecture,
     schedule: &'a DepthwiseSchedule,
     rows: Vec<RowOfTaps>,
 }
@@ -281,7 +282,7 @@ impl Depthwise<'_> {
             return Ok(addresses);
         }
         let width = if kind == types::F32 { Width::One } else { Width::Four };
-        let constants = Constants::emit(b, &self.spec.epilogue, width);
+        let constants = Constants::emit(b, self.architecture, &self.spec.epilogue, width);
         let (head, exit) = (b.create_block(), b.create_block());
         let mut entering = vec![constant(b, count)];
         entering.extend(addresses.to_values());

@@ -2,11 +2,12 @@
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
-use edgecc_ir::{Expr, ExprId, ExprNode};
+use edgecc_ir::{Expr, ExprNode};
 
 use crate::contraction::Strides;
-use crate::cpu::expr::{Width, emit_constant, emit_node};
+use crate::cpu::expr::{Shared, Width, emit_constant, emit_items};
 use crate::cpu::function::{EmitError, load, offset, scale, store};
+use crate::cpu::isa::Architecture;
 use crate::schedule::LANES;
 
 use super::operand;
@@ -34,7 +35,7 @@ pub(super) fn emit_epilogue(
     let numbered = spec.operands.iter().enumerate();
     let further: Vec<PixelOperand> =
         numbered.map(|(n, strides)| locate(tile, b, pixels, operand::FURTHER + n, strides)).collect();
-    let constants = Constants::emit(b, &spec.epilogue, Width::Four);
+    let constants = Constants::emit(b, tile.nest.architecture, &spec.epilogue, Width::Four);
     let (rows, vectors) = (tile.shape.rows as usize, tile.shape.vectors as usize);
     for vector in 0..vectors {
         let first = vector as i64 * LANES;
@@ -107,47 +108,29 @@ fn store_channels(
 /// The constants of an epilogue, emitted once and used by every vector of a tile.
 pub(super) struct Constants {
     width: Width,
-    values: Vec<Option<Value>>,
+    shared: Shared,
 }
 
 impl Constants {
-    pub fn emit(b: &mut FunctionBuilder<'_>, epilogue: &Expr, width: Width) -> Self {
-        let value = |node: &ExprNode| match *node {
-            ExprNode::Constant(scalar) => Some(emit_constant(b, scalar, width)),
-            ExprNode::Argument(..)
-            | ExprNode::Unary(..)
-            | ExprNode::Binary(..)
-            | ExprNode::Select(..)
-            | ExprNode::Cast(..) => None,
-        };
-        Constants { width, values: epilogue.nodes().iter().map(value).collect() }
+    pub fn emit(b: &mut FunctionBuilder<'_>, architecture: Architecture, epilogue: &Expr, width: Width) -> Self {
+        let mut shared = Shared::here(architecture);
+        for node in epilogue.nodes() {
+            if let ExprNode::Constant(scalar) = *node {
+                emit_constant(b, &mut shared, scalar, width);
+            }
+        }
+        Constants { width, shared }
     }
 
-    /// The values of the epilogue for `arguments[argument][item]`. Items go through it side by side, because one step after
-    /// another of a single item would wait for each other.
+    /// The values of the epilogue for `arguments[argument][item]`. Items go through it side by side.
     pub fn apply(
         &self,
         b: &mut FunctionBuilder<'_>,
         epilogue: &Expr,
         arguments: &[Vec<Value>],
     ) -> Result<Vec<Value>, EmitError> {
-        let items = arguments[0].len();
-        let mut values: Vec<Vec<Value>> = Vec::with_capacity(epilogue.nodes().len());
-        for (&node, &constant) in epilogue.nodes().iter().zip(&self.values) {
-            let of_items = match (node, constant) {
-                (_, Some(constant)) => vec![constant; items],
-                (ExprNode::Argument(n, _), None) => arguments[n as usize].clone(),
-                (_, None) => {
-                    let of_item = |item: usize| {
-                        let at = |id: ExprId| values[id.index()][item];
-                        emit_node(b, epilogue, node, at, self.width)
-                    };
-                    (0..items).map(of_item).collect::<Result<_, _>>()?
-                }
-            };
-            values.push(of_items);
-        }
-        Ok(values.swap_remove(epilogue.root().index()))
+        let arguments: Vec<&[Value]> = arguments.iter().map(Vec::as_slice).collect();
+        emit_items(b, &mut self.shared.clone(), epilogue, &arguments, self.width)
     }
 }
 

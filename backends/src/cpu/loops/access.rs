@@ -3,8 +3,9 @@
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use edgecc_ir::DType;
 
-use super::{Emitter, LANES, body};
-use crate::cpu::expr::{Width, machine_type, narrow, widen};
+use super::memory::Memory;
+use super::{Emitter, body};
+use crate::cpu::expr::{Shared, Width};
 use crate::cpu::function::{EmitError, access as flags, constant, offset, scale};
 use crate::kernel::{Index, Local, Stmt, Value as KernelValue, Var};
 use cranelift_codegen::ir::immediates::Offset32;
@@ -62,7 +63,7 @@ fn any(index: &Index, test: &mut impl FnMut(&Index) -> bool) -> bool {
         }
 }
 
-impl Emitter<'_, '_> {
+impl<'b> Emitter<'_, 'b> {
     /// Computes, before the loop of `var`, the pointers of the accesses in its body.
     pub(super) fn hoist(&mut self, var: Var, body: &[Stmt]) {
         let touched = body::touched(body);
@@ -184,73 +185,33 @@ impl Emitter<'_, '_> {
         self.lane_var.and_then(|var| linear(index, var)).map_or(0, |(_, factor)| factor)
     }
 
+    fn memory<'e>(&'e mut self, shared: &'e mut Shared, buffer: usize) -> Memory<'e, 'b> {
+        Memory { b: self.b, shared, dtype: self.kernel.buffers[buffer].dtype }
+    }
+
     /// Loads an element, or four of them.
     pub(super) fn load(&mut self, buffer: usize, index: &Index) -> Value {
-        let dtype = self.kernel.buffers[buffer].dtype;
         let address = self.address(buffer, index);
-        if self.width() == Width::One {
-            return self.load_one(dtype, address, 0);
-        }
-        let kind = machine_type(dtype, Width::Four);
-        match self.lane_distance(index) {
-            1 => self.b.ins().load(kind, flags(), address, Offset32::new(0)),
-            0 => {
-                let one = self.load_one(dtype, address, 0);
-                self.b.ins().splat(kind, one)
-            }
-            distance => {
-                let first = self.load_one(dtype, address, 0);
-                let start = self.b.ins().splat(kind, first);
-                (1..LANES).fold(start, |vector, lane| {
-                    let one = self.load_one(dtype, address, lane * distance * dtype.size() as i64);
-                    self.b.ins().insertlane(vector, one, lane as u8)
-                })
-            }
-        }
-    }
-
-    fn load_one(&mut self, dtype: DType, address: Value, at: i64) -> Value {
-        let (address, at) = self.near(address, at);
-        if matches!(dtype, DType::F16 | DType::BF16) {
-            let bits = self.b.ins().load(types::I16, flags(), address, at);
-            return widen(self.b, dtype, bits);
-        }
-        self.b.ins().load(machine_type(dtype, Width::One), flags(), address, at)
-    }
-
-    fn near(&mut self, address: Value, at: i64) -> (Value, Offset32) {
-        match i32::try_from(at) {
-            Ok(near) => (address, Offset32::new(near)),
-            Err(_) => (offset(self.b, address, at), Offset32::new(0)),
+        let mut shared = Shared::here(self.architecture);
+        let (width, distance) = (self.width(), self.lane_distance(index));
+        let mut memory = self.memory(&mut shared, buffer);
+        match width {
+            Width::One => memory.load(address, 0),
+            Width::Four => memory.load_lanes(address, 0, distance),
         }
     }
 
     /// Stores a local.
     pub(super) fn store(&mut self, buffer: usize, index: &Index, local: Local) -> Result<(), EmitError> {
-        let dtype = self.kernel.buffers[buffer].dtype;
         let value = self.read(local)?;
         let address = self.address(buffer, index);
-        if self.width() == Width::One {
-            self.store_one(dtype, value, address, 0);
-            return Ok(());
-        }
-        match self.lane_distance(index) {
-            1 => {
-                self.b.ins().store(flags(), value, address, Offset32::new(0));
-            }
-            distance => {
-                for lane in 0..LANES {
-                    let one = self.b.ins().extractlane(value, lane as u8);
-                    self.store_one(dtype, one, address, lane * distance * dtype.size() as i64);
-                }
-            }
+        let mut shared = Shared::here(self.architecture);
+        let (width, distance) = (self.width(), self.lane_distance(index));
+        let mut memory = self.memory(&mut shared, buffer);
+        match width {
+            Width::One => memory.store(value, address, 0),
+            Width::Four => memory.store_lanes(value, address, 0, distance),
         }
         Ok(())
-    }
-
-    fn store_one(&mut self, dtype: DType, value: Value, address: Value, at: i64) {
-        let (address, at) = self.near(address, at);
-        let stored = if matches!(dtype, DType::F16 | DType::BF16) { narrow(self.b, dtype, value) } else { value };
-        self.b.ins().store(flags(), stored, address, at);
     }
 }

@@ -1,7 +1,7 @@
 //! What a loop's body sets and reads.
 
 use super::Emitter;
-use crate::cpu::expr::emit_expr;
+use crate::cpu::expr::{Shared, emit_items};
 use crate::cpu::function::EmitError;
 use crate::kernel::{Local, Stmt, Value};
 
@@ -46,7 +46,8 @@ impl Emitter<'_, '_> {
             Value::Index(index) => self.index(index),
             Value::Apply { expr, arguments } => {
                 let arguments = arguments.iter().map(|&argument| self.read(argument)).collect::<Result<Vec<_>, _>>()?;
-                emit_expr(self.b, expr, &arguments, width)?
+                let arguments: Vec<&[_]> = arguments.iter().map(std::slice::from_ref).collect();
+                emit_items(self.b, &mut Shared::here(self.architecture), expr, &arguments, width)?[0]
             }
         };
         self.define(local, result, width);
