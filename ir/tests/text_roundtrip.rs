@@ -188,18 +188,52 @@ fn place(op: &Op) -> usize {
     }
 }
 
+/// A graph of one operator over inputs.
+fn graph_of(op: Op, types: Vec<TensorType>) -> Graph {
+    let mut graph = Graph::new("one");
+    let operands: Vec<NodeId> = types.into_iter().enumerate().map(|(n, ty)| graph.input(format!("x{n}"), ty)).collect();
+    let id = graph.add(op, &operands, Origin(vec!["a".into(), "b c".into()])).unwrap();
+    graph.output("y", id);
+    graph
+}
+
+/// Every number of every operator's text replaced by numbers at the edges of what can be written.
+#[test]
+fn any_number_is_taken_or_refused() {
+    const EDGES: [&str; 9] = [
+        "0",
+        "1",
+        "2",
+        "7",
+        "255",
+        "4294967296",
+        "9223372036854775807",
+        "18446744073709551615",
+        "99999999999999999999",
+    ];
+    let mut taken = 0;
+    for (op, types) in operators() {
+        let text = graph_of(op, types).to_text();
+        let digits: Vec<usize> = text.char_indices().filter(|(_, c)| c.is_ascii_digit()).map(|(at, _)| at).collect();
+        for (at, edge) in digits.into_iter().flat_map(|at| EDGES.map(|edge| (at, edge))) {
+            let changed = format!("{}{edge}{}", &text[..at], &text[at + 1..]);
+            if let Ok(graph) = Graph::from_text(&changed) {
+                let text = graph.to_text();
+                assert_eq!(Graph::from_text(&text).unwrap().to_text(), text, "{changed}");
+                taken += 1;
+            }
+        }
+    }
+    assert!(taken > 500, "only {taken} changed texts are graphs");
+}
+
 #[test]
 fn every_operator() {
     let cases = operators();
     let places: BTreeSet<usize> = cases.iter().map(|(op, _)| place(op)).collect();
     assert_eq!(places, (0..26).collect());
     for (op, types) in cases {
-        let mut graph = Graph::new("one");
-        let operands: Vec<NodeId> =
-            types.into_iter().enumerate().map(|(n, ty)| graph.input(format!("x{n}"), ty)).collect();
-        let id = graph.add(op, &operands, Origin(vec!["a".into(), "b c".into()])).unwrap();
-        graph.output("y", id);
-        check(&graph);
+        check(&graph_of(op, types));
     }
 }
 
