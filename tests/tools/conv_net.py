@@ -110,11 +110,11 @@ class Builder:
         self.nodes.append(onnx.helper.make_node(operator, inputs, [f"{name}.out"], name, **attributes))
         return f"{name}.out"
 
-    def conv(self, x, layer, **attributes):
-        attributes = {"pads": [layer.pad] * 4} | attributes
+    def conv(self, x, layer, **padding):
+        padding = padding or {"pads": [layer.pad] * 4}
         return self.node(
             "Conv", [x, self.tensor(f"{layer.name}.weight", layer.weight)], f"{layer.name}.conv",
-            kernel_shape=[layer.kernel] * 2, strides=[layer.stride] * 2, group=layer.groups, **attributes)
+            kernel_shape=[layer.kernel] * 2, strides=[layer.stride] * 2, group=layer.groups, **padding)
 
     def batch_norm_tensors(self, layer):
         parts = {"gamma": layer.gamma, "beta": layer.beta, "mean": layer.mean, "variance": layer.variance}

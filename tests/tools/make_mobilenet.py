@@ -1,4 +1,4 @@
-"""Writes one seeded MobileNetV2-shaped network as four exporters would: opset11, opset17, nhwc, functions (.onnx).
+"""Writes one seeded MobileNetV2-shaped network as different exporters would.
 
     python make_mobilenet.py OUTDIR [--size 224] [--width 1.0] [--divisor 8] [--classes 1000]
 
@@ -6,9 +6,10 @@ opset11    Clip with bounds from initialisers, batch norms apart, initialisers r
 opset17    a batch N, Constant nodes, ReduceMean, and a Reshape whose shape is computed
 nhwc       image and activations [N,H,W,C], a Transpose around every convolution, batch norms as Mul and Add, Pad before
            a convolution with stride 2 and auto_pad elsewhere, as tf2onnx writes them
+nchw_image the same with an image [N,C,H,W], as tf2onnx --inputs-as-nchw writes it
 functions  convolution blocks and Relu6 as local functions, weights in functions.data
 
-NAME.npz beside each holds an image and its logits. All four compute one function; fails where onnxruntime, or the
+NAME.npz beside each holds an image and its logits. All compute one function; fails where onnxruntime, or the
 forward pass in NumPy, differ by more than 1e-4 of the largest logit.
 """
 import argparse
@@ -131,20 +132,17 @@ def opset17(network):
     return finish(builder, x, ["N", 3, network.size, network.size], network, 17, 8)
 
 
-def nhwc(network):
-    builder = Builder()
-
+def nhwc_body(builder, image, network):
     def layer(builder, x, layer):
-        attributes = {"pads": [0, 0, 0, 0]}
+        padding = {"pads": [0, 0, 0, 0]}
         if layer.stride == 2:
             pads = builder.tensor("pads", np.array([0, 1, 1, 0, 0, 1, 1, 0]))
             x = builder.node("Pad", [x, pads], f"{layer.name}.pad")
         elif layer.pad:
             # Along an axis with stride 1 and 3 places SAME_UPPER pads 1 on both sides.
-            del attributes["pads"]
-            attributes["auto_pad"] = "SAME_UPPER"
+            padding = {"auto_pad": "SAME_UPPER"}
         x = builder.node("Transpose", [x], f"{layer.name}.nchw", perm=[0, 3, 1, 2])
-        x = conv(builder, x, layer, attributes)
+        x = builder.conv(x, layer, **padding)
         x = builder.node("Transpose", [x], f"{layer.name}.nhwc", perm=[0, 2, 3, 1])
         scale = layer.gamma / np.sqrt(layer.variance + np.float32(EPSILON))
         x = builder.node("Mul", [x, builder.tensor(f"{layer.name}.scale", scale)], f"{layer.name}.mul")
@@ -155,16 +153,23 @@ def nhwc(network):
         bounds = [builder.tensor("zero", np.float32(0)), builder.tensor("six", np.float32(6))]
         return builder.node("Clip", [x, *bounds], f"{layer.name}.relu6")
 
-    def conv(builder, x, layer, attributes):
-        return builder.node(
-            "Conv", [x, builder.tensor(f"{layer.name}.weight", layer.weight)], f"{layer.name}.conv",
-            kernel_shape=[layer.kernel] * 2, strides=[layer.stride] * 2, group=layer.groups, **attributes)
-
-    x = network.body(builder, "image", layer)
+    x = network.body(builder, image, layer)
     x = builder.node("ReduceMean", [x], "mean", axes=[1, 2], keepdims=0)
     x = builder.node("MatMul", [x, builder.tensor("dense.weight", network.dense.T)], "dense.matmul")
-    x = builder.node("Add", [x, builder.tensor("dense.bias", network.bias)], "dense.add")
-    return finish(builder, x, [1, network.size, network.size, 3], network, 13, 7)
+    return builder.node("Add", [x, builder.tensor("dense.bias", network.bias)], "dense.add")
+
+
+def nhwc(network):
+    builder = Builder()
+    logits = nhwc_body(builder, "image", network)
+    return finish(builder, logits, [1, network.size, network.size, 3], network, 13, 7)
+
+
+def nchw_image(network):
+    builder = Builder()
+    image = builder.node("Transpose", ["image"], "image.nhwc", perm=[0, 2, 3, 1])
+    logits = nhwc_body(builder, image, network)
+    return finish(builder, logits, [1, 3, network.size, network.size], network, 13, 7)
 
 
 def function(name, inputs, nodes, attributes=()):
@@ -241,7 +246,7 @@ def main():
     arguments.folder.mkdir(parents=True, exist_ok=True)
     network = Network(arguments)
     print(f"logits of deviation {network.logits.std():.2f}")
-    for export in (opset11, opset17, nhwc, functions):
+    for export in (opset11, opset17, nhwc, nchw_image, functions):
         write(arguments.folder, export.__name__, export(network), network)
 
 
