@@ -15,7 +15,7 @@ pub struct Var(pub u16);
 pub struct Local(pub u16);
 
 /// A signed integer computed from loop variables: positions in elements, bounds of loops.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Index {
     /// A number.
     Constant(i64),

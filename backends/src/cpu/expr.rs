@@ -77,6 +77,11 @@ impl Shared {
         Shared { anchor: Some(anchor), ..Shared::here(architecture) }
     }
 
+    /// Whether constants have a place of their own.
+    pub fn has_anchor(&self) -> bool {
+        self.anchor.is_some()
+    }
+
     /// A number of machine type `kind`, from the bits of one lane.
     pub(super) fn constant(&mut self, b: &mut FunctionBuilder<'_>, kind: Type, bits: u64) -> Value {
         let anchor = self.anchor;

@@ -1,32 +1,35 @@
 //! Emission of loop nests.
-//!
-//! Cranelift leaves code in the order in which it is written, so that addresses are taken apart here: every access of a
-//! loop's body is a pointer that is computed before the loop, plus a multiple of the loop variable, as long as its index is
-//! linear in the variable and reads no inner variable.
 
-mod access;
+mod address;
 mod body;
+mod counted;
+mod expand;
+mod lanes;
+mod linear;
 mod memory;
 
-use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::Value;
 use cranelift_frontend::{FunctionBuilder, Variable};
-use edgecc_ir::{BinaryOp, DType, Scalar};
 
+use address::Pointer;
+use counted::Extent;
+use linear::Linear;
 use memory::{LANES, Memory};
 
 use super::contraction::EmittedKernel;
-use super::expr::{Shared, Width, emit_constant, emit_items, fits_lanes, has_lanes, machine_type};
-use super::function::{EmitError, KernelParameters, compile_kernel, constant, operand_base};
+use super::expr::{Shared, Width, emit_items, machine_type};
+use super::function::{EmitError, KernelParameters, compile_kernel, operand_base};
 use super::isa::{Architecture, CpuTarget};
 use crate::contraction::Footprint;
 use crate::kernel::{Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value as KernelValue, Var};
 
 /// Emits a loop nest.
 pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<EmittedKernel, EmitError> {
+    let body = expand::expanded(&kernel.body, false);
     let code = compile_kernel(target, name, |b, parameters| {
         let mut emitter = Emitter::new(b, target.architecture, kernel, parameters);
-        emitter.range(parameters)
+        let extent = Extent { begin: parameters.begin, end: parameters.end, step: 1, count: None };
+        emitter.counted(Var(0), extent, &body)
     })
     .map_err(|error| named(error, name))?;
     let footprints =
@@ -42,11 +45,19 @@ fn named(error: EmitError, name: &str) -> EmitError {
     }
 }
 
-/// A local as it stands.
-#[derive(Clone, Copy)]
+/// A local as it stands: one value, or one for each vector that goes through a loop side by side.
+#[derive(Clone)]
 struct LocalState {
-    variable: Variable,
+    variables: Vec<Variable>,
     width: Width,
+}
+
+/// The loop that runs in lanes.
+#[derive(Clone, Copy)]
+struct Lanes {
+    var: Var,
+    /// Vectors side by side.
+    items: usize,
 }
 
 /// The state of emitting one kernel.
@@ -58,10 +69,10 @@ struct Emitter<'a, 'b> {
     bases: Vec<Value>,
     vars: Vec<Option<Value>>,
     locals: Vec<Option<LocalState>>,
-    /// The variable that runs in lanes, if one does.
-    lane_var: Option<Var>,
-    /// Pointers of accesses, computed before the innermost loop around them.
-    hoisted: Vec<access::Hoisted>,
+    lanes: Option<Lanes>,
+    /// The loops around, outermost first, with their pointers.
+    loops: Vec<(Var, Vec<Pointer>)>,
+    shared: Shared,
 }
 
 impl<'a, 'b> Emitter<'a, 'b> {
@@ -80,53 +91,18 @@ impl<'a, 'b> Emitter<'a, 'b> {
             bases,
             vars: vec![None; kernel.vars as usize],
             locals: vec![None; kernel.locals.len()],
-            lane_var: None,
-            hoisted: Vec::new(),
+            lanes: None,
+            loops: Vec::new(),
+            shared: Shared::here(architecture),
         }
-    }
-
-    /// The kernel's outermost loop: variable 0 over the call's part of the range.
-    fn range(&mut self, parameters: KernelParameters) -> Result<(), EmitError> {
-        let body = &self.kernel.body;
-        self.counted(Var(0), parameters.begin, parameters.end, 1, body)
-    }
-
-    /// `for var in (begin..end).step_by(step)`.
-    fn counted(&mut self, var: Var, begin: Value, end: Value, step: i64, body: &[Stmt]) -> Result<(), EmitError> {
-        let kept = self.hoisted.len();
-        if is_innermost(body) {
-            self.hoist(var, body);
-        }
-        let counter = self.b.declare_var(types::I64);
-        self.b.def_var(counter, begin);
-        let (head, inside, exit) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
-        self.b.ins().jump(head, &[]);
-        self.b.switch_to_block(head);
-        let at = self.b.use_var(counter);
-        let more = self.b.ins().icmp(IntCC::SignedLessThan, at, end);
-        self.b.ins().brif(more, inside, &[], exit, &[]);
-        self.b.switch_to_block(inside);
-        let outer = self.vars[var.0 as usize].replace(at);
-        self.statements(body)?;
-        let next = self.b.ins().iadd_imm_s(at, step);
-        self.b.def_var(counter, next);
-        self.b.ins().jump(head, &[]);
-        self.b.switch_to_block(exit);
-        self.vars[var.0 as usize] = outer;
-        self.hoisted.truncate(kept);
-        Ok(())
     }
 
     fn statements(&mut self, body: &[Stmt]) -> Result<(), EmitError> {
-        body.iter().try_for_each(|statement| self.statement(statement))
-    }
-
-    fn statement(&mut self, statement: &Stmt) -> Result<(), EmitError> {
-        match statement {
+        body.iter().try_for_each(|statement| match statement {
             Stmt::For { var, begin, end, mode, body } => self.looped(*var, begin, end, mode, body),
             Stmt::Set { local, value } => self.set(*local, value),
             Stmt::Store { buffer, index, local } => self.store(*buffer, index, *local),
-        }
+        })
     }
 
     fn looped(
@@ -137,159 +113,111 @@ impl<'a, 'b> Emitter<'a, 'b> {
         mode: &LoopMode,
         body: &[Stmt],
     ) -> Result<(), EmitError> {
-        let folds: &[Fold] = match mode {
-            LoopMode::Serial => &[],
-            LoopMode::Lanes => &[],
-            LoopMode::Fold(folds) => folds,
+        let folds: Option<&[Fold]> = match mode {
+            LoopMode::Serial => None,
+            LoopMode::Lanes => Some(&[]),
+            LoopMode::Fold(folds) => Some(folds),
         };
-        let extent = match (mode, begin, end) {
-            (LoopMode::Lanes | LoopMode::Fold(_), Index::Constant(0), Index::Constant(extent)) => *extent,
-            _ => 0,
-        };
-        let (from, to) = (self.index(begin), self.index(end));
-        if extent < LANES || self.lane_var.is_some() || !self.can_run_in_lanes(var, body, folds) {
-            return self.counted(var, from, to, 1, body);
+        if let (Index::Constant(begin), Index::Constant(end)) = (begin, end) {
+            let folds = folds.filter(|folds| {
+                *end - *begin >= LANES && self.lanes.is_none() && self.can_run_in_lanes(var, body, folds)
+            });
+            if let Some(folds) = folds {
+                return self.in_lanes(var, (*begin, *end), folds, body);
+            }
+            let extent = self.known_extent(*begin, *end - *begin, 1);
+            return self.counted(var, extent, body);
         }
-        let whole = extent / LANES * LANES;
-        let middle = constant(self.b, whole);
-        self.in_lanes(var, from, middle, folds, body)?;
-        if whole < extent { self.counted(var, middle, to, 1, body) } else { Ok(()) }
+        let (begin, end) = (self.index(begin), self.index(end));
+        self.counted(var, Extent { begin, end, step: 1, count: None }, body)
     }
 
-    /// Four iterations at a time. Accumulators keep a partial result per lane and are joined behind the loop.
-    fn in_lanes(&mut self, var: Var, from: Value, to: Value, folds: &[Fold], body: &[Stmt]) -> Result<(), EmitError> {
-        let scalars = self.locals.clone();
-        for fold in folds {
-            let dtype = self.kernel.locals[fold.local.0 as usize];
-            let mut shared = Shared::here(self.architecture);
-            let neutral = emit_constant(self.b, &mut shared, neutral(fold.op, dtype), Width::Four);
-            self.define(fold.local, neutral, Width::Four);
-        }
-        self.spread_reads(body, folds);
-        self.lane_var = Some(var);
-        self.counted(var, from, to, LANES, body)?;
-        self.lane_var = None;
-        let partial: Vec<Option<LocalState>> = std::mem::replace(&mut self.locals, scalars);
-        for fold in folds {
-            let place = fold.local.0 as usize;
-            if let Some(lanes) = partial[place] {
-                let vector = self.b.use_var(lanes.variable);
-                self.join(fold, vector)?;
+    fn set(&mut self, local: Local, value: &KernelValue) -> Result<(), EmitError> {
+        let width = self.width();
+        let values = match value {
+            KernelValue::Load { buffer, index } => self.load(*buffer, index),
+            KernelValue::Index(index) => vec![self.index(index)],
+            KernelValue::Apply { expr, arguments } => {
+                let arguments = arguments.iter().map(|&argument| self.read(argument)).collect::<Result<Vec<_>, _>>()?;
+                let arguments: Vec<&[Value]> = arguments.iter().map(Vec::as_slice).collect();
+                emit_items(self.b, &mut self.shared, expr, &arguments, width)?
+            }
+        };
+        let values = if values.len() == 1 { vec![values[0]; self.items()] } else { values };
+        self.define(local, &values, width);
+        Ok(())
+    }
+
+    /// Loads an element, or four for each vector.
+    fn load(&mut self, buffer: usize, index: &Index) -> Vec<Value> {
+        let (address, at) = self.address(buffer, index);
+        let (width, distance, items) = (self.width(), self.lane_distance(index), self.items());
+        let mut memory = Memory { b: self.b, shared: &mut self.shared, dtype: self.kernel.buffers[buffer].dtype };
+        let bytes = LANES * distance * memory.dtype.size() as i64;
+        match (width, distance) {
+            (Width::One, _) => vec![memory.load(address, at)],
+            (Width::Four, 0) => vec![memory.load_lanes(address, at, 0)],
+            (Width::Four, _) => {
+                (0..items as i64).map(|item| memory.load_lanes(address, at + item * bytes, distance)).collect()
             }
         }
-        Ok(())
     }
 
-    /// `local = op(local, lane 0 + lane 1 + ..)`, pairs first.
-    fn join(&mut self, fold: &Fold, vector: Value) -> Result<(), EmitError> {
-        let dtype = self.kernel.locals[fold.local.0 as usize];
-        let [a, b, c, d] = [0u8, 1, 2, 3].map(|lane| self.b.ins().extractlane(vector, lane));
-        let left = self.combine(fold.op, dtype, a, b)?;
-        let right = self.combine(fold.op, dtype, c, d)?;
-        let joined = self.combine(fold.op, dtype, left, right)?;
-        let before = self.read(fold.local)?;
-        let after = self.combine(fold.op, dtype, before, joined)?;
-        self.define(fold.local, after, Width::One);
-        Ok(())
-    }
-
-    /// Locals that the body reads but does not set first become four equal lanes before the loop.
-    fn spread_reads(&mut self, body: &[Stmt], folds: &[Fold]) {
-        for local in body::reads_from_outside(body) {
-            let is_fold = folds.iter().any(|fold| fold.local == local);
-            if let (false, Some(state)) = (is_fold, self.locals[local.0 as usize]) {
-                if state.width == Width::One {
-                    let scalar = self.b.use_var(state.variable);
-                    let dtype = self.kernel.locals[local.0 as usize];
-                    let mut shared = Shared::here(self.architecture);
-                    let vector = Memory { b: self.b, shared: &mut shared, dtype }.spread(scalar);
-                    self.define(local, vector, Width::Four);
+    fn store(&mut self, buffer: usize, index: &Index, local: Local) -> Result<(), EmitError> {
+        let values = self.read(local)?;
+        let (address, at) = self.address(buffer, index);
+        let (width, distance, items) = (self.width(), self.lane_distance(index), self.items());
+        let mut memory = Memory { b: self.b, shared: &mut self.shared, dtype: self.kernel.buffers[buffer].dtype };
+        let bytes = LANES * distance * memory.dtype.size() as i64;
+        match width {
+            Width::One => memory.store(values[0], address, at),
+            Width::Four => {
+                for (item, &value) in values.iter().cycle().take(items).enumerate() {
+                    memory.store_lanes(value, address, at + item as i64 * bytes, distance);
                 }
             }
         }
+        Ok(())
     }
 
-    /// Whether the whole body can be emitted four lanes wide.
-    fn can_run_in_lanes(&self, var: Var, body: &[Stmt], folds: &[Fold]) -> bool {
-        let known = |op: BinaryOp| matches!(op, BinaryOp::Add | BinaryOp::Mul | BinaryOp::Max | BinaryOp::Min);
-        let touched = body::touched(body);
-        folds.iter().all(|fold| known(fold.op) && self.kernel.locals[fold.local.0 as usize] == DType::F32)
-            && body.iter().all(|statement| self.fits(var, statement, &touched))
-            && body::reads_from_outside(body).into_iter().all(|local| has_lanes(self.kernel.locals[local.0 as usize]))
-    }
-
-    fn fits(&self, var: Var, statement: &Stmt, touched: &[Local]) -> bool {
-        match statement {
-            Stmt::For { begin, end, mode, body, .. } => {
-                *mode == LoopMode::Serial
-                    && !access::mentions(begin, var)
-                    && !access::mentions(end, var)
-                    && !access::reads_local(begin)
-                    && !access::reads_local(end)
-                    && body.iter().all(|inner| self.fits(var, inner, touched))
-            }
-            Stmt::Set { local, value } => {
-                let dtype = self.kernel.locals[local.0 as usize];
-                has_lanes(dtype)
-                    && match value {
-                        KernelValue::Load { index, .. } => access::is_lane_linear(index, var, touched),
-                        KernelValue::Index(_) => false,
-                        KernelValue::Apply { expr, .. } => fits_lanes(expr),
-                    }
-            }
-            Stmt::Store { index, local, .. } => {
-                has_lanes(self.kernel.locals[local.0 as usize]) && access::is_lane_linear(index, var, touched)
-            }
-        }
-    }
-
-    fn combine(&mut self, op: BinaryOp, dtype: DType, x: Value, y: Value) -> Result<Value, EmitError> {
-        let mut expr = edgecc_ir::Expr::new();
-        let (a, b) = (expr.arg(0, dtype), expr.arg(1, dtype));
-        let root = expr.binary(op, a, b);
-        let mut shared = Shared::here(self.architecture);
-        Ok(emit_items(self.b, &mut shared, &expr.with_root(root), &[&[x], &[y]], Width::One)?[0])
+    /// Elements between neighbouring lanes.
+    fn lane_distance(&self, index: &Index) -> i64 {
+        self.lanes.and_then(|lanes| Linear::of(index).factor(lanes.var)).unwrap_or(0)
     }
 
     /// The width of values at this place.
     fn width(&self) -> Width {
-        if self.lane_var.is_some() { Width::Four } else { Width::One }
+        if self.lanes.is_some() { Width::Four } else { Width::One }
     }
 
-    fn define(&mut self, local: Local, value: Value, width: Width) {
-        let dtype = self.kernel.locals[local.0 as usize];
-        let place = &mut self.locals[local.0 as usize];
-        let state = match *place {
-            Some(state) if state.width == width => state,
-            _ => LocalState { variable: self.b.declare_var(machine_type(dtype, width)), width },
-        };
-        *place = Some(state);
-        self.b.def_var(state.variable, value);
+    /// Values side by side at this place.
+    fn items(&self) -> usize {
+        self.lanes.map_or(1, |lanes| lanes.items)
     }
 
-    fn read(&mut self, local: Local) -> Result<Value, EmitError> {
-        match self.locals[local.0 as usize] {
-            Some(state) => Ok(self.b.use_var(state.variable)),
+    fn define(&mut self, local: Local, values: &[Value], width: Width) {
+        let kind = machine_type(self.kernel.locals[local.0 as usize], width);
+        let known = self.locals[local.0 as usize].take();
+        let state = known.filter(|state| state.width == width && state.variables.len() >= values.len());
+        let state = state.unwrap_or_else(|| {
+            let variables = values.iter().map(|_| self.b.declare_var(kind)).collect();
+            LocalState { variables, width }
+        });
+        for (&variable, &value) in state.variables.iter().zip(values) {
+            self.b.def_var(variable, value);
+        }
+        self.locals[local.0 as usize] = Some(state);
+    }
+
+    /// The values of a local: one, or one per vector.
+    fn read(&mut self, local: Local) -> Result<Vec<Value>, EmitError> {
+        let items = self.items();
+        match &self.locals[local.0 as usize] {
+            Some(state) => Ok(state.variables.iter().take(items).map(|&variable| self.b.use_var(variable)).collect()),
             None => Err(EmitError::Unsupported {
                 kernel: String::new(),
                 reason: format!("{local:?} is read before it is set"),
             }),
         }
     }
-}
-
-/// No loop inside.
-fn is_innermost(body: &[Stmt]) -> bool {
-    body.iter().all(|statement| !matches!(statement, Stmt::For { .. }))
-}
-
-/// The value that leaves any other as it is.
-fn neutral(op: BinaryOp, dtype: DType) -> Scalar {
-    let value = match op {
-        BinaryOp::Mul => 1.0,
-        BinaryOp::Max => f64::NEG_INFINITY,
-        BinaryOp::Min => f64::INFINITY,
-        _ => 0.0,
-    };
-    Scalar::from_f64(dtype, value)
 }

@@ -23,14 +23,12 @@ pub(super) struct Format {
     integer: Type,
     /// Bits of the stored fraction.
     fraction: i64,
-    /// What is added to exponents.
-    bias: i64,
 }
 
 impl Format {
-    pub const SINGLE: Format = Format { float: types::F32, integer: types::I32, fraction: 23, bias: 127 };
+    pub const SINGLE: Format = Format { float: types::F32, integer: types::I32, fraction: 23 };
     pub const LANES: Format = Format { float: types::F32X4, integer: types::I32X4, ..Format::SINGLE };
-    pub const DOUBLE: Format = Format { float: types::F64, integer: types::I64, fraction: 52, bias: 1023 };
+    pub const DOUBLE: Format = Format { float: types::F64, integer: types::I64, fraction: 52 };
 }
 
 /// Writes floating-point arithmetic of one format.

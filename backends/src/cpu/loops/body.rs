@@ -1,9 +1,13 @@
-//! What a loop's body sets and reads.
+//! What a loop's body reads, sets and costs.
 
-use super::Emitter;
-use crate::cpu::expr::{Shared, emit_items};
-use crate::cpu::function::EmitError;
+use edgecc_ir::{BinaryOp, Expr, ExprNode, UnaryOp};
+
 use crate::kernel::{Local, Stmt, Value};
+
+/// No loop inside.
+pub(super) fn is_innermost(body: &[Stmt]) -> bool {
+    body.iter().all(|statement| !matches!(statement, Stmt::For { .. }))
+}
 
 /// Locals that a body reads before it sets them.
 pub(super) fn reads_from_outside(body: &[Stmt]) -> Vec<Local> {
@@ -37,20 +41,43 @@ fn walk(body: &[Stmt], set: &mut Vec<Local>, outside: &mut Vec<Local>) {
     }
 }
 
-impl Emitter<'_, '_> {
-    /// Gives a local its value, as wide as this place is.
-    pub(super) fn set(&mut self, local: Local, value: &Value) -> Result<(), EmitError> {
-        let width = self.width();
-        let result = match value {
-            Value::Load { buffer, index } => self.load(*buffer, index),
-            Value::Index(index) => self.index(index),
-            Value::Apply { expr, arguments } => {
-                let arguments = arguments.iter().map(|&argument| self.read(argument)).collect::<Result<Vec<_>, _>>()?;
-                let arguments: Vec<&[_]> = arguments.iter().map(std::slice::from_ref).collect();
-                emit_items(self.b, &mut Shared::here(self.architecture), expr, &arguments, width)?[0]
-            }
-        };
-        self.define(local, result, width);
-        Ok(())
+/// How many vectors go through a body side by side: as many as hide latencies and find registers.
+pub(super) fn side_by_side(body: &[Stmt]) -> usize {
+    match instructions(body) {
+        0..=8 => 4,
+        9..=80 => 2,
+        _ => 1,
+    }
+}
+
+/// Vector instructions of one pass through a body, about.
+fn instructions(body: &[Stmt]) -> usize {
+    body.iter()
+        .map(|statement| match statement {
+            Stmt::For { body, .. } => instructions(body),
+            Stmt::Set { value: Value::Apply { expr, .. }, .. } => expression(expr),
+            Stmt::Set { .. } | Stmt::Store { .. } => 1,
+        })
+        .sum()
+}
+
+fn expression(expr: &Expr) -> usize {
+    let node = |node: &ExprNode| match node {
+        ExprNode::Argument(..) | ExprNode::Constant(_) => 0,
+        ExprNode::Unary(op, _) => function(*op),
+        ExprNode::Binary(BinaryOp::Pow, ..) => 90,
+        ExprNode::Binary(..) | ExprNode::Select(..) | ExprNode::Cast(..) => 1,
+    };
+    expr.nodes().iter().map(node).sum()
+}
+
+fn function(op: UnaryOp) -> usize {
+    use UnaryOp::*;
+    match op {
+        Neg | Abs | Floor | Ceil | Round | Trunc | Sqrt | Reciprocal | Not | IsNan | IsInf => 1,
+        Sign => 4,
+        Exp | Sigmoid | Erf | Tanh => 25,
+        Log | Sin | Cos | Atan => 35,
+        Tan | Asin | Acos | Sinh | Cosh | Asinh | Acosh | Atanh => 50,
     }
 }

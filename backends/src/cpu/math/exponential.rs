@@ -20,6 +20,13 @@ const EXP: [f64; 8] = [
     1.0,
 ];
 
+/// `x = n * ln(2) + r`, n whole.
+struct Reduced {
+    /// The bits of `n + 1.5 * 2^fraction`: n in the low bits.
+    lifted: Vec<Value>,
+    rest: Vec<Value>,
+}
+
 impl Floats<'_, '_> {
     /// e to the power x, from the smallest subnormal number to infinity.
     pub fn exp(&mut self, x: &[Value]) -> Vec<Value> {
@@ -31,13 +38,13 @@ impl Floats<'_, '_> {
     pub(super) fn exp_of_sum(&mut self, high: &[Value], low: Option<&[Value]>, shift: i64) -> Vec<Value> {
         let (least, most) = if self.format == Format::DOUBLE { (-746.0, 711.0) } else { (-104.0, 90.0) };
         let clamped = self.clamp(high, least, most);
-        let (n, mut r) = self.reduce(&clamped);
+        let Reduced { lifted, mut rest } = self.reduce(&clamped, 1.0);
         if let Some(low) = low {
-            r = self.add(&r, low);
+            rest = self.add(&rest, low);
         }
-        let p = self.polynomial(&r, &EXP);
-        let n = self.truncated(&n);
-        let n = if shift == 0 { n } else { self.plus_integer(&n, shift) };
+        let p = self.polynomial(&rest, &EXP);
+        let lift = self.bits_of(self.lift());
+        let n = self.plus_integer(&lifted, shift - lift);
         let half = self.shift_right(&n, 1);
         let other = self.zip(&n, &half, |b, n, half| b.ins().isub(n, half));
         let (first, second) = (self.power_of_two(&half), self.power_of_two(&other));
@@ -45,31 +52,46 @@ impl Floats<'_, '_> {
         self.multiply(&p, &second)
     }
 
-    /// e to the power x, where results that are no normal number may become the smallest normal number, or infinity.
-    pub(super) fn exp_within(&mut self, x: &[Value]) -> Vec<Value> {
+    /// `e^x`, or `e^-x` for a sign of -1, where results that are no normal number may become the smallest normal number, or
+    /// infinity.
+    fn exp_within(&mut self, x: &[Value], sign: f64) -> Vec<Value> {
         let (least, most) = if self.format == Format::DOUBLE { (-707.0, 710.0) } else { (-86.5, 89.0) };
-        let clamped = self.clamp(x, least, most);
-        let (n, r) = self.reduce(&clamped);
-        let p = self.polynomial(&r, &EXP);
-        let n = self.truncated(&n);
-        let scale = self.power_of_two(&n);
+        let clamped = if sign > 0.0 { self.clamp(x, least, most) } else { self.clamp(x, -most, -least) };
+        let Reduced { lifted, rest } = self.reduce(&clamped, sign);
+        // Of an odd power, -1 remains.
+        let power = |place: usize| EXP.len() - 1 - place;
+        let coefficients: [f64; 8] = std::array::from_fn(|place| EXP[place] * sign.powi(power(place) as i32));
+        let p = self.polynomial(&rest, &coefficients);
+        let scale = self.power_of_two(&lifted);
         self.multiply(&p, &scale)
     }
 
-    /// `(n, r)` with `x = n * ln(2) + r`, n whole.
-    fn reduce(&mut self, x: &[Value]) -> (Vec<Value>, Vec<Value>) {
-        let scaled = self.times(x, std::f64::consts::LOG2_E);
-        let n = self.round(&scaled);
-        let r = self.times_add(&n, -LN_2[0], x);
-        let r = self.times_add(&n, -LN_2[1], &r);
-        (n, r)
+    /// For a sign of -1, n is that of -x, and the rest is that of -x with the other sign.
+    fn reduce(&mut self, x: &[Value], sign: f64) -> Reduced {
+        let lift = self.lift();
+        let lifts = self.all(lift, x);
+        let lifted = self.times_add(x, sign * std::f64::consts::LOG2_E, &lifts);
+        let n = self.plus(&lifted, -lift);
+        let rest = self.times_add(&n, -sign * LN_2[0], x);
+        let rest = self.times_add(&n, -sign * LN_2[1], &rest);
+        Reduced { lifted: self.bits(&lifted), rest }
     }
 
-    /// `2^n` of an exponent of a normal number, or of infinity.
+    /// Added to a number of few digits before the point, it leaves none behind the point, and the digits in the low bits.
+    fn lift(&self) -> f64 {
+        1.5 * 2f64.powi(self.format.fraction as i32)
+    }
+
+    fn bits_of(&self, number: f64) -> i64 {
+        if self.format == Format::DOUBLE { number.to_bits() as i64 } else { i64::from((number as f32).to_bits()) }
+    }
+
+    /// `2^n` of an exponent of a normal number, or of infinity, in the low bits.
     fn power_of_two(&mut self, n: &[Value]) -> Vec<Value> {
-        let Format { bias, fraction, .. } = self.format;
-        let exponent = self.plus_integer(n, bias);
-        let bits = self.shift_left(&exponent, fraction);
+        let Format { fraction, .. } = self.format;
+        let exponent = self.shift_left(n, fraction);
+        let one = self.bits_of(1.0);
+        let bits = self.plus_integer(&exponent, one);
         self.with_bits(&bits)
     }
 
@@ -131,35 +153,33 @@ impl Floats<'_, '_> {
 
     /// `1 / (1 + exp(-x))`.
     pub fn sigmoid(&mut self, x: &[Value]) -> Vec<Value> {
-        let negative = self.negate(x);
-        let power = self.exp_within(&negative);
+        let power = self.exp_within(x, -1.0);
         let sum = self.plus(&power, 1.0);
         self.over(1.0, &sum)
     }
 
-    /// An odd polynomial below 0.625, else `1 - 2 / (exp(2|x|) + 1)` with the sign of x.
+    /// `x * P(x^2) / Q(x^2)` on [-7.9, 7.9], beyond which f32 says 1 (the minimax fit of Eigen's `tanh`).
     pub fn tanh(&mut self, x: &[Value]) -> Vec<Value> {
-        let magnitude = self.absolute(x);
-        let square = self.multiply(x, x);
-        let p = self.polynomial(
+        let x = self.clamp(x, -7.905_311_107_635_498, 7.905_311_107_635_498);
+        let square = self.multiply(&x, &x);
+        let numerator = self.polynomial(
             &square,
             &[
-                -5.704_988_727_45e-3,
-                2.063_908_879_54e-2,
-                -5.373_971_555_31e-2,
-                1.333_144_220_36e-1,
-                -3.333_328_225_56e-1,
+                -2.760_768_477_423_55e-16,
+                2.000_187_904_824_77e-13,
+                -8.604_671_522_137_35e-11,
+                5.122_297_090_371_14e-8,
+                1.485_722_357_179_79e-5,
+                6.372_619_288_754_36e-4,
+                4.893_524_558_917_86e-3,
             ],
         );
-        let p = self.multiply(&p, &square);
-        let near = self.multiply_add(&p, x, x);
-        let double = self.add(&magnitude, &magnitude);
-        let power = self.exp_within(&double);
-        let sum = self.plus(&power, 1.0);
-        let share = self.over(2.0, &sum);
-        let far = self.number_minus(1.0, &share);
-        let far = self.copy_sign(&far, x);
-        self.choose_by(FloatCC::LessThan, &magnitude, 0.625, &near, &far)
+        let numerator = self.multiply(&numerator, &x);
+        let denominator = self.polynomial(
+            &square,
+            &[1.198_258_394_667_02e-6, 1.185_347_056_866_54e-4, 2.268_434_632_439_00e-3, 4.893_525_185_543_85e-3],
+        );
+        self.divide(&numerator, &denominator)
     }
 
     /// The error function as `x * P(x^2) / Q(x^2)` on [-4, 4], beyond which it is 1 (the minimax fit of Eigen's `erf`).
