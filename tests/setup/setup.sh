@@ -4,23 +4,41 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-packages="qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
-rust="rustc-web libstd-rust-web-dev:arm64"
-if command -v qemu-aarch64 >/dev/null && command -v aarch64-linux-gnu-gcc >/dev/null; then
-  echo "setup: emulator and cross compiler are there"
-elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  dpkg --add-architecture arm64
-  apt-get -qq update
-  # shellcheck disable=SC2086
-  apt-get -qq install -y --no-install-recommends $packages >/dev/null && echo "setup: installed $packages"
-  # shellcheck disable=SC2086
-  apt-get -qq install -y --no-install-recommends $rust >/dev/null && echo "setup: installed $rust" ||
-    echo "setup: no Rust for aarch64 from packages; the runtime is not tested under the emulator"
-else
-  echo "setup: not root, or no apt: tests on emulated aarch64 are skipped unless qemu-aarch64 and aarch64-linux-gnu-gcc are there"
-fi
+absent() {
+  for package; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed' || printf ' %s' "$package"
+  done
+}
 
-if [ ! -x .venv/bin/python ]; then
-  python3 -m venv .venv
+refresh() {
+  [ -z "${refreshed:-}" ] || return 0
+  refreshed=yes
+  dpkg --add-architecture arm64 && apt-get -qq update
+}
+
+# install PURPOSE PACKAGE..
+install() {
+  purpose=$1
+  shift
+  missing=$(absent "$@")
+  if [ -z "$missing" ]; then
+    echo "setup: $purpose: there"
+  elif [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "setup: $purpose: skipped, only root on Debian may install$missing"
+  elif refresh && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null; then
+    echo "setup: $purpose: installed$missing"
+  else
+    echo "setup: $purpose: skipped, cannot install$missing"
+  fi
+}
+
+install "emulator of aarch64" qemu-user
+install "C for aarch64" gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+install "Rust for aarch64" rustc-web libstd-rust-web-dev:arm64
+python3 -c 'import ensurepip' 2>/dev/null || install "Python environments" python3 python3-venv
+
+if { [ -x .venv/bin/python ] || python3 -m venv .venv; } && .venv/bin/python -m pip install -q -r tests/tools/requirements.txt; then
+  echo "setup: Python packages: in .venv"
+else
+  echo "setup: Python packages: skipped, no environment in .venv"
 fi
-.venv/bin/python -m pip install -q -r tests/tools/requirements.txt && echo "setup: Python packages in .venv"
