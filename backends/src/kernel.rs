@@ -4,7 +4,13 @@
 //! by [`Expr`]s over locals, so that what an element-wise operator means is stated once. Indices are quasi-affine in the
 //! loop variables, or a loaded position clamped in place, so that bounds are known before emission.
 
+mod check;
+mod footprint;
+pub(crate) mod linear;
+
 use edgecc_ir::{BinaryOp, DType, Expr};
+
+pub use check::{KernelError, check};
 
 /// A loop variable. Variable 0 is the kernel's range: it runs over the part of the range that a call is given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

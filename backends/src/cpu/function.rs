@@ -40,6 +40,15 @@ pub enum EmitError {
         /// The number of references.
         count: usize,
     },
+    /// The kernel's loop nest contradicts itself.
+    #[error("kernel `{kernel}`: {error}")]
+    Kernel {
+        /// The kernel's name.
+        kernel: String,
+        /// What is wrong with it.
+        #[source]
+        error: crate::kernel::KernelError,
+    },
     /// The kernel's description is outside of what the emitter covers.
     #[error("kernel `{kernel}`: {reason}")]
     Unsupported {

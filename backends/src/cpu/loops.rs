@@ -5,7 +5,6 @@ mod body;
 mod counted;
 mod expand;
 mod lanes;
-mod linear;
 mod memory;
 
 use cranelift_codegen::ir::Value;
@@ -13,7 +12,6 @@ use cranelift_frontend::{FunctionBuilder, Variable};
 
 use address::Pointer;
 use counted::Extent;
-use linear::Linear;
 use memory::{LANES, Memory};
 
 use super::contraction::EmittedKernel;
@@ -21,10 +19,12 @@ use super::expr::{Shared, Width, emit_items, machine_type};
 use super::function::{EmitError, KernelParameters, compile_kernel, operand_base};
 use super::isa::{Architecture, CpuTarget};
 use crate::contraction::Footprint;
-use crate::kernel::{Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value as KernelValue, Var};
+use crate::kernel::linear::Linear;
+use crate::kernel::{Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value as KernelValue, Var, check};
 
-/// Emits a loop nest.
+/// Emits a loop nest. Fails on one that [`check`] refuses.
 pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<EmittedKernel, EmitError> {
+    check(kernel).map_err(|error| EmitError::Kernel { kernel: name.into(), error })?;
     let body = expand::expanded(&kernel.body, false);
     let code = compile_kernel(target, name, |b, parameters| {
         let mut emitter = Emitter::new(b, target.architecture, kernel, parameters);

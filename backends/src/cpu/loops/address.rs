@@ -9,9 +9,9 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::Variable;
 use edgecc_ir::DType;
 
-use super::linear::{Linear, reads_any};
 use super::{Emitter, body};
 use crate::cpu::function::{access, constant, offset, scale};
+use crate::kernel::linear::{Linear, reads_any};
 use crate::kernel::{Index, Local, Stmt, Value as KernelValue, Var};
 
 /// A pointer of a loop: `base + rest + factor * var`, in bytes.

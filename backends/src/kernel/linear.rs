@@ -1,10 +1,10 @@
 //! Indices as sums: a number, and multiples of loop variables and of what is no sum.
 
-use crate::kernel::{Index, Local, Var};
+use super::{Index, Local, Var};
 
 /// `constant + factor * atom + ..`; atoms are sorted, differ, and are neither sums, multiples nor numbers.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Linear {
+pub(crate) struct Linear {
     pub constant: i64,
     pub terms: Vec<(Index, i64)>,
 }
@@ -65,17 +65,17 @@ impl Linear {
 }
 
 /// Whether an index depends on a variable.
-pub(super) fn mentions(index: &Index, var: Var) -> bool {
+pub(crate) fn mentions(index: &Index, var: Var) -> bool {
     any(index, &mut |part| *part == Index::Var(var))
 }
 
 /// Whether an index depends on a position that is loaded.
-pub(super) fn reads_local(index: &Index) -> bool {
+pub(crate) fn reads_local(index: &Index) -> bool {
     any(index, &mut |part| matches!(part, Index::Clamped { .. }))
 }
 
 /// Whether an index depends on a position in one of `locals`.
-pub(super) fn reads_any(index: &Index, locals: &[Local]) -> bool {
+pub(crate) fn reads_any(index: &Index, locals: &[Local]) -> bool {
     any(index, &mut |part| matches!(part, Index::Clamped { local, .. } if locals.contains(local)))
 }
 
