@@ -1,4 +1,4 @@
-//! Loop nests on the host and on emulated ARM CPUs, against the functions of the standard library in binary64.
+//! Loop nests against tables, sums in plain loops, and every bit pattern of binary16.
 
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::cpu::loops::emit;
@@ -60,54 +60,12 @@ fn results(machine: Machine, kernel: &LoopKernel, input: &[f32]) -> Option<Vec<f
     Some(run(machine, &code.code, &buffers, &[0, kernel.range as u32])?[1].floats())
 }
 
-/// The largest error in units of `|reference| + floor`, over samples of an interval and special values.
-fn worst(machine: Machine, op: UnaryOp, reference: fn(f64) -> f64, low: f32, high: f32) -> Option<f64> {
-    let mut samples: Vec<f32> = (0..=2001).map(|i| low + (high - low) * i as f32 / 2001.0).collect();
-    samples.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-30, -1e-30, 1.0, -1.0]);
-    let actual = results(machine, &elementwise(unary(op), samples.len()), &samples)?;
-    let mut worst = 0f64;
-    for (&x, &y) in samples.iter().zip(&actual) {
-        let expected = reference(x as f64);
-        if expected.is_nan() || expected.is_infinite() || (expected as f32).is_infinite() {
-            let same = y.is_nan() && expected.is_nan() || y as f64 == expected || y == expected as f32;
-            assert!(same, "{op:?}({x}) = {y}, expected {expected} on {machine:?}");
-            continue;
-        }
-        worst = worst.max((y as f64 - expected).abs() / (expected.abs() + 1e-7));
-    }
-    Some(worst)
-}
-
-#[test]
-fn functions_are_as_exact_as_stated() {
-    let cases: [(UnaryOp, fn(f64) -> f64, f32, f32, f64); 11] = [
-        (UnaryOp::Exp, f64::exp, -86.0, 88.0, 2e-7),
-        (UnaryOp::Log, f64::ln, 1e-6, 1e6, 2e-7),
-        (UnaryOp::Tanh, f64::tanh, -10.0, 10.0, 4e-7),
-        (UnaryOp::Sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -20.0, 20.0, 4e-7),
-        (UnaryOp::Sqrt, f64::sqrt, 0.0, 1e4, 1e-7),
-        (UnaryOp::Round, f64::round_ties_even, -9.0, 9.0, 0.0),
-        (UnaryOp::Floor, f64::floor, -9.0, 9.0, 0.0),
-        (UnaryOp::Ceil, f64::ceil, -9.0, 9.0, 0.0),
-        (UnaryOp::Abs, f64::abs, -9.0, 9.0, 0.0),
-        (UnaryOp::Neg, |x| -x, -9.0, 9.0, 0.0),
-        (UnaryOp::Reciprocal, |x| 1.0 / x, 0.5, 9.0, 1e-7),
-    ];
-    for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
-        for (op, reference, low, high, bound) in cases {
-            let Some(error) = worst(machine, op, reference, low, high) else { return };
-            println!("{machine:?} {op:?}: {error:.1e}");
-            assert!(error <= bound, "{op:?} errs by {error} on {machine:?}");
-        }
-    }
-}
-
 /// erf at points from the tables of Abramowitz and Stegun (7.1).
 #[test]
 fn erf_meets_its_table() {
     let table = [
         (0.1f32, 0.112_462_916_f32),
-        (0.5, 0.520_499_88),
+        (0.5, 0.520_499_9),
         (1.0, 0.842_700_8),
         (1.5, 0.966_105_1),
         (2.0, 0.995_322_3),
@@ -118,46 +76,6 @@ fn erf_meets_its_table() {
         results(Machine::Host, &elementwise(unary(UnaryOp::Erf), inputs.len()), &inputs).expect("the host runs");
     for ((x, expected), y) in table.into_iter().zip(actual) {
         assert!((y - expected).abs() < 5e-7, "erf({x}) = {y}, the table says {expected}");
-    }
-}
-
-#[test]
-fn powers_follow_ieee() {
-    let mut expr = Expr::new();
-    let (x, y) = (expr.arg(0, DType::F32), expr.arg(1, DType::F32));
-    let root = expr.binary(BinaryOp::Pow, x, y);
-    let expr = expr.with_root(root);
-    let cases = [
-        (2.0f32, 3.0f32),
-        (-2.0, 3.0),
-        (-2.0, 2.0),
-        (0.0, 0.0),
-        (-8.0, 0.5),
-        (9.0, -0.5),
-        (1.0, f32::INFINITY),
-        (0.0, 2.0),
-    ];
-    let flat: Vec<f32> = cases.iter().flat_map(|&(x, y)| [x, y]).collect();
-    let at = |offset: i64| Index::Var(Var(1)).times(2).plus(Index::Constant(offset));
-    let store = Stmt::Store { buffer: 1, index: Index::Var(Var(1)), local: Local(2) };
-    let kernel = LoopKernel {
-        buffers: vec![buffer(DType::F32, flat.len(), Access::Read), buffer(DType::F32, cases.len(), Access::Write)],
-        locals: vec![DType::F32; 3],
-        vars: 2,
-        range: 1,
-        body: vec![inner(
-            cases.len(),
-            LoopMode::Lanes,
-            vec![load(0, 0, at(0)), load(1, 0, at(1)), apply(2, expr, &[0, 1]), store],
-        )],
-    };
-    for machine in [Machine::Host, Machine::CortexA72] {
-        let Some(actual) = results(machine, &kernel, &flat) else { return };
-        for (&(x, y), z) in cases.iter().zip(actual) {
-            let expected = x.powf(y);
-            let same = z.is_nan() && expected.is_nan() || (z - expected).abs() <= 1e-6 * expected.abs();
-            assert!(same, "pow({x}, {y}) = {z}, expected {expected} on {machine:?}");
-        }
     }
 }
 
