@@ -1,4 +1,5 @@
 //! What tests that see the whole road share.
 
+pub mod python;
 pub mod reference;
 pub mod run;

@@ -257,7 +257,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let taps = spec.window.taps.len();
     let values = Weights::of(weights);
     let packed = pack_depthwise(&spec, |tap, channel| values.at(channel as usize * taps + tap as usize));
-    let packed = lowering.constant(to_bytes(&packed));
+    let packed = lowering.constant(to_bytes(packed));
     let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
     let schedule = depthwise_schedule(&spec, lowering.architecture);
     let mut operands = vec![
@@ -435,7 +435,7 @@ fn pack(
     let layout = PackedLayout::of(spec, &schedule(spec, lowering.architecture));
     let values = Weights::of(weights);
     let packed = pack_weights(&layout, |matrix, tap, k, n| values.at(place(matrix, tap, k, n)));
-    let packed = lowering.constant(to_bytes(&packed));
+    let packed = lowering.constant(to_bytes(packed));
     lowering.whole(packed, Access::Read)
 }
 
@@ -502,6 +502,13 @@ impl<'a> Weights<'a> {
     }
 }
 
-fn to_bytes(values: &[f32]) -> bytes::Bytes {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+/// The bytes of packed weights, without a copy.
+fn to_bytes(values: Vec<f32>) -> bytes::Bytes {
+    struct Packed(Vec<f32>);
+    impl AsRef<[u8]> for Packed {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+    bytes::Bytes::from_owner(Packed(values))
 }

@@ -51,6 +51,14 @@ pub fn supported_operators() -> Vec<Operator> {
     ops::table()
 }
 
+/// Reads a file that holds one tensor (`TensorProto`), as ONNX's tests come with.
+pub fn read_tensor(path: &Path) -> Result<edgecc_ir::Tensor, ImportError> {
+    let file = map::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let proto = proto::TensorProto::decode(file)
+        .map_err(|error| ImportError::Decode { path: path.into(), what: error.to_string() })?;
+    tensor::read(&proto, &external::Folder::of(path))
+}
+
 /// The names of a model's inputs, initialisers left out, in order.
 pub fn input_names(model: &Model) -> Vec<String> {
     let Some(graph) = &model.proto.graph else { return Vec::new() };
