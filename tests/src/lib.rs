@@ -1,5 +1,6 @@
 //! What tests that see the whole road share.
 
+pub mod binary;
 pub mod python;
 pub mod reference;
 pub mod run;

@@ -16,11 +16,12 @@ pub fn python() -> Option<PathBuf> {
     None
 }
 
-/// Runs a script of `tests/tools`; it must succeed.
-pub fn tool(python: &Path, script: &str, arguments: &[&str]) {
+/// Runs a script of `tests/tools`, which must succeed, and gives what it writes.
+pub fn tool(python: &Path, script: &str, arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(script);
     let output = Command::new(python).arg(&script).args(arguments).output().expect("the interpreter starts");
     assert!(output.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A folder of the build for what a generator writes.
