@@ -3,8 +3,10 @@
 mod builder;
 mod contraction;
 mod contraction_loops;
+mod convolution;
 mod gather;
 mod map;
+mod matmul;
 mod movement;
 mod nest;
 mod normalize;

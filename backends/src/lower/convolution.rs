@@ -1,0 +1,256 @@
+//! Convolutions and transposed convolutions of f32 with constant weights: contractions whose batch axes are images and
+//! groups, or depthwise.
+
+use edgecc_ir::{Expr, NodeId, Window as OpWindow};
+
+use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
+use super::{Call, Lowering, movement, operand};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window};
+use crate::cpu::contraction::pack_depthwise;
+use crate::kernel::Access;
+use crate::program::KernelSource;
+use crate::schedule::depthwise_schedule;
+use crate::view::View;
+
+/// An image `[N,C,H,W]` or `[N,C,W]` as strides, channels cut in groups: batch axes (N, group).
+struct Image {
+    extents: [i64; 4],
+    strides: [i64; 4],
+}
+
+impl Image {
+    /// N, C, H, W; a sequence is an image of one row.
+    fn of(view: &View) -> Image {
+        let extent = |axis: usize| view.extents[axis] as i64;
+        let stride = |axis: usize| view.strides[axis] as i64;
+        match view.rank() {
+            3 => Image { extents: [extent(0), extent(1), 1, extent(2)], strides: [stride(0), stride(1), 0, stride(2)] },
+            _ => Image { extents: [0, 1, 2, 3].map(extent), strides: [0, 1, 2, 3].map(stride) },
+        }
+    }
+
+    fn strides(&self, lead: usize, groups: i64) -> Strides {
+        let [image, channel, row, column] = self.strides;
+        let group = self.extents[1] / groups * channel;
+        Strides { base: lead as i64, batch: vec![image, group], row, column, channel }
+    }
+}
+
+fn two<T: Copy>(list: &[T], single: T) -> [T; 2] {
+    match *list {
+        [column] => [single, column],
+        [row, column, ..] => [row, column],
+        [] => [single, single],
+    }
+}
+
+pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, groups: usize, epilogue: &Expr) {
+    let input = with_adjacent_channels(lowering, id, lowering.graph.operands(id)[0]);
+    let output = lowering.destination(id);
+    let (image, result) = (Image::of(&input), Image::of(&output));
+    let signed = |list: &[usize], single: usize| two(list, single).map(|n| n as i64);
+    let ([top, left], [bottom, right]) = (signed(&window.pads_before, 0), signed(&window.pads_after, 0));
+    let shape = KernelShape {
+        kernel: signed(&window.kernel, 1),
+        stride: signed(&window.strides, 1),
+        dilation: signed(&window.dilations, 1),
+        pads: [top, left, bottom, right],
+    };
+    let window = Window::convolution(image.extents[2], image.extents[3], &shape);
+    let parts =
+        Parts { id, input: &input, output: &output, image: &image, result: &result, groups: groups as i64, epilogue };
+    if groups > 1 && groups as i64 == image.extents[1] && groups as i64 == result.extents[1] {
+        depthwise(lowering, &parts, window);
+    } else {
+        let taps = window.taps.len();
+        let weights =
+            ConvWeights { depth: image.extents[1] / groups as i64, filters: result.extents[1] / groups as i64, taps };
+        let place =
+            move |n: i64, k: i64, tap: usize| ((n * weights.depth + k) * weights.taps as i64 + tap as i64) as usize;
+        let output_strides = result.strides(output.lead, groups as i64);
+        grouped(lowering, &parts, window, output_strides, move |group, tap, k, n| {
+            place(group * weights.filters + n, k, tap)
+        });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct ConvWeights {
+    depth: i64,
+    filters: i64,
+    taps: usize,
+}
+
+/// What the phases of a convolution have in common.
+struct Parts<'a> {
+    id: NodeId,
+    input: &'a View,
+    output: &'a View,
+    image: &'a Image,
+    result: &'a Image,
+    groups: i64,
+    epilogue: &'a Expr,
+}
+
+/// Each of the `stride * stride` phases of the result is an ordinary convolution with every stride-th tap: result position
+/// `o = stride * q + phase` meets input `q + (phase + pad - tap) / stride` where that divides.
+pub(super) fn conv_transpose(
+    lowering: &mut Lowering<'_>,
+    id: NodeId,
+    window: &OpWindow,
+    groups: usize,
+    epilogue: &Expr,
+) {
+    let input = with_adjacent_channels(lowering, id, lowering.graph.operands(id)[0]);
+    let output = lowering.destination(id);
+    let (image, result) = (Image::of(&input), Image::of(&output));
+    let kernel = two(&window.kernel, 1).map(|n| n as i64);
+    let stride = two(&window.strides, 1).map(|n| n as i64);
+    let pad = two(&window.pads_before, 0).map(|n| n as i64);
+    let filters = result.extents[1] / groups as i64;
+    let depth = image.extents[1] / groups as i64;
+    let taps_total = kernel[0] * kernel[1];
+    for phase_row in 0..stride[0].min(result.extents[2]) {
+        for phase_column in 0..stride[1].min(result.extents[3]) {
+            let rows = phase_taps(phase_row, kernel[0], stride[0], pad[0]);
+            let columns = phase_taps(phase_column, kernel[1], stride[1], pad[1]);
+            let taps = rows.iter().flat_map(|&(ky, row)| {
+                columns.iter().map(move |&(kx, column)| Tap { row, column, weight: (ky * kernel[1] + kx) as usize })
+            });
+            let phase = Window {
+                height: (result.extents[2] - phase_row + stride[0] - 1) / stride[0],
+                width: (result.extents[3] - phase_column + stride[1] - 1) / stride[1],
+                input_height: image.extents[2],
+                input_width: image.extents[3],
+                step: [1, 1],
+                taps: taps.collect(),
+            };
+            let whole = result.strides(output.lead, groups as i64);
+            let strides = Strides {
+                base: whole.base + phase_row * whole.row + phase_column * whole.column,
+                row: whole.row * stride[0],
+                column: whole.column * stride[1],
+                ..whole
+            };
+            let parts = Parts {
+                id,
+                input: &input,
+                output: &output,
+                image: &image,
+                result: &result,
+                groups: groups as i64,
+                epilogue,
+            };
+            let place = move |group: i64, tap: usize, k: i64, n: i64| {
+                (((group * depth + k) * filters + n) * taps_total + tap as i64) as usize
+            };
+            let phases = Phase { offset: [phase_row, phase_column], stride };
+            grouped_phase(lowering, &parts, phase, strides, phases, place);
+        }
+    }
+}
+
+/// Kernel positions that meet a phase, each with its input offset.
+fn phase_taps(phase: i64, kernel: i64, stride: i64, pad: i64) -> Vec<(i64, i64)> {
+    let meets = (0..kernel).filter(|tap| (phase + pad - tap).rem_euclid(stride) == 0);
+    meets.map(|tap| (tap, (phase + pad - tap).div_euclid(stride))).collect()
+}
+
+/// Which pixels of the result a contraction writes: every `stride`-th from `offset`, rows and columns.
+#[derive(Clone, Copy)]
+struct Phase {
+    offset: [i64; 2],
+    stride: [i64; 2],
+}
+
+const EVERY_PIXEL: Phase = Phase { offset: [0, 0], stride: [1, 1] };
+
+fn grouped(
+    lowering: &mut Lowering<'_>,
+    parts: &Parts<'_>,
+    window: Window,
+    output: Strides,
+    place: impl Fn(i64, usize, i64, i64) -> usize,
+) {
+    grouped_phase(lowering, parts, window, output, EVERY_PIXEL, place);
+}
+
+/// A convolution as a contraction whose batch axes are images and groups. `place(group, tap, k, n)` is a weight's position.
+fn grouped_phase(
+    lowering: &mut Lowering<'_>,
+    parts: &Parts<'_>,
+    window: Window,
+    output: Strides,
+    phase: Phase,
+    place: impl Fn(i64, usize, i64, i64) -> usize,
+) {
+    let further = further_views(lowering, parts.id);
+    let spec = ContractionSpec {
+        batch: vec![parts.image.extents[0], parts.groups],
+        depth: parts.image.extents[1] / parts.groups,
+        channels: parts.result.extents[1] / parts.groups,
+        input: parts.image.strides(parts.input.lead, parts.groups),
+        weight_batch: vec![0, 1],
+        output,
+        operands: further.iter().map(|view| phase_strides(view, parts.groups, phase)).collect(),
+        epilogue: parts.epilogue.clone(),
+        window,
+    };
+    let Some(weights) = lowering.constant_value(lowering.graph.operands(parts.id)[1]) else { return };
+    let packed =
+        pack(lowering, &spec, weights, |matrix, tap, k, n| place(matrix, spec.window.taps[tap as usize].weight, k, n));
+    contract(lowering, parts.id, spec, parts.input, packed, parts.output, &further);
+}
+
+fn phase_strides(view: &View, groups: i64, phase: Phase) -> Strides {
+    let whole = Image::of(view).strides(view.lead, groups);
+    Strides {
+        base: whole.base + phase.offset[0] * whole.row + phase.offset[1] * whole.column,
+        row: whole.row * phase.stride[0],
+        column: whole.column * phase.stride[1],
+        ..whole
+    }
+}
+
+fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
+    let further = further_views(lowering, parts.id);
+    let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
+    let spec = DepthwiseSpec {
+        batch: vec![parts.image.extents[0]],
+        channels: parts.image.extents[1],
+        input: images(parts.image.strides(parts.input.lead, 1)),
+        output: images(parts.result.strides(parts.output.lead, 1)),
+        operands: further.iter().map(|view| images(phase_strides(view, 1, EVERY_PIXEL))).collect(),
+        epilogue: parts.epilogue.clone(),
+        window,
+    };
+    let Some(weights) = lowering.constant_value(lowering.graph.operands(parts.id)[1]) else { return };
+    let taps = spec.window.taps.len();
+    let values = Weights::of(weights);
+    let packed = pack_depthwise(&spec, |tap, channel| values.at(channel as usize * taps + tap as usize));
+    let packed = lowering.constant(to_bytes(packed));
+    let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
+    let schedule = depthwise_schedule(&spec, lowering.architecture);
+    let mut operands = vec![
+        operand(parts.input, Access::Read),
+        lowering.whole(packed, Access::Read),
+        operand(parts.output, Access::Write),
+    ];
+    let in_place = add_further(&mut operands, parts.output, &further);
+    let call = Call { macs: macs as u64, in_place, ..Call::default() };
+    lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
+}
+
+/// The operand as an image whose channels are neighbours in memory, copied where they are not.
+fn with_adjacent_channels(lowering: &mut Lowering<'_>, id: NodeId, operand: NodeId) -> View {
+    let view = lowering.view(operand).clone();
+    if view.extents[1] == 1 || view.strides[1] == 1 {
+        let mut strides = view.strides.clone();
+        strides[1] = 1;
+        return View { strides, ..view };
+    }
+    let ty = lowering.graph.ty(operand);
+    let dense = lowering.temporary(&ty.with_layout(edgecc_ir::Layout::channels_last(ty.shape.rank())));
+    movement::copy(lowering, id, &view, &dense);
+    dense
+}

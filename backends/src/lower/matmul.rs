@@ -1,0 +1,151 @@
+//! Matrix products of f32: one contraction whose batch axes are the leading axes.
+
+use edgecc_ir::{DType, Expr, NodeId, Shape, TensorType};
+
+use super::contraction::{contract, further_views, pack};
+use super::{Lowering, movement};
+use crate::contraction::{ContractionSpec, Strides, Window};
+use crate::kernel::Access;
+use crate::pack::PackedLayout;
+use crate::program::Operand;
+use crate::schedule::schedule;
+use crate::view::View;
+
+/// `[.., M, K] x [.., K, N]`: batch axes are the leading axes; where the second operand has none, rows of all batches are
+/// one matrix if strides allow.
+pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool, transpose_b: bool, epilogue: &Expr) {
+    let graph = lowering.graph;
+    let (a, b) = (graph.operands(id)[0], graph.operands(id)[1]);
+    let left = swapped(lowering.view(a), transpose_a);
+    let left = if left.strides[left.rank() - 1] == 1 || left.extents[left.rank() - 1] == 1 {
+        left
+    } else {
+        dense_copy(lowering, id, &left)
+    };
+    let output = lowering.destination(id);
+    let right = swapped(lowering.view(b), transpose_b);
+    let right = if right.lead == 0 { right } else { dense_copy(lowering, id, &right) };
+    let further = further_views(lowering, id);
+    let leading = output.rank() - 2;
+    let batch_strides = |view: &View| -> Vec<i64> {
+        let wide =
+            view.broadcast(&Shape::new(&[&output.extents[..leading], &view.extents[view.rank() - 2..]].concat()));
+        wide.strides[..leading].iter().map(|&stride| stride as i64).collect()
+    };
+    let matrix = |view: &View| {
+        let [row, channel] = [view.strides[view.rank() - 2], view.strides[view.rank() - 1]].map(|stride| stride as i64);
+        Strides { base: view.lead as i64, batch: batch_strides(view), row: 0, column: row, channel }
+    };
+    let mut spec = ContractionSpec {
+        batch: output.extents[..leading].iter().map(|&extent| extent as i64).collect(),
+        window: Window::matrix(output.extents[leading] as i64),
+        depth: left.extents[left.rank() - 1] as i64,
+        channels: output.extents[leading + 1] as i64,
+        input: Strides { channel: 1, ..matrix(&left) },
+        weight_batch: matrix_numbers(&right, &output.extents[..leading]),
+        output: matrix(&output),
+        operands: further.iter().map(matrix).collect(),
+        epilogue: epilogue.clone(),
+    };
+    merge_rows(&mut spec);
+    let packed = match lowering.constant_value(b) {
+        Some(value) => {
+            let (depth, channels) = (spec.depth as usize, spec.channels as usize);
+            let place = move |matrix: i64, _tap: i64, k: i64, n: i64| {
+                let (k, n) = (k as usize, n as usize);
+                matrix as usize * depth * channels + if transpose_b { n * depth + k } else { k * channels + n }
+            };
+            pack(lowering, &spec, value, place)
+        }
+        None => pack_at_run_time(lowering, id, &spec, &right),
+    };
+    contract(lowering, id, spec, &left, packed, &output, &further);
+}
+
+/// The view with its last two axes exchanged if `swap`.
+fn swapped(view: &View, swap: bool) -> View {
+    let rank = view.rank();
+    let mut perm: Vec<usize> = (0..rank).collect();
+    if swap {
+        perm.swap(rank - 2, rank - 1);
+    }
+    view.transposed(&perm)
+}
+
+/// Which matrix of the right operand each batch axis moves to, counted in matrices; 0 where the operand repeats.
+fn matrix_numbers(right: &View, batch: &[usize]) -> Vec<i64> {
+    let own = &right.extents[..right.rank() - 2];
+    let missing = batch.len() - own.len();
+    let number = |axis: usize| match axis.checked_sub(missing) {
+        Some(place) if own[place] != 1 => own[place + 1..].iter().product::<usize>() as i64,
+        _ => 0,
+    };
+    (0..batch.len()).map(number).collect()
+}
+
+/// Makes rows of the innermost batch axes, as long as all of them share one right matrix and lie evenly spaced. Batch axes
+/// of extent 1 go.
+fn merge_rows(spec: &mut ContractionSpec) {
+    while let Some(&extent) = spec.batch.last() {
+        let rows = spec.window.width;
+        let last = spec.batch.len() - 1;
+        let even = |strides: &Strides| strides.batch[last] == strides.column * rows || rows == 1;
+        let all_even = [&spec.input, &spec.output].into_iter().chain(&spec.operands).all(even);
+        if extent != 1 && (spec.weight_batch[last] != 0 || !all_even) {
+            return;
+        }
+        spec.window = Window::matrix(rows * extent);
+        spec.batch.pop();
+        spec.weight_batch.pop();
+        for strides in [&mut spec.input, &mut spec.output].into_iter().chain(&mut spec.operands) {
+            let step = strides.batch.pop().unwrap_or(0);
+            if rows == 1 && extent != 1 {
+                strides.column = step;
+            }
+        }
+    }
+}
+
+fn dense_copy(lowering: &mut Lowering<'_>, id: NodeId, view: &View) -> View {
+    let dense = lowering.temporary(&TensorType::new(view.dtype, view.shape()));
+    movement::copy(lowering, id, view, &dense);
+    dense
+}
+
+/// Packs the right operand into planned memory: two strided copies, of the panels of full width and of the narrower last
+/// one. What pads the last panel is never stored in a result and stays as it is.
+fn pack_at_run_time(lowering: &mut Lowering<'_>, id: NodeId, spec: &ContractionSpec, right: &View) -> Operand {
+    let layout = PackedLayout::of(spec, &schedule(spec, lowering.architecture));
+    let packed = lowering.untyped(layout.bytes() as usize);
+    let rank = right.rank();
+    let (batch, batch_strides) = (&right.extents[..rank - 2], &right.strides[..rank - 2]);
+    let (k, n) = (right.strides[rank - 2], right.strides[rank - 1]);
+    let matrices =
+        Shape::new(batch).strides().into_iter().map(|stride| stride as isize * layout.matrix_elements() as isize);
+    let matrices: Vec<isize> = matrices.collect();
+    let mut copy_panels = |panels: i64, first: i64, channels: i64, width: i64| {
+        let extents = [batch, &[panels as usize, layout.depth as usize, channels as usize]].concat();
+        let first_channel = first * layout.panel;
+        let source = View {
+            extents: extents.clone(),
+            strides: [batch_strides, &[layout.panel as isize * n, k, n]].concat(),
+            offset: right.offset + first_channel as usize * n.unsigned_abs(),
+            ..right.clone()
+        };
+        let destination = View {
+            storage: packed,
+            dtype: DType::F32,
+            extents,
+            strides: [&matrices[..], &[layout.panel_elements() as isize, width as isize, 1]].concat(),
+            offset: (first * layout.panel_elements()) as usize,
+            lead: 0,
+        };
+        movement::copy(lowering, id, &source, &destination);
+    };
+    copy_panels(layout.full_panels(), 0, layout.panel, layout.panel);
+    if layout.last_channels() > 0 {
+        let last = layout.full_panels();
+        copy_panels(1, last, layout.last_channels(), layout.width(last));
+    }
+    lowering.whole(packed, Access::Read)
+}
