@@ -255,26 +255,27 @@ impl<'a, 'm> Context<'a, 'm> {
     }
 
     /// An element-wise node: `build` gets the arguments of the expression, in the order of the operands.
-    pub(super) fn map(
+    pub(super) fn map<const N: usize>(
         &mut self,
-        operands: &[NodeId],
-        build: impl FnOnce(&mut Expr, &[ExprId]) -> ExprId,
+        operands: &[NodeId; N],
+        build: impl FnOnce(&mut Expr, [ExprId; N]) -> ExprId,
     ) -> Imported<NodeId> {
-        let mut expr = Expr::new();
-        let mut arguments = Vec::with_capacity(operands.len());
-        for (place, &operand) in operands.iter().enumerate() {
-            let dtype = self.dtype(operand)?;
-            arguments.push(expr.arg(place as u16, dtype));
+        let mut types = [DType::F32; N];
+        for (dtype, &operand) in types.iter_mut().zip(operands) {
+            *dtype = self.dtype(operand)?;
         }
-        let root = build(&mut expr, &arguments);
+        let mut expr = Expr::new();
+        let mut place = 0;
+        let arguments = types.map(|dtype| {
+            place += 1;
+            expr.arg(place - 1, dtype)
+        });
+        let root = build(&mut expr, arguments);
         self.add(Op::Map(expr.with_root(root)), operands)
     }
 
     pub(super) fn unary(&mut self, op: UnaryOp, x: NodeId) -> Imported<NodeId> {
-        self.map(&[x], |expr, arguments| match arguments {
-            [x] => expr.unary(op, *x),
-            _ => expr.number_f32(0.0),
-        })
+        self.map(&[x], |expr, [x]| expr.unary(op, x))
     }
 
     pub(super) fn binary(&mut self, op: BinaryOp, x: NodeId, y: NodeId) -> Imported<NodeId> {
@@ -282,20 +283,14 @@ impl<'a, 'm> Context<'a, 'm> {
         if left.dtype != right.dtype {
             return invalid(format!("{left} and {right} have unlike element types"));
         }
-        self.map(&[x, y], |expr, arguments| match arguments {
-            [x, y] => expr.binary(op, *x, *y),
-            _ => expr.number_f32(0.0),
-        })
+        self.map(&[x, y], |expr, [x, y]| expr.binary(op, x, y))
     }
 
     pub(super) fn cast(&mut self, x: NodeId, dtype: DType) -> Imported<NodeId> {
         if self.dtype(x)? == dtype {
             return Ok(x);
         }
-        self.map(&[x], |expr, arguments| match arguments {
-            [x] => expr.cast(dtype, *x),
-            _ => expr.number_f32(0.0),
-        })
+        self.map(&[x], |expr, [x]| expr.cast(dtype, x))
     }
 
     /// Reshapes; a no-operation where the shape is the same.
@@ -305,7 +300,8 @@ impl<'a, 'm> Context<'a, 'm> {
     }
 
     pub(super) fn transpose(&mut self, x: NodeId, perm: &[usize]) -> Imported<NodeId> {
-        if perm.is_sorted() { Ok(x) } else { self.add(Op::Transpose(perm.to_vec()), &[x]) }
+        let identity = perm.iter().copied().eq(0..self.rank(x)?);
+        if identity { Ok(x) } else { self.add(Op::Transpose(perm.to_vec()), &[x]) }
     }
 
     /// A value per channel (axis 1) so that it broadcasts against a tensor of `rank`: `[C,1,1..]`.
@@ -316,16 +312,5 @@ impl<'a, 'm> Context<'a, 'm> {
             *first = channels;
         }
         self.reshape(x, &extents)
-    }
-}
-
-/// `f32` constants without an operand to take the type from.
-pub(super) trait F32Number {
-    fn number_f32(&mut self, value: f32) -> ExprId;
-}
-
-impl F32Number for Expr {
-    fn number_f32(&mut self, value: f32) -> ExprId {
-        self.constant(Scalar::f32(value))
     }
 }

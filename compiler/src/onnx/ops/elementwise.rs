@@ -188,8 +188,7 @@ fn pow(c: &mut Context<'_, '_>) -> Results {
 }
 
 fn simple_power(c: &mut Context<'_, '_>, x: NodeId, power: f64) -> Imported<NodeId> {
-    c.map(&[x], |e, a| {
-        let Some(&x) = a.first() else { return e.constant(edgecc_ir::Scalar::f32(0.0)) };
+    c.map(&[x], |e, [x]| {
         if power == 2.0 {
             e.binary(BinaryOp::Mul, x, x)
         } else if power == 3.0 {
@@ -238,17 +237,13 @@ fn select(c: &mut Context<'_, '_>) -> Results {
     if c.dtype(inputs[0])? != DType::Bool || c.dtype(inputs[1])? != c.dtype(inputs[2])? {
         return invalid("takes a condition of bool and two tensors of one element type");
     }
-    Ok(vec![c.map(&inputs, |e, a| match a {
-        [condition, x, y] => e.select(*condition, *x, *y),
-        _ => e.constant(edgecc_ir::Scalar::f32(0.0)),
-    })?])
+    Ok(vec![c.map(&inputs, |e, [condition, x, y]| e.select(condition, x, y))?])
 }
 
 fn is_inf(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let (negative, positive) = (c.int("detect_negative", 1) != 0, c.int("detect_positive", 1) != 0);
-    Ok(vec![c.map(&[x], |e, a| {
-        let Some(&x) = a.first() else { return e.constant(edgecc_ir::Scalar::bool(false)) };
+    Ok(vec![c.map(&[x], |e, [x]| {
         let infinite = e.unary(UnaryOp::IsInf, x);
         let zero = e.number(x, 0.0);
         let below = e.binary(BinaryOp::Less, x, zero);
@@ -293,10 +288,7 @@ fn prelu(c: &mut Context<'_, '_>) -> Results {
     if c.dtype(x)? != c.dtype(slope)? {
         return invalid("the slope has another element type");
     }
-    Ok(vec![c.map(&[x, slope], |e, a| match a {
-        [x, slope] => leaky(e, *x, *slope),
-        _ => e.constant(edgecc_ir::Scalar::f32(0.0)),
-    })?])
+    Ok(vec![c.map(&[x, slope], |e, [x, slope]| leaky(e, x, slope))?])
 }
 
 fn leaky(e: &mut Expr, x: ExprId, slope: ExprId) -> ExprId {
@@ -309,10 +301,7 @@ fn leaky(e: &mut Expr, x: ExprId, slope: ExprId) -> ExprId {
 fn gelu(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let approximate = c.text("approximate", "none") == "tanh";
-    Ok(vec![c.map(&[x], |e, a| match a.first() {
-        Some(&x) => gelu_of(e, x, approximate),
-        None => e.constant(edgecc_ir::Scalar::f32(0.0)),
-    })?])
+    Ok(vec![c.map(&[x], |e, [x]| gelu_of(e, x, approximate))?])
 }
 
 /// `x/2 (1 + erf(x / sqrt 2))`, or `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
@@ -345,8 +334,7 @@ fn activation(c: &mut Context<'_, '_>) -> Results {
     let beta = c.attribute("beta").map(|attribute| attribute.f as f64);
     let gamma = c.attribute("gamma").map(|attribute| attribute.f as f64);
     let (lambd, bias) = (c.float("lambd", 0.5) as f64, c.float("bias", 0.0) as f64);
-    Ok(vec![c.map(&[x], |e, a| {
-        let Some(&x) = a.first() else { return e.constant(edgecc_ir::Scalar::f32(0.0)) };
+    Ok(vec![c.map(&[x], |e, [x]| {
         let mut b = Builder { e, x };
         match name.as_str() {
             "Relu" => b.max(x, 0.0),

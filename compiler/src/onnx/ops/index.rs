@@ -81,11 +81,10 @@ fn one_hot(c: &mut Context<'_, '_>) -> Results {
         return invalid(format!("a depth of {depth}"));
     }
     let values = c.input(2)?;
-    let (rank, element) = (c.rank(indices)?, c.dtype(values)?);
+    let rank = c.rank(indices)?;
     let axis = c.axis(c.int("axis", -1), rank + 1)?;
     let positions = c.cast(indices, DType::I64)?;
-    let wrapped = c.map(&[positions], |e, a| {
-        let Some(&position) = a.first() else { return e.constant(edgecc_ir::Scalar::i64(0)) };
+    let wrapped = c.map(&[positions], |e, [position]| {
         let (zero, extent) = (e.number(position, 0.0), e.number(position, depth as f64));
         let negative = e.binary(BinaryOp::Less, position, zero);
         let moved = e.binary(BinaryOp::Add, position, extent);
@@ -102,9 +101,6 @@ fn one_hot(c: &mut Context<'_, '_>) -> Results {
     let hit = c.binary(BinaryOp::Equal, wrapped, classes)?;
     let off = super::movement::part(c, values, 0, 0, 1)?;
     let on = super::movement::part(c, values, 0, 1, 1)?;
-    let result = c.map(&[hit, on, off], |e, a| match a {
-        [hit, on, off] => e.select(*hit, *on, *off),
-        _ => e.constant(edgecc_ir::Scalar::from_f64(element, 0.0)),
-    })?;
+    let result = c.map(&[hit, on, off], |e, [hit, on, off]| e.select(hit, on, off))?;
     Ok(vec![result])
 }

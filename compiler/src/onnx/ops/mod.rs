@@ -2,6 +2,7 @@
 
 mod contraction;
 mod elementwise;
+mod experimental;
 mod index;
 mod movement;
 mod normalization;
@@ -28,9 +29,10 @@ pub struct Operator {
     pub since: u32,
 }
 
-const FAMILIES: [&[Row]; 10] = [
+const FAMILIES: [&[Row]; 11] = [
     contraction::TABLE,
     elementwise::TABLE,
+    experimental::TABLE,
     index::TABLE,
     movement::TABLE,
     normalization::TABLE,

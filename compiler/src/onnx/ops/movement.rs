@@ -337,10 +337,7 @@ fn trilu(c: &mut Context<'_, '_>) -> Results {
         .or_else(|error| invalid(error.to_string()))?;
     let mask = c.constant(mask);
     let zero = c.number(dtype, 0.0);
-    Ok(vec![c.map(&[mask, x, zero], |e, a| match a {
-        [mask, x, zero] => e.select(*mask, *x, *zero),
-        _ => e.constant(Scalar::f32(0.0)),
-    })?])
+    Ok(vec![c.map(&[mask, x, zero], |e, [mask, x, zero]| e.select(mask, x, zero))?])
 }
 
 /// Cut or padded with zeros on both sides, the odd element at the end.

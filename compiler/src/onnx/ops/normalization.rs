@@ -1,6 +1,6 @@
 //! Normalizations: [`Op::Normalize`] with scale and shift as maps.
 
-use edgecc_ir::{BinaryOp, DType, NodeId, Op, ReduceKind, UnaryOp};
+use edgecc_ir::{BinaryOp, NodeId, Op, ReduceKind, UnaryOp};
 
 use super::Row;
 use crate::onnx::context::{Context, Imported, Results, invalid, unsupported};
@@ -150,10 +150,7 @@ fn lp(c: &mut Context<'_, '_>) -> Results {
 }
 
 fn select(c: &mut Context<'_, '_>, condition: NodeId, then: NodeId, otherwise: NodeId) -> Imported<NodeId> {
-    c.map(&[condition, then, otherwise], |e, a| match a {
-        [condition, then, otherwise] => e.select(*condition, *then, *otherwise),
-        _ => e.constant(edgecc_ir::Scalar::from_f64(DType::F32, 0.0)),
-    })
+    c.map(&[condition, then, otherwise], |e, [condition, then, otherwise]| e.select(condition, then, otherwise))
 }
 
 fn local_response(c: &mut Context<'_, '_>) -> Results {

@@ -83,8 +83,7 @@ fn reduced(c: &mut Context<'_, '_>, x: NodeId, axes: &[usize]) -> Imported<NodeI
         // log(sum(exp(x - max))) + max does not overflow; an infinite max would give NaN and counts as 0.
         "ReduceLogSumExp" => {
             let largest = fold(c, x, ReduceKind::Max)?;
-            let finite = c.map(&[largest], |e, a| {
-                let Some(&largest) = a.first() else { return e.constant(edgecc_ir::Scalar::f32(0.0)) };
+            let finite = c.map(&[largest], |e, [largest]| {
                 let infinite = e.unary(UnaryOp::IsInf, largest);
                 let zero = e.number(largest, 0.0);
                 e.select(infinite, zero, largest)

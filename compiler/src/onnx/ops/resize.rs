@@ -195,10 +195,7 @@ fn extrapolated(c: &mut Context<'_, '_>, x: NodeId, axis: usize, beyond: &[usize
     let mask = edgecc_ir::Tensor::from_scalars(edgecc_ir::DType::Bool, edgecc_ir::Shape::new(&along), mask)
         .or_else(|error| invalid(error.to_string()))?;
     let (mask, value) = (c.constant(mask), c.number(dtype, value));
-    c.map(&[mask, value, x], |e, a| match a {
-        [mask, value, x] => e.select(*mask, *value, *x),
-        _ => e.constant(edgecc_ir::Scalar::from_f64(dtype, 0.0)),
-    })
+    c.map(&[mask, value, x], |e, [mask, value, x]| e.select(mask, value, x))
 }
 
 /// The place in the input of result position `i` (ONNX Resize, `coordinate_transformation_mode`).
