@@ -67,6 +67,11 @@ const SIMPLIFY: &[Phase] = &[
         run: |graph, _| simplify::absorb_broadcasts(graph),
     },
     Phase {
+        name: "narrow-constants",
+        sentence: "Keeps one of the elements that a map's constant repeats along an axis.",
+        run: |graph, _| simplify::narrow_constants(graph),
+    },
+    Phase {
         name: "compose-movements",
         sentence: "Makes one movement of two in a row.",
         run: |graph, _| simplify::compose_movements(graph),

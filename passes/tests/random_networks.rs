@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_ir::{BinaryOp, Graph, NodeId, Op, PadMode, PoolKind, ReduceKind, Shape, UnaryOp};
+use edgecc_ir::{BinaryOp, Graph, NodeId, Op, Origin, PadMode, PoolKind, ReduceKind, Shape, UnaryOp, eval};
 use edgecc_passes::{FINISH, Options, PREPARE};
 use support::*;
 
@@ -82,19 +82,25 @@ impl Growing {
         }
     }
 
-    /// A scale or shift by one number, by numbers along one axis, or in full.
+    /// A scale or shift by one number, by numbers along one axis, those written out for every element, or in full.
     fn with_constant(&mut self, x: NodeId) -> NodeId {
         let extents = self.extents(x);
         let axis = self.draw.below(extents.len());
         let along: Vec<usize> = (0..extents.len()).map(|a| if a == axis { extents[a] } else { 1 }).collect();
-        let shape = match self.draw.below(4) {
-            0 => Vec::new(),
-            1 => extents,
-            2 => along[axis..].to_vec(),
-            _ => along,
+        let (shape, written_out) = match self.draw.below(5) {
+            0 => (Vec::new(), false),
+            1 => (extents.clone(), false),
+            2 => (along[axis..].to_vec(), false),
+            3 => (along, true),
+            _ => (along, false),
         };
         let seed = self.graph.len() as u64;
-        let constant = weights(&mut self.graph, &shape, seed);
+        let mut constant = weights(&mut self.graph, &shape, seed);
+        if written_out {
+            let value = self.graph.constant_value(constant).expect("weights");
+            let wide = eval::evaluate(&Op::Broadcast(Shape::new(&extents)), &[value]).expect("broadcasts").remove(0);
+            constant = self.graph.constant(wide, Origin::default());
+        }
         let op = self.draw.one_of(&[BinaryOp::Add, BinaryOp::Mul, BinaryOp::Sub]);
         binary(&mut self.graph, op, x, constant)
     }

@@ -281,7 +281,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Dense constants lie row-major; a splat is one element that is read again and again.
-    fn bind_constant(&mut self, id: NodeId, value: &Tensor) {
+    pub(crate) fn bind_constant(&mut self, id: NodeId, value: &Tensor) {
         let view = match value.data() {
             TensorData::Splat(scalar) => {
                 let element = scalar.to_le_bytes()[..value.dtype().size()].to_vec();

@@ -1,6 +1,6 @@
 //! Views and copies: transpose, slice, broadcast, reshape, relayout and concat.
 
-use edgecc_ir::{NodeId, Op};
+use edgecc_ir::{Layout, NodeId, Op, Tensor, eval};
 
 use super::nest::push_copy;
 use super::placement::part_of;
@@ -11,6 +11,9 @@ use crate::view::View;
 pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
     let graph = lowering.graph;
     let operands = graph.operands(id);
+    if let (Op::Relayout(layout), Some(value)) = (graph.op(id), lowering.constant_value(operands[0])) {
+        return relaid(lowering, id, value, layout);
+    }
     let source = lowering.view(operands[0]).clone();
     let alias = match graph.op(id) {
         Op::Transpose(perm) => Some(source.transposed(perm)),
@@ -28,6 +31,20 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
         Some(view) => lowering.set_view(id, view),
         None => materialise(lowering, id, &source),
     }
+    Ok(())
+}
+
+/// A constant in another layout is written in that order.
+fn relaid(lowering: &mut Lowering<'_>, id: NodeId, value: &Tensor, layout: &Layout) -> Lowered<()> {
+    if value.as_splat().is_some() {
+        lowering.bind_constant(id, value);
+        return Ok(());
+    }
+    let order = Op::Transpose(layout.order().collect());
+    let moved = eval::evaluate(&order, &[value]).map_err(|error| error.to_string())?;
+    let storage = lowering.constant(moved[0].bytes().clone());
+    let view = View::dense(storage, &value.ty().with_layout(layout.clone()));
+    lowering.set_view(id, view);
     Ok(())
 }
 
