@@ -1,5 +1,6 @@
 //! Reads a model, makes it small and fast, and writes an artifact.
 
+pub mod array;
 pub mod cli;
 pub mod compile;
 pub mod onnx;

@@ -1,6 +1,7 @@
 //! What tests that see the whole road share.
 
 pub mod binary;
+pub mod conformance;
 pub mod python;
 pub mod reference;
 pub mod run;

@@ -18,7 +18,7 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     check_cpu(&arguments.cpu)?;
     let labels = read_labels(arguments.labels.as_deref())?;
-    let options = compile_options(&arguments.reading, target.architecture, labels);
+    let options = compile_options(&arguments.reading, target.architecture, labels)?;
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let mut progress = Progress::start();
     let compiled = compile(model, &options, &mut |phase| {

@@ -1,8 +1,7 @@
 //! `edgecc compare`: an artifact against the model's meaning.
 
 use edgecc_device::agreement::{Agreement, Bound, agreement};
-use edgecc_device::tensor_file::Array;
-use edgecc_ir::{DType, Shape, Tensor, eval};
+use edgecc_ir::eval;
 use edgecc_runtime::SessionOptions;
 use serde_json::json;
 
@@ -11,16 +10,17 @@ use super::loading::{compile_options, open};
 use super::options::CompareArguments;
 use super::run::outputs;
 use super::{CliError, CliResult};
+use crate::array::to_tensor;
 use crate::compile::import;
 use crate::target::target;
 
 /// Runs both on the same inputs and tells how far each output agrees. Fails where one leaves the bound.
 pub fn compare(arguments: &CompareArguments) -> CliResult {
     let host = target("host").map_err(|error| CliError::Usage(error.to_string()))?;
-    let (graph, _) = import(&arguments.model, &compile_options(&arguments.reading, host.architecture, Vec::new()))?;
+    let (graph, _) = import(&arguments.model, &compile_options(&arguments.reading, host.architecture, Vec::new())?)?;
     let artifact = open(&arguments.artifact)?;
     let inputs = gather(&arguments.inputs, artifact.inputs())?;
-    let tensors = inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+    let tensors = inputs.iter().map(to_tensor).collect::<Result<Vec<_>, _>>().map_err(CliError::Usage)?;
     let reference = eval::run(&graph, &tensors)?;
     let mut session = artifact.session(SessionOptions { threads: 1 })?;
     for (index, array) in inputs.iter().enumerate() {
@@ -62,11 +62,4 @@ fn print(rows: &[(String, Agreement)], as_json: bool) {
             row.share_of_bound * 100.0
         );
     }
-}
-
-fn tensor(array: &Array) -> Result<Tensor, CliError> {
-    let dtype = DType::from_name(array.element_type.name());
-    let dtype = dtype.ok_or_else(|| CliError::Usage(format!("no tensors of {}", array.element_type.name())))?;
-    let tensor = Tensor::dense(dtype, Shape::new(&array.extents), array.bytes.clone().into());
-    tensor.map_err(|error| CliError::Usage(error.to_string()))
 }

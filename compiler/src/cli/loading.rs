@@ -1,32 +1,49 @@
 //! From the arguments to compile options, and from a file to a loaded model.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::read_npy;
+use edgecc_ir::Tensor;
 use edgecc_runtime::{LoadOptions, Model};
 
 use super::options::ModelArguments;
 use super::progress::Progress;
 use super::{CliError, CliResult};
+use crate::array::to_tensor;
 use crate::compile::{CompileOptions, compile};
 use crate::onnx::ImportOptions;
 use crate::target::target;
 
 /// Compile options of a verb.
-pub fn compile_options(reading: &ModelArguments, architecture: Architecture, labels: Vec<String>) -> CompileOptions {
+pub fn compile_options(
+    reading: &ModelArguments,
+    architecture: Architecture,
+    labels: Vec<String>,
+) -> Result<CompileOptions, CliError> {
     let max_memory = reading.max_memory.saturating_mul(1 << 20);
-    CompileOptions {
+    Ok(CompileOptions {
         import: ImportOptions {
             dims: reading.dims.iter().cloned().collect(),
             shapes: reading.shapes.iter().cloned().collect(),
+            constants: constants(reading)?,
             max_memory,
         },
         architecture,
         max_memory,
         labels,
         configuration: configuration(reading, architecture),
-    }
+    })
+}
+
+fn constants(reading: &ModelArguments) -> Result<BTreeMap<String, Tensor>, CliError> {
+    let value = |(name, file): &(String, PathBuf)| {
+        let tensor = to_tensor(&read_npy(file)?).map_err(CliError::Usage)?;
+        Ok((name.clone(), tensor))
+    };
+    reading.constants.iter().map(value).collect()
 }
 
 /// The flags that decide the bytes of the artifact, in a fixed order.
@@ -39,6 +56,9 @@ fn configuration(reading: &ModelArguments, architecture: Architecture) -> String
         let extents: Vec<String> = extents.iter().map(|extent| extent.to_string()).collect();
         text.push_str(&format!("shape {name} = {}\n", extents.join("x")));
     }
+    for (name, file) in &reading.constants {
+        text.push_str(&format!("constant {name} = {}\n", file.file_name().unwrap_or_default().to_string_lossy()));
+    }
     text
 }
 
@@ -49,7 +69,7 @@ pub fn load(path: &Path, reading: &ModelArguments, labels: Vec<String>) -> Resul
     }
     let host = target("host").map_err(|error| CliError::Usage(error.to_string()))?;
     let mut progress = Progress::start();
-    let options = compile_options(reading, host.architecture, labels);
+    let options = compile_options(reading, host.architecture, labels)?;
     let compiled = compile(path, &options, &mut |phase| progress.phase(phase.name))?;
     drop(progress);
     compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));

@@ -40,6 +40,9 @@ pub struct ModelArguments {
     /// Fix the shape of an input
     #[arg(long = "shape", value_name = "INPUT=AxBxC", value_parser = parse_shape)]
     pub shapes: Vec<(String, Vec<usize>)>,
+    /// Fix the value of an input, which the program then no longer takes
+    #[arg(long = "constant", value_name = "INPUT=FILE.npy", value_parser = parse_constant)]
+    pub constants: Vec<(String, PathBuf)>,
     /// Refuse folded constants above this size
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub max_memory: usize,
@@ -202,4 +205,9 @@ fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     }
     let extents: Option<Vec<usize>> = shape.split('x').map(|extent| extent.parse().ok()).collect();
     Ok((name.into(), extents.ok_or("extents are numbers with an x between them")?))
+}
+
+fn parse_constant(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("write INPUT=FILE.npy")?;
+    Ok((name.into(), file.into()))
 }

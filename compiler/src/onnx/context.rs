@@ -139,7 +139,8 @@ impl<'a, 'm> Context<'a, 'm> {
             None => {
                 let name = self.node.input.get(place).map_or("", String::as_str);
                 unsupported(format!(
-                    "input `{name}` is not constant; fix the shapes of the model's inputs, or simplify the model before export"
+                    "input `{name}` is not constant; fix the shapes of the model's inputs or, where it is an input itself, its \
+                     value (--constant)"
                 ))
             }
         }

@@ -9,7 +9,7 @@ use super::context::{Context, OpError};
 use super::error::{ImportError, Unsupported};
 use super::ops;
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
-use super::shapes::input_type;
+use super::shapes::{fixed_value, input_type};
 use super::tensor;
 
 /// How a model is read.
@@ -19,6 +19,8 @@ pub struct ImportOptions {
     pub dims: BTreeMap<String, usize>,
     /// Shapes of inputs.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Values of inputs, which are no longer inputs of the graph.
+    pub constants: BTreeMap<String, Tensor>,
     /// Largest constant that folding may write, in bytes.
     pub max_memory: usize,
 }
@@ -85,17 +87,18 @@ impl Importer<'_> {
         let initialised: std::collections::HashSet<&str> =
             graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         for value in graph.input.iter().filter(|value| !initialised.contains(value.name.as_str())) {
-            let ty = input_type(value, self.options, notes)?;
-            let id = self.graph.input(&value.name, ty);
+            let id = match self.options.constants.get(&value.name) {
+                Some(fixed) => self.graph.constant(fixed_value(value, fixed)?, Origin::named(&value.name)),
+                None => self.graph.input(&value.name, input_type(value, self.options, notes)?),
+            };
             self.define(&value.name, Some(id))?;
         }
-        for name in self.options.shapes.keys() {
+        let named = self.options.shapes.keys().map(|name| ("--shape", name));
+        for (flag, name) in named.chain(self.options.constants.keys().map(|name| ("--constant", name))) {
             if !graph.input.iter().any(|value| value.name == *name) {
                 let names: Vec<&str> = graph.input.iter().map(|value| value.name.as_str()).collect();
-                return Err(ImportError::Model(format!(
-                    "--shape names `{name}`; the model's inputs are {}",
-                    names.join(", ")
-                )));
+                let inputs = names.join(", ");
+                return Err(ImportError::Model(format!("{flag} names `{name}`; the model's inputs are {inputs}")));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Inputs: their shapes, with what the user fixed.
 
-use edgecc_ir::{Shape, TensorType};
+use edgecc_ir::{Shape, Tensor, TensorType};
 
 use super::error::ImportError;
 use super::import::ImportOptions;
@@ -20,13 +20,7 @@ pub(super) fn input_type(
         .ok_or_else(|| fail(format!("inputs of {} are not supported", type_name(tensor.elem_type))))?;
     let declared = tensor.shape.as_ref().map(|shape| shape.dim.as_slice());
     if let Some(extents) = options.shapes.get(&value.name) {
-        let fits = declared.is_none_or(|dims| {
-            let agrees = |(dim, &extent): (&DimensionProto, &usize)| {
-                dim.dim_value.is_none_or(|fixed| fixed <= 0 || fixed as usize == extent)
-            };
-            dims.len() == extents.len() && dims.iter().zip(extents).all(agrees)
-        });
-        if !fits {
+        if !declared.is_none_or(|dims| fits(dims, extents)) {
             return Err(fail(format!(
                 "--shape gives {extents:?}, the model declares {}",
                 describe(declared.unwrap_or(&[]))
@@ -41,6 +35,31 @@ pub(super) fn input_type(
     let ty = TensorType::new(dtype, shape);
     ty.bytes().map_err(|_| fail(format!("{ty} is too large")))?;
     Ok(ty)
+}
+
+/// The value that `--constant` gives an input, which must be of the declared type.
+pub(super) fn fixed_value(value: &ValueInfoProto, fixed: &Tensor) -> Result<Tensor, ImportError> {
+    let declared = value.r#type.as_ref().and_then(|ty| ty.tensor_type.as_ref());
+    let same_type = declared.is_none_or(|tensor| dtype(tensor.elem_type) == Some(fixed.dtype()));
+    let shape = declared.and_then(|tensor| tensor.shape.as_ref());
+    if same_type && shape.is_none_or(|shape| fits(&shape.dim, &fixed.shape().extents())) {
+        return Ok(fixed.clone());
+    }
+    let element = declared.map_or(String::new(), |tensor| type_name(tensor.elem_type).to_string());
+    let what = format!(
+        "--constant gives {}, the model declares {element}{}",
+        fixed.ty(),
+        describe(shape.map_or(&[], |shape| shape.dim.as_slice()))
+    );
+    Err(ImportError::Tensor { tensor: value.name.clone(), what })
+}
+
+/// Whether extents are those that are declared, as far as these are known.
+fn fits(dims: &[DimensionProto], extents: &[usize]) -> bool {
+    let agrees = |(dim, &extent): (&DimensionProto, &usize)| {
+        dim.dim_value.is_none_or(|fixed| fixed <= 0 || fixed as usize == extent)
+    };
+    dims.len() == extents.len() && dims.iter().zip(extents).all(agrees)
 }
 
 fn extent_of(

@@ -111,14 +111,15 @@ fn conv(c: &mut Context<'_, '_>) -> Results {
     Ok(vec![c.add(Op::Conv { window, groups, epilogue }, &operands)?])
 }
 
-/// `output_shape` and `auto_pad` decide the pads: `stride * (in - 1) + output_padding + span - out`.
+/// `output_shape` and `auto_pad` decide the pads: `stride * (in - 1) + output_padding + span - out`. Where that is negative,
+/// it is added to the output's padding.
 fn conv_transpose(c: &mut Context<'_, '_>) -> Results {
     let (x, w) = (c.input(0)?, c.input(1)?);
     let kernel = kernel(c, x, w)?;
     let spatial = kernel.len();
     let strides = per_axis(c, "strides", spatial, 1)?;
     let dilations = per_axis(c, "dilations", spatial, 1)?;
-    let output_padding = per_axis(c, "output_padding", spatial, 0)?;
+    let mut output_padding = per_axis(c, "output_padding", spatial, 0)?;
     let asked = c.ints("output_shape").filter(|shape| !shape.is_empty()).map(|shape| extents(&shape)).transpose()?;
     let mode = c.text("auto_pad", "NOTSET");
     let (mut pads_before, mut pads_after) = (vec![0; spatial], vec![0; spatial]);
@@ -133,6 +134,7 @@ fn conv_transpose(c: &mut Context<'_, '_>) -> Results {
                 Some(shape) => shape.get(shape.len().saturating_sub(spatial) + axis).copied().unwrap_or(0),
                 None => input.saturating_mul(strides[axis]),
             };
+            output_padding[axis] = output_padding[axis].saturating_add(out.saturating_sub(full));
             let total = full.saturating_sub(out);
             let (less, more) = (total / 2, total - total / 2);
             (pads_before[axis], pads_after[axis]) = if mode == "SAME_UPPER" { (less, more) } else { (more, less) };

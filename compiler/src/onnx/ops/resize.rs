@@ -8,6 +8,9 @@ use crate::onnx::context::{Context, Imported, Results, invalid, unsupported};
 
 pub(super) const TABLE: &[Row] = &[("Resize", 10, resize), ("Upsample", 7, upsample)];
 
+/// Largest table of one axis.
+const MOST_TAPS: usize = 1 << 26;
+
 /// What decides the taps of every axis.
 struct Rule {
     mode: String,
@@ -158,6 +161,9 @@ fn apply(c: &mut Context<'_, '_>, x: NodeId, rule: &Rule, axes: &[Axis]) -> Resu
         if axis.input == 0 {
             return invalid("resizes an empty axis");
         }
+        if axis.output.saturating_mul(taps(axis, rule)) > MOST_TAPS {
+            return unsupported(format!("{} positions along axis {place}", axis.output));
+        }
         tables.push(table(place, axis, rule));
         let beyond: Vec<usize> = (0..axis.output)
             .filter(|&i| {
@@ -243,6 +249,25 @@ fn nearest(at: f64, rounding: &str) -> f64 {
     }
 }
 
+/// Antialiasing stretches the filter of a shrinking axis over all the elements that one result stands for.
+fn stretch(axis: &Axis, rule: &Rule) -> f64 {
+    if rule.antialias { axis.scale.min(1.0) } else { 1.0 }
+}
+
+/// Half the filter's width.
+fn reach(axis: &Axis, rule: &Rule) -> f64 {
+    match rule.mode.as_str() {
+        "nearest" => 0.5,
+        "linear" => 1.0 / stretch(axis, rule),
+        _ => 2.0 / stretch(axis, rule),
+    }
+}
+
+/// Elements that one result takes.
+fn taps(axis: &Axis, rule: &Rule) -> usize {
+    if rule.mode == "nearest" { 1 } else { (2.0 * reach(axis, rule).ceil()) as usize }
+}
+
 fn table(place: usize, axis: &Axis, rule: &Rule) -> Resample {
     let last = (axis.input - 1) as f64;
     if rule.mode == "nearest" {
@@ -255,10 +280,7 @@ fn table(place: usize, axis: &Axis, rule: &Rule) -> Resample {
             weights: Vec::new(),
         };
     }
-    // Antialiasing stretches the filter of a shrinking axis over all the elements that one result stands for.
-    let stretch = if rule.antialias { axis.scale.min(1.0) } else { 1.0 };
-    let reach = if rule.mode == "linear" { 1.0 } else { 2.0 } / stretch;
-    let taps = (2.0 * reach.ceil()) as usize;
+    let (stretch, reach, taps) = (stretch(axis, rule), reach(axis, rule), taps(axis, rule));
     let (mut indices, mut weights) = (Vec::new(), Vec::new());
     for i in 0..axis.output {
         let at = coordinate(i, axis, rule);
@@ -269,7 +291,7 @@ fn table(place: usize, axis: &Axis, rule: &Rule) -> Resample {
             let position = first + tap as f64;
             let weight = kernel((position - at) * stretch, rule);
             let inside = (0.0..=last).contains(&position);
-            let excluded = !inside && (rule.exclude_outside || rule.antialias);
+            let excluded = !inside && rule.exclude_outside;
             own.push(if excluded { 0.0 } else { weight });
             indices.push(position.clamp(0.0, last) as u32);
         }

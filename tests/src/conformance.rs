@@ -1,0 +1,143 @@
+//! ONNX's node tests through the whole road: import, passes, code, artifact, runtime.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use edgecc::array::to_tensor;
+use edgecc::compile::{CompileOptions, Compiled, compile};
+use edgecc::onnx;
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::Array;
+use edgecc_runtime::{LoadOptions, Model, SessionOptions};
+
+use crate::{reference, run};
+
+/// A row of the index that `tests/tools/conformance.py` writes.
+pub struct Case {
+    /// The test's name.
+    pub name: String,
+    /// Its operators.
+    pub operators: Vec<String>,
+    /// Why npz files cannot hold its tensors.
+    unsupported: Option<String>,
+    relative: f64,
+    absolute: f64,
+}
+
+/// Reads `index.json` of a folder.
+pub fn index(folder: &Path) -> Vec<Case> {
+    let text = std::fs::read_to_string(folder.join("index.json")).expect("an index");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
+    rows.iter().map(case).collect()
+}
+
+fn case(row: &serde_json::Value) -> Case {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_string);
+    Case {
+        name: text(&row["name"]).expect("a name"),
+        operators: row["ops"].as_array().expect("operators").iter().filter_map(text).collect(),
+        unsupported: text(&row["unsupported"]),
+        relative: row["rtol"].as_f64().expect("a tolerance"),
+        absolute: row["atol"].as_f64().expect("a tolerance"),
+    }
+}
+
+/// Runs a test of a folder. `Err` says in one line why it does not pass.
+pub fn check(folder: &Path, case: &Case) -> Result<(), String> {
+    if let Some(what) = &case.unsupported {
+        let what = what.split(" is ").nth(1).unwrap_or(what).trim_start_matches("of ");
+        return Err(format!("tensors of {what}"));
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_case(&folder.join(&case.name), case)));
+    outcome.unwrap_or_else(|_| Err("panic".into()))
+}
+
+fn run_case(folder: &Path, case: &Case) -> Result<(), String> {
+    let expected = reference::read(&folder.join("io.npz"));
+    let path = folder.join("model.onnx");
+    let decoded = onnx::read(&path).map_err(|error| one_line(&error.to_string()))?;
+    let inputs: Vec<(String, Array)> = onnx::input_names(&decoded).into_iter().zip(expected.inputs).collect();
+    let (compiled, given) = compile_with(&path, &inputs)?;
+    let artifact = compiled.to_bytes().map_err(|error| error.to_string())?;
+    let outputs = execute(&artifact, &given);
+    if outputs.len() != expected.outputs.len() {
+        return Err(format!("{} outputs instead of {}", outputs.len(), expected.outputs.len()));
+    }
+    for (place, (actual, wanted)) in outputs.iter().zip(&expected.outputs).enumerate() {
+        differs(actual, wanted, case).map_or(Ok(()), |what| Err(format!("output {place}: {what}")))?;
+    }
+    Ok(())
+}
+
+/// Compiles with the shapes of the inputs; where a value must be known, with that of small inputs behind the first, and at
+/// last with those of all small inputs. Gives the arrays that the program still takes.
+fn compile_with(path: &Path, inputs: &[(String, Array)]) -> Result<(Compiled, Vec<Array>), String> {
+    let small = |array: &Array| array.extents.len() <= 1 && array.bytes.len() <= 1 << 12;
+    let none = |_: usize, _: &Array| false;
+    let parameters = |place: usize, array: &Array| place > 0 && small(array);
+    let all = |_: usize, array: &Array| small(array);
+    let attempts: [&dyn Fn(usize, &Array) -> bool; 3] = [&none, &parameters, &all];
+    let mut first_error = None;
+    for is_fixed in attempts {
+        let (fixed, given): (Vec<_>, Vec<_>) =
+            inputs.iter().enumerate().partition(|(place, (_, array))| is_fixed(*place, array));
+        let fixed = fixed.into_iter().map(|(_, input)| input);
+        match compile(path, &options(inputs, fixed)?, &mut |_| {}) {
+            Ok(compiled) => return Ok((compiled, given.into_iter().map(|(_, (_, array))| array.clone()).collect())),
+            Err(error) => first_error.get_or_insert(error),
+        };
+    }
+    Err(first_error.map_or(String::new(), |error| one_line(&error.to_string())))
+}
+
+fn options<'a>(
+    inputs: &[(String, Array)],
+    fixed: impl Iterator<Item = &'a (String, Array)>,
+) -> Result<CompileOptions, String> {
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let shapes: Vec<_> = inputs.iter().map(|(name, array)| (name.clone(), array.extents.clone())).collect();
+    let mut options = run::options(host, &shapes);
+    options.import.constants =
+        fixed.map(|(name, array)| Ok((name.clone(), to_tensor(array)?))).collect::<Result<BTreeMap<_, _>, String>>()?;
+    Ok(options)
+}
+
+/// The outputs of a run as arrays.
+#[allow(unsafe_code)]
+fn execute(artifact: &[u8], inputs: &[Array]) -> Vec<Array> {
+    // SAFETY: the bytes come from the compiler in this process.
+    let model = unsafe { Model::from_bytes(artifact, LoadOptions::default()) }.expect("an artifact of this machine");
+    let mut session = model.session(SessionOptions { threads: 1 }).expect("a session");
+    for (place, input) in inputs.iter().enumerate() {
+        session.input_mut(place).copy_from_slice(&input.bytes);
+    }
+    session.run().expect("a run");
+    let output = |(place, port): (usize, &edgecc_format::Port)| Array {
+        element_type: port.element_type(),
+        extents: port.dims.iter().map(|dim| dim.value as usize).collect(),
+        bytes: session.output(place).to_vec(),
+    };
+    model.outputs().iter().enumerate().map(output).collect()
+}
+
+/// How an output differs from what the test wants, if it does. NaN equals NaN, as in the tests' own comparison.
+fn differs(actual: &Array, wanted: &Array, case: &Case) -> Option<String> {
+    if (actual.element_type, &actual.extents) != (wanted.element_type, &wanted.extents) {
+        let describe = |array: &Array| format!("{}{:?}", array.element_type.name(), array.extents);
+        return Some(format!("{} instead of {}", describe(actual), describe(wanted)));
+    }
+    let pairs = actual.to_f64().into_iter().zip(wanted.to_f64());
+    let mut wrong = pairs.filter(|&(a, b)| {
+        let equal = a == b || a.is_nan() && b.is_nan();
+        !equal && ((a - b).abs() > case.absolute + case.relative * b.abs() || !(a - b).is_finite())
+    });
+    let (a, b) = wrong.next()?;
+    Some(format!("{} elements differ, {a} instead of {b}", wrong.count() + 1))
+}
+
+/// The reason in an error, without the names of files and nodes where it lists them.
+fn one_line(error: &str) -> String {
+    let lines: Vec<&str> = error.lines().map(str::trim).collect();
+    lines.join(" ").trim_start_matches("not supported: ").to_string()
+}
