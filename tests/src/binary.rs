@@ -16,12 +16,17 @@ fn build() -> PathBuf {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "-p", "edgecc", "--bin", "edgecc", "--profile", profile])
         .arg("--target-dir")
-        .arg(folder.parent().expect("a target directory"))
+        .arg(target_folder())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo starts");
     assert!(built.success(), "edgecc does not build");
     folder.join(format!("edgecc{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// The folder of the build.
+pub fn target_folder() -> PathBuf {
+    profile_folder().parent().map(Path::to_path_buf).expect("a target directory")
 }
 
 /// `target/PROFILE`: test programs lie in its `deps`.

@@ -2,6 +2,8 @@
 
 pub mod binary;
 pub mod conformance;
+pub mod cross;
+pub mod models;
 pub mod python;
 pub mod reference;
 pub mod run;

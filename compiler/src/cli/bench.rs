@@ -3,15 +3,14 @@
 use edgecc_device::bench::{BenchOptions, bench as measure, report};
 use edgecc_runtime::SessionOptions;
 
-use super::CliResult;
 use super::loading::load;
 use super::options::BenchArguments;
+use super::{CliResult, print};
 
 /// Times runs on zeros.
 pub fn bench(arguments: &BenchArguments) -> CliResult {
     let model = load(&arguments.file, &arguments.reading, Vec::new())?;
     let mut session = model.session(SessionOptions { threads: arguments.threads })?;
     let result = measure(&model, &mut session, &BenchOptions { warm_up: 3, runs: arguments.runs, sustain: None })?;
-    print!("{}", report(&result, arguments.json));
-    Ok(())
+    print(&report(&result, arguments.json))
 }

@@ -1,6 +1,5 @@
 //! `edgecc MODEL`: compiles.
 
-use std::io::Write;
 use std::path::Path;
 
 use edgecc_backends::cpu::isa::Architecture;
@@ -8,7 +7,7 @@ use edgecc_backends::cpu::isa::Architecture;
 use super::loading::{compile_options, make_folder, read_labels};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
-use super::{CliError, CliResult};
+use super::{CliError, CliResult, print};
 use crate::compile::{CompileError, Compiled, Phase, compile, write_whole};
 use crate::target::{Target, target};
 
@@ -68,9 +67,7 @@ fn summary(path: &Path, size: u64, compiled: &Compiled) -> String {
 fn write_text(path: Option<&Path>, text: &str) -> CliResult {
     let failed = |path: &Path, source| CliError::Io { path: path.into(), source };
     match path {
-        None => {
-            std::io::stdout().write_all(text.as_bytes()).map_err(|source| failed(Path::new("standard output"), source))
-        }
+        None => print(text),
         Some(path) => {
             let written = write_whole(path, |out| out.write_all(text.as_bytes()).map(|()| text.len() as u64));
             written.map(|_| ()).map_err(|source| failed(path, source))

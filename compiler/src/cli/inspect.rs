@@ -3,9 +3,9 @@
 use edgecc_format::{Call, Manifest, Program, View, step::Action};
 use serde_json::{Value, json};
 
-use super::inputs::describe;
 use super::options::InspectArguments;
-use super::{CliError, CliResult};
+use super::{CliError, CliResult, print};
+use edgecc_device::inputs::describe;
 
 /// Prints inputs, outputs, sizes and steps. Works for artifacts of any processor.
 pub fn inspect(arguments: &InspectArguments) -> CliResult {
@@ -14,11 +14,10 @@ pub fn inspect(arguments: &InspectArguments) -> CliResult {
     let invalid = |source: edgecc_format::FormatError| CliError::Load { path: path.clone(), source: source.into() };
     let View { manifest, .. } = edgecc_format::read(&bytes).map_err(invalid)?;
     if arguments.json {
-        println!("{}", as_json(&manifest, bytes.len()));
+        print(&format!("{}\n", as_json(&manifest, bytes.len())))
     } else {
-        print!("{}", as_text(&manifest, bytes.len()));
+        print(&as_text(&manifest, bytes.len()))
     }
-    Ok(())
 }
 
 fn as_text(manifest: &Manifest, size: usize) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::options::OpsArguments;
-use super::{CliError, CliResult};
+use super::{CliError, CliResult, print};
 use crate::compile::CompileError;
 use crate::onnx;
 use crate::target::{System, TARGETS};
@@ -12,22 +12,21 @@ use crate::target::{System, TARGETS};
 pub fn operators(arguments: &OpsArguments) -> CliResult {
     let supported = onnx::supported_operators();
     let Some(path) = &arguments.model else {
-        for operator in supported {
-            println!("{:<28} since opset {}", operator.name, operator.since);
-        }
-        return Ok(());
+        let row = |operator: onnx::Operator| format!("{:<28} since opset {}\n", operator.name, operator.since);
+        return print(&supported.into_iter().map(row).collect::<String>());
     };
     let model = onnx::read(path).map_err(CompileError::from)?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for name in onnx::operators(&model) {
         *counts.entry(name).or_default() += 1;
     }
-    let mut missing = 0;
+    let (mut text, mut missing) = (String::new(), 0);
     for (name, count) in &counts {
         let known = supported.iter().any(|operator| operator.name == name);
         missing += usize::from(!known);
-        println!("{name:<28} {count:>5}{}", if known { "" } else { "  not supported" });
+        text.push_str(&format!("{name:<28} {count:>5}{}\n", if known { "" } else { "  not supported" }));
     }
+    print(&text)?;
     match missing {
         0 => Ok(()),
         _ => Err(CliError::Check(format!("{missing} of {} operators are not supported", counts.len()))),
@@ -36,13 +35,13 @@ pub fn operators(arguments: &OpsArguments) -> CliResult {
 
 /// Lists the names that `--target` takes.
 pub fn targets() -> CliResult {
-    println!("{:<28} this machine", "host");
+    let mut text = format!("{:<28} this machine\n", "host");
     for target in TARGETS {
         let objects = match target.system {
             System::Elf => "ELF objects",
             System::MachO { .. } => "Mach-O objects",
         };
-        println!("{:<28} {} code, {objects}", target.name, target.architecture.name());
+        text.push_str(&format!("{:<28} {} code, {objects}\n", target.name, target.architecture.name()));
     }
-    Ok(())
+    print(&text)
 }

@@ -11,10 +11,12 @@ mod options;
 mod progress;
 mod run;
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use edgecc_device::inputs::InputError;
 use edgecc_format::WriteError;
 use edgecc_runtime::LoadError;
 
@@ -61,6 +63,9 @@ pub enum CliError {
     /// A tensor file.
     #[error(transparent)]
     TensorFile(#[from] edgecc_device::tensor_file::TensorFileError),
+    /// Inputs that do not fit.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// A picture.
     #[error(transparent)]
     Picture(#[from] crate::picture::PictureError),
@@ -79,6 +84,8 @@ impl CliError {
             CliError::Run(_) | CliError::Session(_) => 1,
             CliError::Usage(_) => 2,
             CliError::Check(_) => 3,
+            CliError::Input(InputError::File(_)) => 4,
+            CliError::Input(_) => 2,
             CliError::Io { .. } | CliError::TensorFile(_) | CliError::Picture(_) => 4,
         }
     }
@@ -92,6 +99,17 @@ fn compile_code(error: &CompileError) -> u8 {
         CompileError::Pass(_) | CompileError::Emit(_) => 70,
         CompileError::Write(WriteError::Io(_)) => 4,
         CompileError::Write(_) => 70,
+    }
+}
+
+/// Writes a result to standard output. Nobody reads on behind a closed pipe, which is no error.
+fn print(text: &str) -> CliResult {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
+            Err(CliError::Io { path: "standard output".into(), source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! How far two tensors agree.
 
+use serde_json::json;
+
 /// Differences between a tensor and its reference, over all elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Agreement {
@@ -80,4 +82,34 @@ fn channels(extents: &[usize], axis: Option<usize>) -> impl Fn(usize) -> usize +
     let inner: usize = axis.map_or(1, |axis| extents[axis + 1..].iter().product());
     let count = axis.map_or(1, |axis| extents[axis]);
     move |index| index / inner.max(1) % count.max(1)
+}
+
+/// A row per output as text, or all of them as one line of JSON.
+pub fn report(rows: &[(String, Agreement)], as_json: bool) -> String {
+    if as_json {
+        let row = |(name, row): &(String, Agreement)| {
+            json!({"output": name, "max_absolute": row.max_absolute, "max_relative": row.max_relative,
+                   "cosine": row.cosine, "share_of_bound": row.share_of_bound})
+        };
+        return format!("{}\n", json!({"schema_version": 1, "outputs": rows.iter().map(row).collect::<Vec<_>>()}));
+    }
+    let mut text =
+        format!("{:<32} {:>12} {:>12} {:>12} {:>10}\n", "output", "max abs", "max rel", "cosine", "of bound");
+    for (name, row) in rows {
+        text.push_str(&format!(
+            "{name:<32} {:>12.3e} {:>12.3e} {:>12.8} {:>9.1}%\n",
+            row.max_absolute,
+            row.max_relative,
+            row.cosine,
+            row.share_of_bound * 100.0
+        ));
+    }
+    text
+}
+
+/// The names of the outputs that left their bound; `None` where all keep to it.
+pub fn out_of_bounds(rows: &[(String, Agreement)]) -> Option<String> {
+    let failed: Vec<&str> =
+        rows.iter().filter(|(_, row)| row.share_of_bound > 1.0).map(|(name, _)| name.as_str()).collect();
+    (!failed.is_empty()).then(|| format!("out of bounds: {}", failed.join(", ")))
 }

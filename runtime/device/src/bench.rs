@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use edgecc_format::step::Action;
 use edgecc_runtime::{Model, RunError, Session};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::statistics::{Latency, latency};
 
@@ -24,8 +24,8 @@ pub struct BenchOptions {
 pub struct BenchResult {
     /// Whole runs.
     pub latency: Latency,
-    /// Median of the first and of the last tenth of the runs, in nanoseconds: how far a device throttles.
-    pub drift: [u64; 2],
+    /// The tenths of the time, one after the other: how far a device throttles.
+    pub tenths: Vec<Latency>,
     /// Steps in order.
     pub steps: Vec<StepTime>,
 }
@@ -43,6 +43,8 @@ pub struct StepTime {
     pub nanoseconds: u64,
 }
 
+/// Samples that are kept of a long measurement.
+const MOST_SAMPLES: usize = 1 << 20;
 /// Runs that time single steps.
 const PROFILED_RUNS: usize = 5;
 
@@ -51,23 +53,34 @@ pub fn bench(model: &Model, session: &mut Session, options: &BenchOptions) -> Re
     for _ in 0..options.warm_up.max(1) {
         session.run()?;
     }
+    let samples = sample(session, options)?;
+    let steps = profile(model, session)?;
+    let tenths = samples.chunks(samples.len().div_ceil(10).max(1)).filter_map(latency).collect();
+    let none = Latency { runs: 0, min: 0, p50: 0, p90: 0, p99: 0, max: 0, mean: 0 };
+    Ok(BenchResult { latency: latency(&samples).unwrap_or(none), tenths, steps })
+}
+
+/// Nanoseconds of the runs, evenly thinned out where there are more than [`MOST_SAMPLES`].
+fn sample(session: &mut Session, options: &BenchOptions) -> Result<Vec<u64>, RunError> {
     let started = Instant::now();
-    let mut samples = Vec::new();
-    let more = |count: usize| match options.sustain {
+    let (mut samples, mut runs, mut every) = (Vec::new(), 0, 1);
+    let more = |runs: usize| match options.sustain {
         Some(duration) => started.elapsed() < duration,
-        None => count < options.runs.max(1),
+        None => runs < options.runs,
     };
-    while samples.is_empty() || more(samples.len()) {
+    while runs == 0 || more(runs) {
         let begin = Instant::now();
         session.run()?;
-        samples.push(begin.elapsed().as_nanos() as u64);
+        if runs % every == 0 {
+            samples.push(begin.elapsed().as_nanos() as u64);
+        }
+        runs += 1;
+        if samples.len() == MOST_SAMPLES {
+            samples = samples.into_iter().step_by(2).collect();
+            every *= 2;
+        }
     }
-    let steps = profile(model, session)?;
-    let tenth = (samples.len() / 10).max(1);
-    let median = |samples: &[u64]| latency(samples).map_or(0, |latency| latency.p50);
-    let drift = [median(&samples[..tenth]), median(&samples[samples.len() - tenth..])];
-    let none = Latency { runs: 0, min: 0, p50: 0, p90: 0, p99: 0, max: 0, mean: 0 };
-    Ok(BenchResult { latency: latency(&samples).unwrap_or(none), drift, steps })
+    Ok(samples)
 }
 
 /// The median time of every step.
@@ -90,29 +103,39 @@ pub fn profile(model: &Model, session: &mut Session) -> Result<Vec<StepTime>, Ru
 
 /// The figures as text, slowest steps first, or as one line of JSON.
 pub fn report(result: &BenchResult, as_json: bool) -> String {
-    let BenchResult { latency, drift, steps } = result;
+    let BenchResult { latency, tenths, steps } = result;
     if as_json {
-        let steps: Vec<_> = steps
-            .iter()
-            .map(|step| json!({"name": step.name, "origins": step.origins, "macs": step.macs, "ns": step.nanoseconds}))
-            .collect();
         let line = json!({"schema_version": 1, "runs": latency.runs, "min_ns": latency.min, "p50_ns": latency.p50,
             "p90_ns": latency.p90, "p99_ns": latency.p99, "max_ns": latency.max, "mean_ns": latency.mean,
-            "first_tenth_ns": drift[0], "last_tenth_ns": drift[1], "steps": steps});
+            "tenths_p50_ns": tenths.iter().map(|tenth| tenth.p50).collect::<Vec<_>>(), "steps": steps_json(steps)});
         return format!("{line}\n");
     }
     let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+    let tenths: Vec<String> = tenths.iter().map(|tenth| format!("{:.3}", milliseconds(tenth.p50))).collect();
     let mut text = format!(
-        "{} runs: min {:.3} ms, p50 {:.3}, p90 {:.3}, p99 {:.3}, max {:.3}; first tenth {:.3}, last tenth {:.3}\n",
+        "{} runs: min {:.3} ms, p50 {:.3}, p90 {:.3}, p99 {:.3}, max {:.3}; p50 by tenths of the time: {}\n",
         latency.runs,
         milliseconds(latency.min),
         milliseconds(latency.p50),
         milliseconds(latency.p90),
         milliseconds(latency.p99),
         milliseconds(latency.max),
-        milliseconds(drift[0]),
-        milliseconds(drift[1]),
+        tenths.join(" "),
     );
+    text.push_str(&table(steps));
+    text
+}
+
+/// Name, nodes, multiply-adds and nanoseconds of every step, in order.
+pub fn steps_json(steps: &[StepTime]) -> Value {
+    let row = |step: &StepTime| json!({"name": step.name, "origins": step.origins, "macs": step.macs, "ns": step.nanoseconds});
+    steps.iter().map(row).collect()
+}
+
+/// A row per step, slowest first.
+pub fn table(steps: &[StepTime]) -> String {
+    let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+    let mut text = String::new();
     let total: u64 = steps.iter().map(|step| step.nanoseconds).sum();
     let mut slowest: Vec<&StepTime> = steps.iter().collect();
     slowest.sort_by_key(|step| std::cmp::Reverse(step.nanoseconds));

@@ -2,5 +2,7 @@
 
 pub mod agreement;
 pub mod bench;
+pub mod inputs;
+pub mod outputs;
 pub mod statistics;
 pub mod tensor_file;

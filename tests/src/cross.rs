@@ -1,0 +1,57 @@
+//! Programs for aarch64 and the emulator that runs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The target of what runs in the emulator.
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+const LINKER: &str = "aarch64-linux-gnu-gcc";
+const EMULATOR: &str = "qemu-aarch64";
+
+/// `edgecc-device` as one static executable for aarch64. `None`, after a visible line, without a cross compiler and the
+/// emulator.
+pub fn device_program() -> Option<PathBuf> {
+    let rustc = rustc().filter(|_| starts(LINKER) && starts(EMULATOR));
+    let Some(rustc) = rustc else {
+        eprintln!("skipped: no {EMULATOR}, {LINKER} or standard library of Rust for aarch64 (tests/setup/setup.sh)");
+        return None;
+    };
+    let target = crate::binary::target_folder().join("cross");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", "edgecc-device", "--bin", "edgecc-device", "--profile", "device"])
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(&target)
+        .env("RUSTC", rustc)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo starts");
+    assert!(built.success(), "edgecc-device does not build for {TARGET}");
+    Some(target.join(TARGET).join("device/edgecc-device"))
+}
+
+/// Runs a program for aarch64 as a processor of this name.
+pub fn emulate<S: AsRef<std::ffi::OsStr>>(processor: &str, program: &Path, arguments: &[S]) -> Output {
+    Command::new(EMULATOR).args(["-cpu", processor]).arg(program).args(arguments).output().expect("the emulator starts")
+}
+
+/// A Rust compiler with a standard library for aarch64: `EDGECC_AARCH64_RUSTC`, the one in use, or Debian's.
+fn rustc() -> Option<PathBuf> {
+    let named = std::env::var_os("EDGECC_AARCH64_RUSTC").map(PathBuf::from);
+    let candidates = named.map_or(vec!["rustc".into(), "/usr/bin/rustc".into()], |named| vec![named]);
+    candidates.into_iter().find(|rustc: &PathBuf| has_target(rustc))
+}
+
+fn has_target(rustc: &Path) -> bool {
+    let Ok(output) = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output() else {
+        return false;
+    };
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let Ok(libraries) = std::fs::read_dir(folder) else { return false };
+    libraries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"))
+}
+
+fn starts(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
