@@ -75,7 +75,7 @@ pub fn element_type(dtype: DType) -> ElementType {
 }
 
 /// Offsets in the weights section by storage, for the constants that a step reads.
-fn place_constants<'a>(program: &'a Program, pool: &mut ConstantPool<'a>) -> Vec<u64> {
+pub fn place_constants<'a>(program: &'a Program, pool: &mut ConstantPool<'a>) -> Vec<u64> {
     let mut offsets: Vec<Option<u64>> = vec![None; program.storages.len()];
     for operand in program.steps.iter().flat_map(|step| &step.operands) {
         let id = operand.storage.0 as usize;

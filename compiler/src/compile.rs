@@ -1,10 +1,10 @@
 //! The road a model takes: import, passes, lowering, plan, emission, artifact.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::cpu::function::EmitError;
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Listing};
 use edgecc_backends::cpu::program::{Emitted, emit};
 use edgecc_backends::lower::{LowerError, lower};
 use edgecc_backends::plan::{Plan, plan};
@@ -21,6 +21,8 @@ pub struct CompileOptions {
     pub import: ImportOptions,
     /// The instruction set to emit for.
     pub architecture: Architecture,
+    /// The text that each kernel comes with.
+    pub listing: Listing,
     /// Largest folded constant, in bytes.
     pub max_memory: usize,
     /// Names of the classes that the artifact carries.
@@ -69,7 +71,8 @@ pub struct Compiled {
     pub emitted: Emitted,
     /// What the user should know, such as dimensions that were chosen for them.
     pub notes: Vec<String>,
-    architecture: Architecture,
+    /// The instruction set of the code.
+    pub architecture: Architecture,
     labels: Vec<String>,
     configuration: String,
 }
@@ -83,7 +86,8 @@ pub fn compile(
     let (graph, notes) = optimise(model, options, observe)?;
     let program = lower(&graph, options.architecture)?;
     let plan = plan(&program);
-    let emitted = emit(&program, &CpuTarget::new(options.architecture)?)?;
+    let target = CpuTarget::new(options.architecture)?.with_listing(options.listing);
+    let emitted = emit(&program, &target)?;
     Ok(Compiled {
         graph,
         program,
@@ -144,44 +148,4 @@ impl Compiled {
         self.write(&mut bytes)?;
         Ok(bytes)
     }
-}
-
-/// Writes a file whole or not at all: to a temporary neighbour, renamed onto a regular or absent path. Anything else, such
-/// as a device, is written to directly.
-pub fn write_whole<E: From<std::io::Error>>(
-    path: &Path,
-    write: impl FnOnce(&mut dyn std::io::Write) -> Result<u64, E>,
-) -> Result<u64, E> {
-    let special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-    if special {
-        let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
-        return write(&mut file);
-    }
-    let temporary = neighbour(path);
-    let result = write_new(&temporary, write).and_then(|size| {
-        std::fs::rename(&temporary, path)?;
-        Ok(size)
-    });
-    if result.is_err() {
-        // The error that is reported is the first one; a temporary file that cannot go is not worse.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result
-}
-
-fn write_new<E: From<std::io::Error>>(
-    path: &Path,
-    write: impl FnOnce(&mut dyn std::io::Write) -> Result<u64, E>,
-) -> Result<u64, E> {
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    let size = write(&mut file)?;
-    std::io::Write::flush(&mut file)?;
-    Ok(size)
-}
-
-/// A name beside the path that no other process of this machine uses.
-fn neighbour(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
 }

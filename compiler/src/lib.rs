@@ -3,6 +3,8 @@
 pub mod array;
 pub mod cli;
 pub mod compile;
+pub mod files;
+pub mod link;
 pub mod onnx;
 pub mod picture;
 pub mod target;

@@ -1,29 +1,7 @@
 //! Names of targets: architectures, Rust triples and processors.
 
 use edgecc_backends::cpu::isa::Architecture;
-
-/// The system that an object file is for. An artifact runs on any of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum System {
-    /// Linux and Android: ELF.
-    Elf,
-    /// macOS, iOS and its simulator: Mach-O.
-    MachO {
-        /// The platform of LC_BUILD_VERSION.
-        platform: ApplePlatform,
-    },
-}
-
-/// The platforms of Apple's loader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApplePlatform {
-    /// A Mac.
-    MacOs,
-    /// An iPhone or iPad.
-    Ios,
-    /// The simulator of one.
-    IosSimulator,
-}
+use edgecc_backends::cpu::object::{ApplePlatform, System};
 
 /// What to emit for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +10,7 @@ pub struct Target {
     pub name: &'static str,
     /// The instruction set.
     pub architecture: Architecture,
-    /// The system of object files.
+    /// The system of object files; an artifact runs on any.
     pub system: System,
 }
 
@@ -45,17 +23,17 @@ pub const TARGETS: [Target; 9] = [
     Target {
         name: "aarch64-apple-ios",
         architecture: Architecture::Aarch64,
-        system: System::MachO { platform: ApplePlatform::Ios },
+        system: System::MachO(ApplePlatform::Ios),
     },
     Target {
         name: "aarch64-apple-ios-sim",
         architecture: Architecture::Aarch64,
-        system: System::MachO { platform: ApplePlatform::IosSimulator },
+        system: System::MachO(ApplePlatform::IosSimulator),
     },
     Target {
         name: "aarch64-apple-darwin",
         architecture: Architecture::Aarch64,
-        system: System::MachO { platform: ApplePlatform::MacOs },
+        system: System::MachO(ApplePlatform::MacOs),
     },
     Target { name: "x86_64-unknown-linux-gnu", architecture: Architecture::X86_64, system: System::Elf },
     Target { name: "x86_64-linux-android", architecture: Architecture::X86_64, system: System::Elf },

@@ -31,6 +31,15 @@ pub fn device_program() -> Option<PathBuf> {
     Some(target.join(TARGET).join("device/edgecc-device"))
 }
 
+/// Whether the emulator is there; says so if not.
+pub fn has_emulator() -> bool {
+    let found = starts(EMULATOR);
+    if !found {
+        eprintln!("skipped: no {EMULATOR} (tests/setup/setup.sh)");
+    }
+    found
+}
+
 /// Runs a program for aarch64 as a processor of this name.
 pub fn emulate<S: AsRef<std::ffi::OsStr>>(processor: &str, program: &Path, arguments: &[S]) -> Output {
     Command::new(EMULATOR).args(["-cpu", processor]).arg(program).args(arguments).output().expect("the emulator starts")

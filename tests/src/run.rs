@@ -4,7 +4,7 @@ use std::path::Path;
 
 use edgecc::compile::{CompileOptions, Compiled, compile};
 use edgecc::onnx::ImportOptions;
-use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::cpu::isa::{Architecture, Listing};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_runtime::{LoadOptions, Model, SessionOptions};
@@ -15,6 +15,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
     CompileOptions {
         import: ImportOptions { shapes: shapes.iter().cloned().collect(), max_memory, ..ImportOptions::default() },
         architecture,
+        listing: Listing::Off,
         max_memory,
         labels: Vec::new(),
         configuration: String::new(),

@@ -47,7 +47,7 @@ pub fn emit_entry(
     code.resize(code.len().next_multiple_of(STUB_BYTES), 0);
     let stub = stub(target.architecture, code.len());
     code[..stub.len()].copy_from_slice(&stub);
-    code.extend_from_slice(&run);
+    code.extend_from_slice(&run.bytes);
     Ok(code)
 }
 

@@ -11,7 +11,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
-use super::isa::{Architecture, CpuTarget};
+use super::isa::{Architecture, CpuTarget, Listing};
 
 /// Why code could not be emitted. Each is a fault of the compiler, never of the model.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +75,21 @@ pub struct KernelParameters {
     pub worker: Value,
 }
 
+/// A function's machine code, and the text that the target asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct FunctionCode {
+    /// Machine code without relocations.
+    pub bytes: Vec<u8>,
+    /// Empty unless the target asks for one.
+    pub listing: String,
+}
+
 /// Emits one kernel: `build` writes the body, falling through to the return.
 pub fn compile_kernel(
     target: &CpuTarget,
     name: &str,
     build: impl FnOnce(&mut FunctionBuilder<'_>, KernelParameters) -> Result<(), EmitError>,
-) -> Result<Vec<u8>, EmitError> {
+) -> Result<FunctionCode, EmitError> {
     let mut context = Context::for_function(Function::with_name_signature(UserFuncName::default(), signature()));
     let mut builder_context = FunctionBuilderContext::new();
     let mut builder = FunctionBuilder::new(&mut context.func, &mut builder_context);
@@ -89,7 +98,7 @@ pub fn compile_kernel(
     builder.ins().return_(&[]);
     builder.seal_all_blocks();
     builder.finalize(target.isa().frontend_config());
-    bytes_of(target, name, &mut context)
+    code_of(target, name, &mut context)
 }
 
 /// Compiles a function of any signature: `build` gets its parameters and ends every block itself.
@@ -98,7 +107,7 @@ pub fn compile_function(
     name: &str,
     signature: Signature,
     build: impl FnOnce(&mut FunctionBuilder<'_>, &[Value]) -> Result<(), EmitError>,
-) -> Result<Vec<u8>, EmitError> {
+) -> Result<FunctionCode, EmitError> {
     let mut context = Context::for_function(Function::with_name_signature(UserFuncName::default(), signature));
     let mut builder_context = FunctionBuilderContext::new();
     let mut builder = FunctionBuilder::new(&mut context.func, &mut builder_context);
@@ -109,16 +118,21 @@ pub fn compile_function(
     build(&mut builder, &parameters)?;
     builder.seal_all_blocks();
     builder.finalize(target.isa().frontend_config());
-    bytes_of(target, name, &mut context)
+    code_of(target, name, &mut context)
 }
 
-fn bytes_of(target: &CpuTarget, name: &str, context: &mut Context) -> Result<Vec<u8>, EmitError> {
+fn code_of(target: &CpuTarget, name: &str, context: &mut Context) -> Result<FunctionCode, EmitError> {
     let refused = |reason: String| EmitError::Function { kernel: name.to_owned(), reason };
+    let clif = (target.listing == Listing::Clif).then(|| context.func.display().to_string());
+    context.set_disasm(target.listing == Listing::Assembly);
     let compiled = context
         .compile(target.isa(), &mut ControlPlane::default())
         .map_err(|error| refused(format!("{:?}", error.inner)))?;
     match compiled.buffer.relocs().len() {
-        0 => Ok(compiled.code_buffer().to_vec()),
+        0 => {
+            let listing = clif.or_else(|| compiled.vcode.clone()).unwrap_or_default();
+            Ok(FunctionCode { bytes: compiled.code_buffer().to_vec(), listing })
+        }
         count => Err(EmitError::Relocations { kernel: name.to_owned(), count }),
     }
 }

@@ -80,14 +80,32 @@ impl Architecture {
 pub struct CpuTarget {
     /// The instruction set.
     pub architecture: Architecture,
+    /// The text that each function comes with.
+    pub listing: Listing,
     isa: OwnedTargetIsa,
+}
+
+/// A text beside a function's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// None.
+    Off,
+    /// Cranelift's intermediate code.
+    Clif,
+    /// Machine code as assembly.
+    Assembly,
 }
 
 impl CpuTarget {
     /// The baseline of an architecture.
     pub fn new(architecture: Architecture) -> Result<Self, EmitError> {
         let isa = build_isa(architecture).map_err(|reason| EmitError::Target { architecture, reason })?;
-        Ok(CpuTarget { architecture, isa })
+        Ok(CpuTarget { architecture, listing: Listing::Off, isa })
+    }
+
+    /// The same target with a text beside each function.
+    pub fn with_listing(self, listing: Listing) -> Self {
+        CpuTarget { listing, ..self }
     }
 
     /// Cranelift's view of the target.

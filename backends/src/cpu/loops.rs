@@ -34,7 +34,7 @@ pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<Emitt
     .map_err(|error| named(error, name))?;
     let footprints =
         kernel.buffers.iter().map(|buffer| Footprint::leading((buffer.elements * buffer.dtype.size()) as i64));
-    Ok(EmittedKernel { code, units: kernel.range as i64, footprints: footprints.collect() })
+    Ok(EmittedKernel::new(code, kernel.range as i64, footprints.collect()))
 }
 
 /// The expression emitter does not know whose expression it is.

@@ -6,7 +6,7 @@ use object::write::{MachOBuildVersion, Object, Symbol, SymbolSection};
 use object::{BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope, macho};
 
 use super::entry::{Binding, emit_entry};
-use super::function::{EmitError, compile_function};
+use super::function::{EmitError, FunctionCode, compile_function};
 use super::isa::{Architecture, CpuTarget};
 use super::program::Emitted;
 use crate::plan::Plan;
@@ -77,7 +77,7 @@ impl Linkable<'_> {
         let mut code = emit_entry(target, self.program, self.plan, self.emitted, &binding)?;
         code.resize(code.len().next_multiple_of(64), 0);
         let size_at = code.len();
-        code.extend_from_slice(&arena_size(target, self.arena_bytes())?);
+        code.extend_from_slice(&arena_size(target, self.arena_bytes())?.bytes);
         let format = match system {
             System::Elf => BinaryFormat::Elf,
             System::MachO(_) => BinaryFormat::MachO,
@@ -102,7 +102,7 @@ impl Linkable<'_> {
                 value: at as u64,
                 size: size as u64,
                 kind: SymbolKind::Text,
-                scope: SymbolScope::Linkage,
+                scope: SymbolScope::Dynamic,
                 weak: false,
                 section: SymbolSection::Section(text),
                 flags: SymbolFlags::None,
@@ -155,7 +155,7 @@ fn describe(port: &Port) -> String {
     format!("{} {}", port.name.replace("*/", "* /"), port.ty)
 }
 
-fn arena_size(target: &CpuTarget, bytes: usize) -> Result<Vec<u8>, EmitError> {
+fn arena_size(target: &CpuTarget, bytes: usize) -> Result<FunctionCode, EmitError> {
     let mut signature = Signature::new(CallConv::SystemV);
     signature.returns.push(AbiParam::new(types::I64));
     compile_function(target, "arena_size", signature, |b, _| {

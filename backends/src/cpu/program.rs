@@ -30,6 +30,8 @@ pub struct PlacedKernel {
     pub length: usize,
     /// Iterations of the kernel's range.
     pub range: u32,
+    /// The text that the target asks for.
+    pub listing: String,
 }
 
 /// Emits every kernel of a program. Fails, as a fault of the compiler, on a kernel that the target cannot express and on an
@@ -43,7 +45,8 @@ pub fn emit(program: &Program, target: &CpuTarget) -> Result<Emitted, EmitError>
         let offset = emitted.code.len().next_multiple_of(ALIGNMENT);
         emitted.code.resize(offset, 0);
         emitted.code.extend_from_slice(&kernel.code);
-        emitted.kernels.push(PlacedKernel { name, offset, length: kernel.code.len(), range: kernel.units as u32 });
+        let (length, range) = (kernel.code.len(), kernel.units as u32);
+        emitted.kernels.push(PlacedKernel { name, offset, length, range, listing: kernel.listing });
     }
     Ok(emitted)
 }

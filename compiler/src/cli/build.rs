@@ -1,14 +1,18 @@
 //! `edgecc MODEL`: compiles.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::cpu::isa::{Architecture, Listing};
+use edgecc_backends::cpu::program::PlacedKernel;
 
 use super::loading::{compile_options, make_folder, read_labels};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::{CliError, CliResult, print};
-use crate::compile::{CompileError, Compiled, Phase, compile, write_whole};
+use crate::compile::{CompileError, CompileOptions, Compiled, Phase, compile};
+use crate::files::{Pending, write_whole};
+use crate::link::{identifier, link};
 use crate::target::{Target, target};
 
 /// Compiles a model and writes what `--emit` asks for.
@@ -17,7 +21,8 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     check_cpu(&arguments.cpu)?;
     let labels = read_labels(arguments.labels.as_deref())?;
-    let options = compile_options(&arguments.reading, target.architecture, labels)?;
+    let listing = listing(arguments.emit);
+    let options = CompileOptions { listing, ..compile_options(&arguments.reading, target.architecture, labels)? };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let mut progress = Progress::start();
     let compiled = compile(model, &options, &mut |phase| {
@@ -30,25 +35,66 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     write_stage(arguments, target, &compiled)
 }
 
+fn listing(stage: Stage) -> Listing {
+    match stage {
+        Stage::Clif => Listing::Clif,
+        Stage::Asm => Listing::Assembly,
+        Stage::Graph | Stage::Kernels | Stage::Obj | Stage::Header | Stage::Artifact => Listing::Off,
+    }
+}
+
 fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) -> CliResult {
+    let path = arguments.output.as_deref();
     match arguments.emit {
-        Stage::Graph => write_text(arguments.output.as_deref(), &compiled.graph.to_text()),
-        Stage::Kernels => {
-            write_text(arguments.output.as_deref(), &format!("{:#?}\n{:?}\n", compiled.program.steps, compiled.plan))
+        Stage::Graph => write_text(path, &compiled.graph.to_text()),
+        Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.program.steps, compiled.plan)),
+        Stage::Clif | Stage::Asm => write_text(path, &listings(compiled)),
+        Stage::Header => {
+            let name = symbol_prefix(path.unwrap_or(Path::new(&compiled.program.name)));
+            write_text(path, &link(compiled, &name, target.system)?.header)
         }
-        Stage::Clif | Stage::Asm | Stage::Obj | Stage::Header => {
-            let _ = target;
-            Err(CliError::Usage(format!("--emit {:?} is not available", arguments.emit)))
-        }
+        Stage::Obj => write_object(place(path)?, target, compiled),
         Stage::Artifact => {
-            let path = arguments.output.as_deref();
-            let path =
-                path.ok_or_else(|| CliError::Usage("where to? give -o FILE, or --emit graph for text".into()))?;
+            let path = place(path)?;
             let size = write_whole(path, |mut out| compiled.write(&mut out)).map_err(CompileError::from)?;
             eprintln!("{}", summary(path, size, compiled));
             Ok(())
         }
     }
+}
+
+fn place(path: Option<&Path>) -> Result<&Path, CliError> {
+    path.ok_or_else(|| CliError::Usage("where to? give -o FILE, or --emit graph for text".into()))
+}
+
+fn symbol_prefix(path: &Path) -> String {
+    identifier(&path.file_stem().unwrap_or_default().to_string_lossy())
+}
+
+fn listings(compiled: &Compiled) -> String {
+    let listing = |kernel: &PlacedKernel| format!("; {}, {} bytes\n{}\n", kernel.name, kernel.length, kernel.listing);
+    compiled.emitted.kernels.iter().map(listing).collect()
+}
+
+/// Writes the object, and beside it the header and the weights: all three, or none.
+fn write_object(path: &Path, target: Target, compiled: &Compiled) -> CliResult {
+    let linked = link(compiled, &symbol_prefix(path), target.system)?;
+    let written = |path: PathBuf, write: &dyn Fn(&mut dyn Write) -> std::io::Result<u64>| {
+        Pending::write(&path, write).map_err(|source| CliError::Io { path, source })
+    };
+    let whole = |bytes: &[u8], out: &mut dyn Write| out.write_all(bytes).map(|()| bytes.len() as u64);
+    let mut files = vec![written(path.into(), &|out| whole(&linked.object, out))?];
+    // A device such as /dev/null has no neighbours.
+    if !std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        files.push(written(path.with_extension("weights"), &|mut out| linked.write_weights(&mut out))?);
+        files.push(written(path.with_extension("h"), &|out| whole(linked.header.as_bytes(), out))?);
+    }
+    let size = files.iter().map(|file| file.size).sum();
+    for file in files {
+        file.keep().map_err(|source| CliError::Io { path: path.into(), source })?;
+    }
+    eprintln!("{}", summary(path, size, compiled));
+    Ok(())
 }
 
 fn summary(path: &Path, size: u64, compiled: &Compiled) -> String {

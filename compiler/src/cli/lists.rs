@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use edgecc_backends::cpu::object::System;
+
 use super::options::OpsArguments;
 use super::{CliError, CliResult, print};
 use crate::compile::CompileError;
 use crate::onnx;
-use crate::target::{System, TARGETS};
+use crate::target::TARGETS;
 
 /// Lists the operators that are read, or those of a model with their counts.
 pub fn operators(arguments: &OpsArguments) -> CliResult {
@@ -39,7 +41,7 @@ pub fn targets() -> CliResult {
     for target in TARGETS {
         let objects = match target.system {
             System::Elf => "ELF objects",
-            System::MachO { .. } => "Mach-O objects",
+            System::MachO(_) => "Mach-O objects",
         };
         text.push_str(&format!("{:<28} {} code, {objects}\n", target.name, target.architecture.name()));
     }

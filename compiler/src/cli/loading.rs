@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::cpu::isa::{Architecture, Listing};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
 use edgecc_runtime::{LoadOptions, Model};
@@ -32,6 +32,7 @@ pub fn compile_options(
             max_memory,
         },
         architecture,
+        listing: Listing::Off,
         max_memory,
         labels,
         configuration: configuration(reading, architecture),

@@ -27,6 +27,6 @@ pub use manifest::{
     ABI_AAPCS64, ABI_SYSTEM_V, ABI_WINDOWS_X64, Access, BufferKind, BufferRef, CONSTANT_ALIGNMENT, Call, Constant, Dim,
     ElementType, Kernel, Manifest, Port, Program, Step, step,
 };
-pub use pool::ConstantPool;
+pub use pool::{ConstantPool, write_zeros};
 pub use read::{Envelope, View, decode_manifest, read, verify_weights};
 pub use write::Contents;

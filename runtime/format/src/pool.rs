@@ -48,7 +48,7 @@ impl<'a> ConstantPool<'a> {
     }
 
     /// Writes the section, with zeros between the constants.
-    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mut end = 0;
         for (constant, chunk) in self.constants.iter().zip(&self.chunks) {
             write_zeros(out, constant.offset - end)?;
@@ -58,7 +58,8 @@ impl<'a> ConstantPool<'a> {
         Ok(())
     }
 
-    pub(crate) fn hash(&self) -> io::Result<[u8; 32]> {
+    /// BLAKE3 of the section.
+    pub fn hash(&self) -> io::Result<[u8; 32]> {
         let mut hasher = blake3::Hasher::new();
         self.write(&mut hasher)?;
         Ok(*hasher.finalize().as_bytes())
@@ -66,7 +67,7 @@ impl<'a> ConstantPool<'a> {
 }
 
 /// Writes this many zeros.
-pub(crate) fn write_zeros(out: &mut impl Write, mut count: u64) -> io::Result<()> {
+pub fn write_zeros(out: &mut impl Write, mut count: u64) -> io::Result<()> {
     const ZEROS: [u8; 4096] = [0; 4096];
     while count > 0 {
         let piece = count.min(ZEROS.len() as u64);

@@ -46,7 +46,7 @@ pub fn emit_depthwise(
     let emission = Depthwise { spec, schedule, architecture: target.architecture, rows: rows_of_taps(spec) };
     let code = compile_kernel(target, name, |b, parameters| emission.emit(b, parameters))?;
     let units = spec.batch.iter().product::<i64>() * spec.window.height;
-    Ok(EmittedKernel { code, units, footprints: footprints(spec) })
+    Ok(EmittedKernel::new(code, units, footprints(spec)))
 }
 
 fn check(name: &str, spec: &DepthwiseSpec) -> Result<(), EmitError> {

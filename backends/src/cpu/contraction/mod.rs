@@ -16,7 +16,7 @@ use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_foot
 use crate::pack::{PackedLayout, TapTable};
 use crate::schedule::Schedule;
 
-use super::function::{EmitError, compile_kernel};
+use super::function::{EmitError, FunctionCode, compile_kernel};
 use super::isa::CpuTarget;
 
 /// Operand numbers of contraction kernels.
@@ -32,10 +32,18 @@ pub(crate) mod operand {
 pub struct EmittedKernel {
     /// Machine code without relocations.
     pub code: Vec<u8>,
+    /// The text that the target asks for.
+    pub listing: String,
     /// Length of the parallel range.
     pub units: i64,
     /// The bytes that it may touch, per operand.
     pub footprints: Vec<Footprint>,
+}
+
+impl EmittedKernel {
+    pub(super) fn new(code: FunctionCode, units: i64, footprints: Vec<Footprint>) -> Self {
+        EmittedKernel { code: code.bytes, listing: code.listing, units, footprints }
+    }
 }
 
 /// Emits a contraction with weights packed as [`PackedLayout::of`] says.
@@ -48,7 +56,7 @@ pub fn emit_contraction(
     check(name, spec)?;
     let nest = nest::Nest::new(spec, schedule, target.architecture);
     let code = compile_kernel(target, name, |b, parameters| nest.emit(b, parameters))?;
-    Ok(EmittedKernel { code, units: nest.units(), footprints: footprints(spec, &nest.layout) })
+    Ok(EmittedKernel::new(code, nest.units(), footprints(spec, &nest.layout)))
 }
 
 fn check(name: &str, spec: &ContractionSpec) -> Result<(), EmitError> {

@@ -47,7 +47,7 @@ pub fn emit_pack(
     }
     let code = compile_kernel(target, name, |b, parameters| emit(b, parameters, weights, layout))?;
     let footprints = vec![footprint(weights, layout), Footprint::leading(layout.bytes())];
-    Ok(EmittedKernel { code, units: matrices * layout.panels(), footprints })
+    Ok(EmittedKernel::new(code, matrices * layout.panels(), footprints))
 }
 
 fn footprint(weights: &RuntimeWeights, layout: &PackedLayout) -> Footprint {
