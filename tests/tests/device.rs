@@ -87,7 +87,7 @@ fn the_device_program_runs_times_compares_and_profiles_the_sample() {
 
     let ran = device(&["run", "--input", &input, "--threads", "2"]);
     let stdout = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(ran.status.success() && stdout.starts_with("probabilities: f32[1, 10]\n      1    0.996"), "{stdout}");
+    assert!(ran.status.success() && stdout.starts_with("probabilities: f32[1x10]\n      1    0.996"), "{stdout}");
 
     let written = text(&folder.join("out.npz"));
     assert!(device(&["run", "--input", &input, "--output", &written]).status.success());
@@ -125,7 +125,7 @@ fn the_device_program_says_what_is_wrong() {
     };
     let (artifact, input) = (text(&artifact), text(&input));
     fails(&["run", "/nonexistent.bin"], 4, "/nonexistent.bin");
-    fails(&["run", &artifact], 2, "input `image` (f32[1, 1, 8, 8]) is not given");
+    fails(&["run", &artifact], 2, "input `image` (f32[1x1x8x8]) is not given");
     fails(&["run", &artifact, "--input", "picture.png"], 2, "pictures are read by `edgecc run`");
     fails(&["run", &input], 1, "not an edgecc artifact");
     fails(&["jump", &artifact], 2, "there are run, bench, compare and profile");

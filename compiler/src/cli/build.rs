@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use edgecc_backends::cpu::isa::{Architecture, Listing};
 use edgecc_backends::cpu::program::PlacedKernel;
+use edgecc_format::WriteError;
 
 use super::loading::{compile_options, make_folder, read_labels};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::{CliError, CliResult, print};
-use crate::compile::{CompileError, CompileOptions, Compiled, Phase, compile};
+use crate::compile::{CompileOptions, Compiled, Phase, compile};
 use crate::files::{Pending, write_whole};
 use crate::link::{identifier, link};
 use crate::target::{Target, target};
@@ -20,6 +21,9 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     check_cpu(&arguments.cpu)?;
+    if matches!(arguments.emit, Stage::Artifact | Stage::Obj) {
+        place(arguments.output.as_deref())?;
+    }
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
     let options = CompileOptions { listing, ..compile_options(&arguments.reading, target.architecture, labels)? };
@@ -56,7 +60,10 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
         Stage::Obj => write_object(place(path)?, target, compiled),
         Stage::Artifact => {
             let path = place(path)?;
-            let size = write_whole(path, |mut out| compiled.write(&mut out)).map_err(CompileError::from)?;
+            let size = write_whole(path, |mut out| compiled.write(&mut out)).map_err(|error| match error {
+                WriteError::Io(source) => CliError::Io { path: path.into(), source },
+                error => CliError::Compile(error.into()),
+            })?;
             eprintln!("{}", summary(path, size, compiled));
             Ok(())
         }

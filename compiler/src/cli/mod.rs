@@ -21,6 +21,7 @@ use edgecc_format::WriteError;
 use edgecc_runtime::LoadError;
 
 use crate::compile::CompileError;
+use crate::picture::PictureError;
 use options::{CommandLine, Verb};
 
 /// Why a command failed, and the exit code that says so.
@@ -68,7 +69,7 @@ pub enum CliError {
     Input(#[from] InputError),
     /// A picture.
     #[error(transparent)]
-    Picture(#[from] crate::picture::PictureError),
+    Picture(#[from] PictureError),
 }
 
 /// A command's result.
@@ -86,7 +87,9 @@ impl CliError {
             CliError::Check(_) => 3,
             CliError::Input(InputError::File(_)) => 4,
             CliError::Input(_) => 2,
-            CliError::Io { .. } | CliError::TensorFile(_) | CliError::Picture(_) => 4,
+            CliError::Picture(PictureError::Image { .. }) => 4,
+            CliError::Picture(_) => 2,
+            CliError::Io { .. } | CliError::TensorFile(_) => 4,
         }
     }
 }

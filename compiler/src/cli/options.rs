@@ -65,8 +65,8 @@ pub struct BuildArguments {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub reading: ModelArguments,
-    /// Stop after a stage and write what it made
-    #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact)]
+    /// What to write: graph, kernels, clif, asm, header, obj (with header and weights), artifact
+    #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact, hide_possible_values = true)]
     pub emit: Stage,
     /// Write the graph behind every phase to this folder
     #[arg(long, value_name = "DIR")]

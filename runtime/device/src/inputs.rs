@@ -139,15 +139,19 @@ fn fits(port: &Port, kind: &str, array: Array) -> Result<Array, InputError> {
     if array.element_type == port.element_type() && array.extents.iter().copied().eq(extents) {
         return Ok(array);
     }
-    let given = format!("{}{:?}", array.element_type.name(), array.extents);
+    let given = type_name(array.element_type, array.extents.iter().map(|&extent| extent as u64));
     Err(InputError::Mismatch { name: format!("{kind} `{}`", port.name), wanted: describe(port), given })
 }
 
-/// `f32[1, 3, 8, 8]`.
+/// `f32[1x3x8x8]`.
 pub fn describe(port: &Port) -> String {
     let element_type = ElementType::try_from(port.element_type).unwrap_or(ElementType::Unspecified);
-    let extents: Vec<u64> = port.dims.iter().map(|dim| dim.capacity()).collect();
-    format!("{}{extents:?}", element_type.name())
+    type_name(element_type, port.dims.iter().map(|dim| dim.capacity()))
+}
+
+fn type_name(element_type: ElementType, extents: impl Iterator<Item = u64>) -> String {
+    let extents: Vec<String> = extents.map(|extent| extent.to_string()).collect();
+    format!("{}[{}]", element_type.name(), extents.join("x"))
 }
 
 fn unknown(argument: &str, kind: &'static str, name: &str, ports: &[Port]) -> InputError {
