@@ -22,8 +22,8 @@ fn lines(block: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A folder with the files that the README's commands name: the sample's.
-fn folder() -> PathBuf {
-    let folder = python::generated("readme");
+fn folder(name: &str) -> PathBuf {
+    let folder = python::generated(name);
     std::fs::copy(workspace("sample/digits.onnx"), folder.join("model.onnx")).expect("a model");
     std::fs::copy(workspace("sample/seven.png"), folder.join("picture.png")).expect("a picture");
     let arrays = read_npz(&workspace("sample/digits-test.npz")).expect("the test split");
@@ -36,7 +36,7 @@ fn folder() -> PathBuf {
 
 #[test]
 fn commands_of_the_tool_end_well() {
-    let folder = folder();
+    let folder = folder("readme-commands");
     let mut ran = 0;
     for command in blocks("sh").iter().flat_map(|block| lines(block)).filter_map(|line| line.strip_prefix("edgecc ")) {
         let output = Command::new(binary::edgecc())
@@ -87,7 +87,7 @@ fn programs_in_the_readme_are_parts_of_programs_that_compile() {
         return;
     };
     assert!(found.status.success());
-    let folder = folder();
+    let folder = folder("readme-programs");
     let header = folder.join("model.h");
     let model = workspace("sample/digits.onnx");
     let arguments: [&std::ffi::OsStr; 5] =
@@ -97,7 +97,7 @@ fn programs_in_the_readme_are_parts_of_programs_that_compile() {
         let source = if compiler[0] == "cc" { workspace("tests/c/app.c") } else { header.clone() };
         let output = Command::new(compiler[0])
             .args([compiler[1], "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I"])
-            .args([&folder, &source])
+            .args([&folder, Path::new("-I"), &workspace("runtime/include"), &source])
             .output();
         let Ok(output) = output else { continue };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
