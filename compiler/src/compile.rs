@@ -23,7 +23,7 @@ pub struct CompileOptions {
     pub architecture: Architecture,
     /// The text that each kernel comes with.
     pub listing: Listing,
-    /// Largest folded constant, in bytes.
+    /// Largest tensor, in bytes.
     pub max_memory: usize,
     /// Names of the classes that the artifact carries.
     pub labels: Vec<String>,

@@ -43,7 +43,7 @@ pub struct ModelArguments {
     /// Fix the value of an input, which the program then no longer takes
     #[arg(long = "constant", value_name = "INPUT=FILE.npy", value_parser = parse_constant)]
     pub constants: Vec<(String, PathBuf)>,
-    /// Refuse folded constants above this size
+    /// Refuse tensors above this size
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub max_memory: usize,
 }

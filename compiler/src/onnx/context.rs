@@ -6,8 +6,7 @@ use edgecc_ir::{
 
 use super::error::ImportError;
 use super::import::Importer;
-use super::proto::{AttributeProto, GraphProto, NodeProto};
-use super::tensor;
+use super::proto::{GraphProto, NodeProto};
 
 /// Why a node was not imported.
 pub(super) enum OpError {
@@ -41,8 +40,8 @@ const SMALL: usize = 1 << 16;
 
 /// One node being imported.
 pub(super) struct Context<'a, 'm> {
-    importer: &'a mut Importer<'m>,
-    node: &'a NodeProto,
+    pub(super) importer: &'a mut Importer<'m>,
+    pub(super) node: &'a NodeProto,
     name: String,
     pub(super) version: i64,
     inputs: Vec<Option<NodeId>>,
@@ -162,42 +161,6 @@ impl<'a, 'm> Context<'a, 'm> {
         self.optional(place).map(|_| self.known_ints(place)).transpose()
     }
 
-    pub(super) fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.node.attribute.iter().find(|attribute| attribute.name == name)
-    }
-
-    pub(super) fn int(&self, name: &str, default: i64) -> i64 {
-        self.attribute(name).map_or(default, |attribute| attribute.i)
-    }
-
-    pub(super) fn float(&self, name: &str, default: f32) -> f32 {
-        self.attribute(name).map_or(default, |attribute| attribute.f)
-    }
-
-    pub(super) fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        self.attribute(name).map(|attribute| attribute.ints.clone())
-    }
-
-    pub(super) fn floats(&self, name: &str) -> Option<Vec<f32>> {
-        self.attribute(name).map(|attribute| attribute.floats.clone())
-    }
-
-    pub(super) fn text(&self, name: &str, default: &str) -> String {
-        self.attribute(name).map_or(default.into(), |attribute| String::from_utf8_lossy(&attribute.s).into_owned())
-    }
-
-    pub(super) fn tensor(&self, name: &str) -> Imported<Option<Tensor>> {
-        let proto = self.attribute(name).and_then(|attribute| attribute.t.as_deref());
-        proto.map(|proto| tensor::read(proto, &self.importer.model.folder)).transpose().map_err(OpError::Import)
-    }
-
-    pub(super) fn subgraph(&self, name: &str) -> Imported<&'a GraphProto> {
-        match self.attribute(name).and_then(|attribute| attribute.g.as_deref()) {
-            Some(graph) => Ok(graph),
-            None => invalid(format!("has no `{name}`")),
-        }
-    }
-
     /// The outputs of a branch.
     pub(super) fn inline(&mut self, graph: &GraphProto) -> Results {
         let name = self.name.clone();
@@ -231,7 +194,17 @@ impl<'a, 'm> Context<'a, 'm> {
             return Ok(self.constant(value));
         }
         let origin = self.origin();
-        self.importer.graph.add(op, operands, origin).or_else(|error| invalid(error.to_string()))
+        let id = self.importer.graph.add(op, operands, origin).or_else(|error| invalid(error.to_string()))?;
+        match self.importer.graph.node(id).ty() {
+            Type::Tensor(ty) => self.check_size(ty)?,
+            Type::Tuple(parts) => parts.iter().try_for_each(|part| self.check_size(part))?,
+        }
+        Ok(id)
+    }
+
+    /// Refuses a tensor that takes more memory than the user allows.
+    pub(super) fn check_size(&self, ty: &TensorType) -> Imported<()> {
+        self.importer.options.check_size(ty, || format!("node {}", self.name)).map_err(OpError::Import)
     }
 
     fn folded(&self, op: &Op, operands: &[NodeId]) -> Imported<Option<Tensor>> {
@@ -243,11 +216,7 @@ impl<'a, 'm> Context<'a, 'm> {
             Ok(Type::Tuple(_)) => return Ok(None),
             Err(error) => return invalid(error.to_string()),
         };
-        let (bytes, limit) = (ty.bytes().unwrap_or(usize::MAX), self.importer.options.max_memory);
-        let stays_splat = values.iter().all(|value| value.as_splat().is_some());
-        if bytes > limit && !stays_splat {
-            return Err(OpError::Import(ImportError::Limit { node: self.name.clone(), bytes, limit }));
-        }
+        self.check_size(&ty)?;
         match eval::evaluate(op, &values) {
             Ok(mut results) if !results.is_empty() => Ok(Some(results.swap_remove(0))),
             Ok(_) => Ok(None),

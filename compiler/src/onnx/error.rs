@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use edgecc_ir::TensorType;
+
 use super::scan::ScanError;
 
 /// A model that cannot be imported.
@@ -52,15 +54,26 @@ pub enum ImportError {
         /// What is wrong.
         what: String,
     },
-    /// A constant above the limit.
-    #[error("node {node}: a constant of {bytes} bytes is above the limit of {limit} (--max-memory)")]
+    /// A tensor above the limit.
+    #[error("{what}: {ty} is above the limit of {limit} bytes for one tensor (--max-memory)")]
     Limit {
-        /// The node's name.
-        node: String,
-        /// Its size.
-        bytes: usize,
+        /// The node or input.
+        what: String,
+        /// Its type.
+        ty: TensorType,
         /// The limit.
         limit: usize,
+    },
+    /// An operator set that came after this compiler.
+    #[error(
+        "operator set {version} is newer than {newest}, the newest that is known; export the model for an older one, or convert it \
+         with onnx.version_converter"
+    )]
+    NewerOpset {
+        /// The model's.
+        version: i64,
+        /// The newest known.
+        newest: i64,
     },
     /// Everything that is not supported, in one list.
     #[error("not supported:\n{}", .0.iter().map(|row| format!("  {row}")).collect::<Vec<_>>().join("\n"))]

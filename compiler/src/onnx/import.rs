@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use edgecc_ir::{Graph, NodeId, Origin, Tensor};
+use edgecc_ir::{Graph, NodeId, Origin, Tensor, TensorType};
 
 use super::Model;
 use super::context::{Context, OpError};
 use super::error::{ImportError, Unsupported};
 use super::ops;
-use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
+use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto};
 use super::shapes::{fixed_value, input_type};
 use super::tensor;
 
@@ -21,8 +21,19 @@ pub struct ImportOptions {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Values of inputs, which are no longer inputs of the graph.
     pub constants: BTreeMap<String, Tensor>,
-    /// Largest constant that folding may write, in bytes.
+    /// Largest tensor, in bytes.
     pub max_memory: usize,
+}
+
+impl ImportOptions {
+    /// Refuses a type of more than `max_memory` bytes, or of more elements than kernels count.
+    pub(super) fn check_size(&self, ty: &TensorType, what: impl FnOnce() -> String) -> Result<(), ImportError> {
+        let limit = self.max_memory.min(ty.dtype.size().saturating_mul(u32::MAX as usize));
+        match ty.bytes() {
+            Ok(bytes) if bytes <= limit => Ok(()),
+            _ => Err(ImportError::Limit { what: what(), ty: ty.clone(), limit }),
+        }
+    }
 }
 
 /// An imported model.
@@ -36,7 +47,11 @@ pub struct Imported {
 /// Deepest nesting of functions and branches.
 const MOST_DEPTH: usize = 64;
 
-/// What a name stands for. A value that is not there belongs to a node that was reported.
+/// The newest version of ONNX's operator set (ONNX 1.23).
+const NEWEST_OPSET: i64 = 28;
+
+/// What a name stands for. A value that is not there belongs to a node that was reported, or is an initialiser of an
+/// element type that is not supported.
 type Scope = HashMap<String, Option<NodeId>>;
 
 /// The state of importing a model.
@@ -48,6 +63,8 @@ pub(super) struct Importer<'m> {
     /// Versions of operator sets by domain; those of a function while it is inlined.
     opsets: HashMap<String, i64>,
     unsupported: BTreeMap<(String, String), Vec<String>>,
+    /// Initialisers of element types that are not supported, with the type's number.
+    unread: HashMap<String, i32>,
     depth: usize,
 }
 
@@ -64,8 +81,9 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Imported, Import
         options,
         graph: Graph::new(name),
         scopes: vec![Scope::new()],
-        opsets: model.proto.opset_import.iter().map(|opset| (opset.domain.clone(), opset.version)).collect(),
+        opsets: opsets(&model.proto.opset_import)?,
         unsupported: BTreeMap::new(),
+        unread: HashMap::new(),
         depth: 0,
     };
     let mut notes = Vec::new();
@@ -75,6 +93,16 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Imported, Import
     importer.declare_outputs(graph)?;
     importer.graph.remove_dead();
     Ok(Imported { graph: importer.graph, notes })
+}
+
+/// Versions of operator sets by domain.
+fn opsets(imports: &[OperatorSetIdProto]) -> Result<HashMap<String, i64>, ImportError> {
+    let is_newer =
+        |opset: &&OperatorSetIdProto| matches!(opset.domain.as_str(), "" | "ai.onnx") && opset.version > NEWEST_OPSET;
+    match imports.iter().find(is_newer) {
+        Some(opset) => Err(ImportError::NewerOpset { version: opset.version, newest: NEWEST_OPSET }),
+        None => Ok(imports.iter().map(|opset| (opset.domain.clone(), opset.version)).collect()),
+    }
 }
 
 /// An operator's name with its domain, where that is not ONNX's own.
@@ -111,8 +139,7 @@ impl Importer<'_> {
                 return Err(ImportError::Model(format!("output `{}` is declared twice", value.name)));
             }
             let found = self.scopes.iter().rev().find_map(|scope| scope.get(&value.name)).copied().flatten();
-            let id =
-                found.ok_or_else(|| ImportError::Model(format!("output `{}` is computed by no node", value.name)))?;
+            let id = found.ok_or_else(|| ImportError::Model(format!("nothing computes output `{}`", value.name)))?;
             self.graph.output(&value.name, id);
         }
         if graph.output.is_empty() {
@@ -128,16 +155,20 @@ impl Importer<'_> {
             return Err(ImportError::Tensor { tensor, what: "sparse initialisers are not supported".into() });
         }
         for initializer in &graph.initializer {
-            let value = match tensor::dtype(initializer.data_type) {
-                None => None,
-                Some(_) => Some(
-                    self.constant(tensor::read(initializer, &self.model.folder)?, Origin::named(&initializer.name)),
-                ),
-            };
+            let value = self.initializer(initializer)?;
             self.define(&initializer.name, value)?;
         }
         let nodes: Vec<&NodeProto> = graph.node.iter().collect();
         self.nodes(&nodes)
+    }
+
+    fn initializer(&mut self, proto: &TensorProto) -> Result<Option<NodeId>, ImportError> {
+        if tensor::dtype(proto.data_type).is_none() {
+            self.unread.insert(proto.name.clone(), proto.data_type);
+            return Ok(None);
+        }
+        let value = tensor::read(proto, &self.model.folder)?;
+        Ok(Some(self.constant(value, Origin::named(&proto.name))))
     }
 
     fn nodes(&mut self, nodes: &[&NodeProto]) -> Result<(), ImportError> {
@@ -196,7 +227,8 @@ impl Importer<'_> {
     fn node(&mut self, node: &NodeProto, number: usize) -> Result<(), ImportError> {
         let name = node_name(node, number);
         let Some(inputs) = self.inputs(node, &name)? else {
-            // An operand belongs to a node that was reported.
+            // An operand belongs to a node that was reported, or to nobody.
+            self.note_unread(node, &name);
             node.output.iter().filter(|output| !output.is_empty()).try_for_each(|output| self.define(output, None))?;
             self.note_unknown(node, &name);
             return Ok(());
@@ -304,8 +336,7 @@ impl Importer<'_> {
         let body: Vec<NodeProto> =
             function.node.iter().map(|inner| with_attributes(inner, function, node, inputs.len())).collect();
         let scopes = std::mem::replace(&mut self.scopes, vec![scope]);
-        let own: HashMap<String, i64> =
-            function.opset_import.iter().map(|opset| (opset.domain.clone(), opset.version)).collect();
+        let own = opsets(&function.opset_import)?;
         let opsets = if own.is_empty() { self.opsets.clone() } else { std::mem::replace(&mut self.opsets, own) };
         self.nodes(&body.iter().collect::<Vec<_>>())?;
         let results: Vec<Option<Option<NodeId>>> = function.output.iter().map(|output| self.lookup(output)).collect();
@@ -374,6 +405,17 @@ impl Importer<'_> {
             .any(|function| function.name == node.op_type && function.domain == node.domain);
         if ops::find(domain, &node.op_type).is_none() && !is_function {
             self.note(node, name, ops::hint(domain, &node.op_type));
+        }
+    }
+
+    /// Notes operands whose element type is not supported.
+    fn note_unread(&mut self, node: &NodeProto, name: &str) {
+        let unread = |input: &String| {
+            let number = self.unread.get(input).filter(|_| self.lookup(input) == Some(None))?;
+            Some(format!("elements of {} in `{input}` are not supported", tensor::type_name(*number)))
+        };
+        if let Some(reason) = node.input.iter().find_map(unread) {
+            self.note(node, name, reason);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The ONNX front end: from a file to a graph. Protobuf types stay in here.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod attributes;
 mod context;
 mod error;
 mod external;

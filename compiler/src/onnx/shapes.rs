@@ -19,6 +19,10 @@ pub(super) fn input_type(
     let dtype = dtype(tensor.elem_type)
         .ok_or_else(|| fail(format!("inputs of {} are not supported", type_name(tensor.elem_type))))?;
     let declared = tensor.shape.as_ref().map(|shape| shape.dim.as_slice());
+    let checked = |extents: &[usize]| {
+        let ty = TensorType::new(dtype, Shape::new(extents));
+        options.check_size(&ty, || format!("input `{}`", value.name)).map(|()| ty)
+    };
     if let Some(extents) = options.shapes.get(&value.name) {
         if !declared.is_none_or(|dims| fits(dims, extents)) {
             return Err(fail(format!(
@@ -26,15 +30,12 @@ pub(super) fn input_type(
                 describe(declared.unwrap_or(&[]))
             )));
         }
-        return Ok(TensorType::new(dtype, Shape::new(extents)));
+        return checked(extents);
     }
     let dims = declared.ok_or_else(|| fail(format!("the shape is unknown: give --shape {}=AxBxC", value.name)))?;
     let extent = |(axis, dim): (usize, &DimensionProto)| extent_of(value, axis, dim, options, notes).map_err(&fail);
     let extents = dims.iter().enumerate().map(extent).collect::<Result<Vec<usize>, _>>()?;
-    let shape = Shape::new(&extents);
-    let ty = TensorType::new(dtype, shape);
-    ty.bytes().map_err(|_| fail(format!("{ty} is too large")))?;
-    Ok(ty)
+    checked(&extents)
 }
 
 /// The value that `--constant` gives an input, which must be of the declared type.

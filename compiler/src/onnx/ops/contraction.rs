@@ -24,7 +24,7 @@ fn biased(dtype: DType) -> Expr {
 
 /// A list attribute with one entry per spatial axis.
 fn per_axis(c: &Context<'_, '_>, name: &str, spatial: usize, default: usize) -> Imported<Vec<usize>> {
-    let Some(values) = c.ints(name).filter(|values| !values.is_empty()) else { return Ok(vec![default; spatial]) };
+    let Some(values) = c.ints(name)?.filter(|values| !values.is_empty()) else { return Ok(vec![default; spatial]) };
     if values.len() != spatial {
         return invalid(format!("`{name}` is {values:?} for {spatial} spatial axes"));
     }
@@ -47,9 +47,9 @@ pub(super) fn window(c: &Context<'_, '_>, x: NodeId, kernel: Vec<usize>) -> Impo
     let dilations = per_axis(c, "dilations", spatial, 1)?;
     let mut pads_before = vec![0; spatial];
     let mut pads_after = vec![0; spatial];
-    match c.text("auto_pad", "NOTSET").as_str() {
+    match c.text("auto_pad", "NOTSET")?.as_str() {
         "NOTSET" | "" => {
-            if let Some(pads) = c.ints("pads").filter(|pads| !pads.is_empty()) {
+            if let Some(pads) = c.ints("pads")?.filter(|pads| !pads.is_empty()) {
                 let pads = extents(&pads)?;
                 if pads.len() != 2 * spatial {
                     return invalid(format!("`pads` is {pads:?} for {spatial} spatial axes"));
@@ -73,9 +73,9 @@ pub(super) fn window(c: &Context<'_, '_>, x: NodeId, kernel: Vec<usize>) -> Impo
 }
 
 fn groups(c: &Context<'_, '_>) -> Imported<usize> {
-    match usize::try_from(c.int("group", 1)) {
+    match usize::try_from(c.int("group", 1)?) {
         Ok(groups) if groups > 0 => Ok(groups),
-        _ => invalid(format!("`group` is {}", c.int("group", 1))),
+        _ => invalid(format!("`group` is {}", c.int("group", 1)?)),
     }
 }
 
@@ -86,7 +86,7 @@ fn kernel(c: &Context<'_, '_>, x: NodeId, w: NodeId) -> Imported<Vec<usize>> {
         return invalid(format!("weights {} for an image {}", c.ty(w)?, c.ty(x)?));
     }
     let kernel = weights.get(2..).unwrap_or(&[]).to_vec();
-    match c.ints("kernel_shape").map(|shape| extents(&shape)).transpose()? {
+    match c.ints("kernel_shape")?.map(|shape| extents(&shape)).transpose()? {
         Some(shape) if !shape.is_empty() && shape != kernel => {
             invalid(format!("`kernel_shape` is {shape:?}, the weights are {}", c.ty(w)?))
         }
@@ -120,8 +120,8 @@ fn conv_transpose(c: &mut Context<'_, '_>) -> Results {
     let strides = per_axis(c, "strides", spatial, 1)?;
     let dilations = per_axis(c, "dilations", spatial, 1)?;
     let mut output_padding = per_axis(c, "output_padding", spatial, 0)?;
-    let asked = c.ints("output_shape").filter(|shape| !shape.is_empty()).map(|shape| extents(&shape)).transpose()?;
-    let mode = c.text("auto_pad", "NOTSET");
+    let asked = c.ints("output_shape")?.filter(|shape| !shape.is_empty()).map(|shape| extents(&shape)).transpose()?;
+    let mode = c.text("auto_pad", "NOTSET")?;
     let (mut pads_before, mut pads_after) = (vec![0; spatial], vec![0; spatial]);
     let same = mode.starts_with("SAME");
     if asked.is_some() || same {
@@ -156,10 +156,10 @@ fn gemm(c: &mut Context<'_, '_>) -> Results {
         return invalid(format!("takes matrices, got {} and {}", c.ty(a)?, c.ty(b)?));
     }
     let dtype = c.dtype(a)?;
-    let (alpha, beta) = (c.float("alpha", 1.0), c.float("beta", 1.0));
+    let (alpha, beta) = (c.float("alpha", 1.0)?, c.float("beta", 1.0)?);
     let product = Op::MatMul {
-        transpose_a: c.int("transA", 0) != 0,
-        transpose_b: c.int("transB", 0) != 0,
+        transpose_a: c.int("transA", 0)? != 0,
+        transpose_b: c.int("transB", 0)? != 0,
         epilogue: Op::plain_epilogue(dtype),
     };
     let mut result = c.add(product, &[a, b])?;
@@ -262,7 +262,7 @@ fn parse(text: &str, ranks: &[usize]) -> Imported<Equation> {
 fn einsum(c: &mut Context<'_, '_>) -> Results {
     let inputs = c.all_inputs()?;
     let ranks = inputs.iter().map(|&input| c.rank(input)).collect::<Imported<Vec<usize>>>()?;
-    let equation = parse(&c.text("equation", ""), &ranks)?;
+    let equation = parse(&c.text("equation", "")?, &ranks)?;
     let mut terms: Vec<(NodeId, Vec<char>)> = Vec::new();
     for (&input, letters) in inputs.iter().zip(&equation.inputs) {
         terms.push(diagonal(c, input, letters)?);

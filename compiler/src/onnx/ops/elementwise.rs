@@ -206,7 +206,7 @@ fn simple_power(c: &mut Context<'_, '_>, x: NodeId, power: f64) -> Imported<Node
 
 fn modulo(c: &mut Context<'_, '_>) -> Results {
     let (x, y) = (c.input(0)?, c.input(1)?);
-    let op = if c.int("fmod", 0) == 1 { BinaryOp::Rem } else { BinaryOp::Mod };
+    let op = if c.int("fmod", 0)? == 1 { BinaryOp::Rem } else { BinaryOp::Mod };
     if op == BinaryOp::Mod && c.dtype(x)?.is_float() {
         return invalid("floating point takes fmod=1");
     }
@@ -215,12 +215,12 @@ fn modulo(c: &mut Context<'_, '_>) -> Results {
 
 fn bit_shift(c: &mut Context<'_, '_>) -> Results {
     let (x, y) = (c.input(0)?, c.input(1)?);
-    let op = if c.text("direction", "") == "LEFT" { BinaryOp::ShiftLeft } else { BinaryOp::ShiftRight };
+    let op = if c.text("direction", "")? == "LEFT" { BinaryOp::ShiftLeft } else { BinaryOp::ShiftRight };
     Ok(vec![c.binary(op, x, y)?])
 }
 
 fn cast(c: &mut Context<'_, '_>) -> Results {
-    let number = c.int("to", 0) as i32;
+    let number = c.int("to", 0)? as i32;
     let Some(to) = dtype(number) else { return unsupported(format!("conversion to {}", type_name(number))) };
     let x = c.input(0)?;
     Ok(vec![c.cast(x, to)?])
@@ -242,7 +242,7 @@ fn select(c: &mut Context<'_, '_>) -> Results {
 
 fn is_inf(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
-    let (negative, positive) = (c.int("detect_negative", 1) != 0, c.int("detect_positive", 1) != 0);
+    let (negative, positive) = (c.int("detect_negative", 1)? != 0, c.int("detect_positive", 1)? != 0);
     Ok(vec![c.map(&[x], |e, [x]| {
         let infinite = e.unary(UnaryOp::IsInf, x);
         let zero = e.number(x, 0.0);
@@ -264,10 +264,10 @@ fn clip(c: &mut Context<'_, '_>) -> Results {
     let mut result = x;
     let element = c.dtype(x)?;
     for (place, name, op) in [(1, "min", BinaryOp::Max), (2, "max", BinaryOp::Min)] {
-        let bound = match (c.version < 11, c.attribute(name)) {
-            (true, Some(attribute)) => Some(c.number(element, attribute.f as f64)),
-            (true, None) => None,
-            (false, _) => c.optional(place),
+        let bound = if c.version < 11 {
+            c.given_float(name)?.map(|bound| c.number(element, bound as f64))
+        } else {
+            c.optional(place)
         };
         if let Some(bound) = bound {
             result = c.binary(op, result, bound)?;
@@ -300,7 +300,7 @@ fn leaky(e: &mut Expr, x: ExprId, slope: ExprId) -> ExprId {
 
 fn gelu(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
-    let approximate = c.text("approximate", "none") == "tanh";
+    let approximate = c.text("approximate", "none")? == "tanh";
     Ok(vec![c.map(&[x], |e, [x]| gelu_of(e, x, approximate))?])
 }
 
@@ -330,10 +330,10 @@ fn gelu_of(e: &mut Expr, x: ExprId, approximate: bool) -> ExprId {
 fn activation(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let name = c.operator().to_string();
-    let alpha = c.attribute("alpha").map(|attribute| attribute.f as f64);
-    let beta = c.attribute("beta").map(|attribute| attribute.f as f64);
-    let gamma = c.attribute("gamma").map(|attribute| attribute.f as f64);
-    let (lambd, bias) = (c.float("lambd", 0.5) as f64, c.float("bias", 0.0) as f64);
+    let alpha = c.given_float("alpha")?.map(f64::from);
+    let beta = c.given_float("beta")?.map(f64::from);
+    let gamma = c.given_float("gamma")?.map(f64::from);
+    let (lambd, bias) = (c.float("lambd", 0.5)? as f64, c.float("bias", 0.0)? as f64);
     Ok(vec![c.map(&[x], |e, [x]| {
         let mut b = Builder { e, x };
         match name.as_str() {

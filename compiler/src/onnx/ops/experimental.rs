@@ -9,7 +9,7 @@ pub(super) const TABLE: &[Row] = &[("Affine", 1, affine), ("Crop", 1, crop), ("I
 
 /// `alpha * x + beta`.
 fn affine(c: &mut Context<'_, '_>) -> Results {
-    let (x, alpha, beta) = (c.input(0)?, c.float("alpha", 1.0), c.float("beta", 0.0));
+    let (x, alpha, beta) = (c.input(0)?, c.float("alpha", 1.0)?, c.float("beta", 0.0)?);
     let result = c.map(&[x], |e, [x]| {
         let (alpha, beta) = (e.number(x, alpha as f64), e.number(x, beta as f64));
         let scaled = e.binary(BinaryOp::Mul, x, alpha);
@@ -21,11 +21,11 @@ fn affine(c: &mut Context<'_, '_>) -> Results {
 /// `[N,C,H,W]` without `border` = left, top, right, bottom; with `scale` = height, width, these from left and top on.
 fn crop(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
-    let (shape, border) = (c.shape(x)?.extents(), c.ints("border").unwrap_or_default());
+    let (shape, border) = (c.shape(x)?.extents(), c.ints("border")?.unwrap_or_default());
     let ([images, channels, height, width], [left, top, right, bottom]) = (&shape[..], &border[..]) else {
         return invalid(format!("takes [N,C,H,W] and four borders, got {} and {border:?}", c.ty(x)?));
     };
-    let (rows, columns) = match c.ints("scale").as_deref() {
+    let (rows, columns) = match c.ints("scale")?.as_deref() {
         Some(&[rows, columns]) => (Some(rows), Some(columns)),
         Some(other) => return invalid(format!("scale is {other:?}; height and width are expected")),
         None => {
@@ -48,8 +48,8 @@ fn crop(c: &mut Context<'_, '_>) -> Results {
 
 /// `x * scale + bias[channel]`.
 fn image_scaler(c: &mut Context<'_, '_>) -> Results {
-    let (x, scale) = (c.input(0)?, c.float("scale", 1.0));
-    let bias = c.floats("bias").unwrap_or_default();
+    let (x, scale) = (c.input(0)?, c.float("scale", 1.0)?);
+    let bias = c.floats("bias")?.unwrap_or_default();
     if bias.len() != c.extent(x, 1)? {
         return invalid(format!("{} biases for {}", bias.len(), c.ty(x)?));
     }

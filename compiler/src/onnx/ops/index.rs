@@ -18,7 +18,7 @@ pub(super) const TABLE: &[Row] = &[
 fn gather(c: &mut Context<'_, '_>) -> Results {
     let (x, indices) = (c.input(0)?, c.input(1)?);
     let rank = c.rank(x)?;
-    let axis = c.axis(c.int("axis", 0), rank)?;
+    let axis = c.axis(c.int("axis", 0)?, rank)?;
     check_known(c, x, indices, axis)?;
     Ok(vec![c.add(Op::Gather { axis }, &[x, indices])?])
 }
@@ -35,19 +35,19 @@ fn check_known(c: &Context<'_, '_>, x: NodeId, indices: NodeId, axis: usize) -> 
 fn gather_elements(c: &mut Context<'_, '_>) -> Results {
     let (x, indices) = (c.input(0)?, c.input(1)?);
     let rank = c.rank(x)?;
-    let axis = c.axis(c.int("axis", 0), rank)?;
+    let axis = c.axis(c.int("axis", 0)?, rank)?;
     check_known(c, x, indices, axis)?;
     Ok(vec![c.add(Op::GatherElements { axis }, &[x, indices])?])
 }
 
 fn gather_nd(c: &mut Context<'_, '_>) -> Results {
     let (x, indices) = (c.input(0)?, c.input(1)?);
-    let batch_dims = usize::try_from(c.int("batch_dims", 0)).unwrap_or(usize::MAX);
+    let batch_dims = usize::try_from(c.int("batch_dims", 0)?).unwrap_or(usize::MAX);
     Ok(vec![c.add(Op::GatherNd { batch_dims }, &[x, indices])?])
 }
 
 fn kind(c: &Context<'_, '_>) -> Imported<ScatterKind> {
-    Ok(match c.text("reduction", "none").as_str() {
+    Ok(match c.text("reduction", "none")?.as_str() {
         "none" => ScatterKind::Replace,
         "add" => ScatterKind::Add,
         "mul" => ScatterKind::Multiply,
@@ -60,7 +60,7 @@ fn kind(c: &Context<'_, '_>) -> Imported<ScatterKind> {
 fn scatter_elements(c: &mut Context<'_, '_>) -> Results {
     let inputs = [c.input(0)?, c.input(1)?, c.input(2)?];
     let rank = c.rank(inputs[0])?;
-    let axis = c.axis(c.int("axis", 0), rank)?;
+    let axis = c.axis(c.int("axis", 0)?, rank)?;
     check_known(c, inputs[0], inputs[1], axis)?;
     let kind = kind(c)?;
     Ok(vec![c.add(Op::ScatterElements { axis, kind }, &inputs)?])
@@ -82,7 +82,7 @@ fn one_hot(c: &mut Context<'_, '_>) -> Results {
     }
     let values = c.input(2)?;
     let rank = c.rank(indices)?;
-    let axis = c.axis(c.int("axis", -1), rank + 1)?;
+    let axis = c.axis(c.int("axis", -1)?, rank + 1)?;
     let positions = c.cast(indices, DType::I64)?;
     let wrapped = c.map(&[positions], |e, [position]| {
         let (zero, extent) = (e.number(position, 0.0), e.number(position, depth as f64));

@@ -29,7 +29,7 @@ fn reshape(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let asked = c.known_ints(1)?;
     let own = c.shape(x)?;
-    let keeps = c.int("allowzero", 0) == 0;
+    let keeps = c.int("allowzero", 0)? == 0;
     let mut extents = Vec::with_capacity(asked.len());
     let mut free = None;
     for (axis, &extent) in asked.iter().enumerate() {
@@ -58,7 +58,7 @@ fn reshape(c: &mut Context<'_, '_>) -> Results {
 fn flatten(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let (rank, extents) = (c.rank(x)?, c.shape(x)?.extents());
-    let axis = c.int("axis", 1);
+    let axis = c.int("axis", 1)?;
     let axis = if axis == rank as i64 { rank } else { c.axis(axis, rank)? };
     let (outer, inner) = extents.split_at(axis);
     Ok(vec![c.reshape(x, &[outer.iter().product(), inner.iter().product()])?])
@@ -66,7 +66,7 @@ fn flatten(c: &mut Context<'_, '_>) -> Results {
 
 /// Axes are an attribute until opset 12, then an input.
 fn given_axes(c: &Context<'_, '_>) -> Imported<Option<Vec<i64>>> {
-    match c.ints("axes") {
+    match c.ints("axes")? {
         Some(axes) => Ok(Some(axes)),
         None => c.known_optional_ints(1),
     }
@@ -100,7 +100,7 @@ fn unsqueeze(c: &mut Context<'_, '_>) -> Results {
 fn transpose(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let rank = c.rank(x)?;
-    let perm = match c.ints("perm") {
+    let perm = match c.ints("perm")? {
         Some(perm) => extents(&perm)?,
         None => (0..rank).rev().collect(),
     };
@@ -114,7 +114,7 @@ fn concat(c: &mut Context<'_, '_>) -> Results {
     let inputs = c.all_inputs()?;
     let Some(&first) = inputs.first() else { return invalid("takes at least one input") };
     let rank = c.rank(first)?;
-    let axis = c.axis(c.int("axis", 0), rank)?;
+    let axis = c.axis(c.int("axis", 0)?, rank)?;
     if inputs.len() == 1 {
         return Ok(vec![first]);
     }
@@ -153,16 +153,16 @@ pub(super) fn part(c: &mut Context<'_, '_>, x: NodeId, axis: usize, start: usize
 fn split(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let rank = c.rank(x)?;
-    let axis = c.axis(c.int("axis", 0), rank)?;
+    let axis = c.axis(c.int("axis", 0)?, rank)?;
     let extent = c.extent(x, axis)?;
-    let given = match c.ints("split") {
+    let given = match c.ints("split")? {
         Some(parts) => Some(parts),
         None => c.known_optional_ints(1)?,
     };
     let parts = match given {
         Some(parts) => extents(&parts)?,
         None => {
-            let count = usize::try_from(c.int("num_outputs", c.outputs() as i64)).unwrap_or(0).max(1);
+            let count = usize::try_from(c.int("num_outputs", c.outputs() as i64)?).unwrap_or(0).max(1);
             let each = extent.div_ceil(count);
             (0..count).map(|place| each.min(extent.saturating_sub(place * each))).collect()
         }
@@ -186,7 +186,7 @@ fn slice(c: &mut Context<'_, '_>) -> Results {
     let shape = c.shape(x)?.extents();
     let rank = shape.len();
     let (begins, ends, axes, by) = if c.version < 10 {
-        (c.ints("starts").unwrap_or_default(), c.ints("ends").unwrap_or_default(), c.ints("axes"), None)
+        (c.ints("starts")?.unwrap_or_default(), c.ints("ends")?.unwrap_or_default(), c.ints("axes")?, None)
     } else {
         (c.known_ints(1)?, c.known_ints(2)?, c.known_optional_ints(3)?, c.known_optional_ints(4)?)
     };
@@ -226,11 +226,8 @@ fn pad(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let (shape, dtype) = (c.shape(x)?.extents(), c.dtype(x)?);
     let rank = shape.len();
-    let given = if c.version < 11 {
-        c.ints("pads").or_else(|| c.ints("paddings")).unwrap_or_default()
-    } else {
-        c.known_ints(1)?
-    };
+    let given =
+        if c.version < 11 { c.ints("pads")?.or(c.ints("paddings")?).unwrap_or_default() } else { c.known_ints(1)? };
     let axes = match c.known_optional_ints(3)? {
         Some(axes) => axes.iter().map(|&axis| c.axis(axis, rank)).collect::<Imported<Vec<usize>>>()?,
         None => (0..rank).collect(),
@@ -242,7 +239,7 @@ fn pad(c: &mut Context<'_, '_>) -> Results {
     for (place, &axis) in axes.iter().enumerate() {
         (before[axis], after[axis]) = (given[place], given[place + axes.len()]);
     }
-    let mode = match c.text("mode", "constant").as_str() {
+    let mode = match c.text("mode", "constant")?.as_str() {
         "constant" => PadMode::Constant,
         "reflect" => PadMode::Reflect,
         "edge" => PadMode::Edge,
@@ -259,7 +256,7 @@ fn pad(c: &mut Context<'_, '_>) -> Results {
     if mode == PadMode::Constant {
         let value = match (c.version < 11, c.optional(2)) {
             (false, Some(value)) => c.reshape(value, &[])?,
-            (true, _) => c.number(dtype, c.float("value", 0.0) as f64),
+            (true, _) => c.number(dtype, c.float("value", 0.0)? as f64),
             (false, None) => c.number(dtype, 0.0),
         };
         operands.push(value);
@@ -287,7 +284,7 @@ fn cropped(c: &mut Context<'_, '_>, x: NodeId, before: &[i64], after: &[i64]) ->
 }
 
 fn block(c: &Context<'_, '_>, x: NodeId) -> Imported<([usize; 4], usize)> {
-    let Ok(block) = usize::try_from(c.int("blocksize", 0)) else { return invalid("`blocksize` is negative") };
+    let Ok(block) = usize::try_from(c.int("blocksize", 0)?) else { return invalid("`blocksize` is negative") };
     match c.shape(x)?.extents()[..] {
         [n, channels, h, w] if block > 0 => Ok(([n, channels, h, w], block)),
         _ => invalid(format!("a block of {block} in {}", c.ty(x)?)),
@@ -300,7 +297,7 @@ fn depth_to_space(c: &mut Context<'_, '_>) -> Results {
     let Some(depth) = channels.checked_div(b * b).filter(|depth| depth * b * b == channels) else {
         return invalid(format!("{channels} channels in blocks of {b}x{b}"));
     };
-    let (apart, perm) = if c.text("mode", "DCR") == "DCR" {
+    let (apart, perm) = if c.text("mode", "DCR")? == "DCR" {
         ([n, b, b, depth, h, w], [0, 3, 4, 1, 5, 2])
     } else {
         ([n, depth, b, b, h, w], [0, 1, 4, 2, 5, 3])
@@ -327,7 +324,7 @@ fn trilu(c: &mut Context<'_, '_>) -> Results {
     let (shape, dtype) = (c.shape(x)?.extents(), c.dtype(x)?);
     let [.., rows, columns] = shape[..] else { return invalid(format!("takes matrices, got {}", c.ty(x)?)) };
     let k = c.known_optional_ints(1)?.and_then(|list| list.first().copied()).unwrap_or(0);
-    let upper = c.int("upper", 1) != 0;
+    let upper = c.int("upper", 1)? != 0;
     let kept = |place: usize| {
         let distance = (place % columns) as i64 - (place / columns) as i64;
         if upper { distance >= k } else { distance <= k }
@@ -345,7 +342,7 @@ fn center_crop_pad(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let (shape, dtype) = (c.shape(x)?.extents(), c.dtype(x)?);
     let target = extents(&c.known_ints(1)?)?;
-    let axes = match c.ints("axes") {
+    let axes = match c.ints("axes")? {
         Some(axes) => axes.iter().map(|&axis| c.axis(axis, shape.len())).collect::<Imported<Vec<usize>>>()?,
         None => (0..shape.len()).collect(),
     };

@@ -18,10 +18,10 @@ pub(super) const TABLE: &[Row] = &[
 
 /// `x * scale + shift` with `scale = gamma / sqrt(variance + epsilon)` and `shift = beta - mean * scale`.
 fn batch(c: &mut Context<'_, '_>) -> Results {
-    if c.int("training_mode", 0) != 0 {
+    if c.int("training_mode", 0)? != 0 {
         return unsupported("training mode; export the model for inference");
     }
-    if c.version < 9 && c.int("spatial", 1) == 0 {
+    if c.version < 9 && c.int("spatial", 1)? == 0 {
         return unsupported("spatial=0");
     }
     let [x, gamma, beta, mean, variance] = [c.input(0)?, c.input(1)?, c.input(2)?, c.input(3)?, c.input(4)?];
@@ -31,7 +31,7 @@ fn batch(c: &mut Context<'_, '_>) -> Results {
             return invalid(format!("a statistic is {}, the image {}", c.ty(statistic)?, c.ty(x)?));
         }
     }
-    let epsilon = c.number(c.dtype(variance)?, c.float("epsilon", 1e-5) as f64);
+    let epsilon = c.number(c.dtype(variance)?, c.float("epsilon", 1e-5)? as f64);
     let spread = c.binary(BinaryOp::Add, variance, epsilon)?;
     let deviation = c.unary(UnaryOp::Sqrt, spread)?;
     let scale = c.binary(BinaryOp::Div, gamma, deviation)?;
@@ -52,8 +52,8 @@ fn scaled(c: &mut Context<'_, '_>, x: NodeId, scale: NodeId, shift: Option<NodeI
     Ok(vec![c.binary(BinaryOp::Add, result, shift)?])
 }
 
-fn epsilon(c: &Context<'_, '_>) -> u32 {
-    c.float("epsilon", 1e-5).to_bits()
+fn epsilon(c: &Context<'_, '_>) -> Imported<u32> {
+    Ok(c.float("epsilon", 1e-5)?.to_bits())
 }
 
 fn instance(c: &mut Context<'_, '_>) -> Results {
@@ -62,7 +62,7 @@ fn instance(c: &mut Context<'_, '_>) -> Results {
     if rank < 3 {
         return invalid(format!("takes [N,C,spatial..], got {}", c.ty(x)?));
     }
-    let op = Op::Normalize { axes: (2..rank).collect(), epsilon: epsilon(c), root_mean_square: false };
+    let op = Op::Normalize { axes: (2..rank).collect(), epsilon: epsilon(c)?, root_mean_square: false };
     let normal = c.add(op, &[x])?;
     scaled(c, normal, scale, Some(shift))
 }
@@ -72,13 +72,13 @@ fn group(c: &mut Context<'_, '_>) -> Results {
     let (x, scale, shift) = (c.input(0)?, c.input(1)?, c.input(2)?);
     let extents = c.shape(x)?.extents();
     let channels = c.extent(x, 1)?;
-    let groups = usize::try_from(c.int("num_groups", 0)).unwrap_or(0);
+    let groups = usize::try_from(c.int("num_groups", 0)?).unwrap_or(0);
     if groups == 0 || channels % groups != 0 {
         return invalid(format!("{channels} channels in {groups} groups"));
     }
     let inner: usize = extents.iter().skip(1).product::<usize>() / groups;
     let apart = c.reshape(x, &[extents[0], groups, inner])?;
-    let op = Op::Normalize { axes: vec![2], epsilon: epsilon(c), root_mean_square: false };
+    let op = Op::Normalize { axes: vec![2], epsilon: epsilon(c)?, root_mean_square: false };
     let normal = c.add(op, &[apart])?;
     if c.version < 21 && c.shape(scale)?.extents() == [groups] && groups != channels {
         let results = scaled(c, normal, scale, Some(shift))?;
@@ -93,9 +93,9 @@ fn group(c: &mut Context<'_, '_>) -> Results {
 fn layer(c: &mut Context<'_, '_>) -> Results {
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let (rank, dtype) = (c.rank(x)?, c.dtype(x)?);
-    let axis = c.axis(c.int("axis", -1), rank)?;
+    let axis = c.axis(c.int("axis", -1)?, rank)?;
     let axes: Vec<usize> = (axis..rank).collect();
-    let op = Op::Normalize { axes: axes.clone(), epsilon: epsilon(c), root_mean_square: false };
+    let op = Op::Normalize { axes: axes.clone(), epsilon: epsilon(c)?, root_mean_square: false };
     let normal = c.add(op, &[x])?;
     let mut result = c.binary(BinaryOp::Mul, normal, scale)?;
     if let Some(shift) = c.optional(2) {
@@ -107,7 +107,7 @@ fn layer(c: &mut Context<'_, '_>) -> Results {
         let away = c.binary(BinaryOp::Sub, x, mean)?;
         let square = c.binary(BinaryOp::Mul, away, away)?;
         let variance = c.add(Op::Reduce { kind: ReduceKind::Mean, axes }, &[square])?;
-        let epsilon = c.number(dtype, c.float("epsilon", 1e-5) as f64);
+        let epsilon = c.number(dtype, c.float("epsilon", 1e-5)? as f64);
         let spread = c.binary(BinaryOp::Add, variance, epsilon)?;
         let deviation = c.unary(UnaryOp::Sqrt, spread)?;
         let inverse = c.unary(UnaryOp::Reciprocal, deviation)?;
@@ -119,8 +119,8 @@ fn layer(c: &mut Context<'_, '_>) -> Results {
 fn root_mean_square(c: &mut Context<'_, '_>) -> Results {
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let rank = c.rank(x)?;
-    let axis = c.axis(c.int("axis", -1), rank)?;
-    let op = Op::Normalize { axes: (axis..rank).collect(), epsilon: epsilon(c), root_mean_square: true };
+    let axis = c.axis(c.int("axis", -1)?, rank)?;
+    let op = Op::Normalize { axes: (axis..rank).collect(), epsilon: epsilon(c)?, root_mean_square: true };
     let normal = c.add(op, &[x])?;
     Ok(vec![c.binary(BinaryOp::Mul, normal, scale)?])
 }
@@ -128,7 +128,7 @@ fn root_mean_square(c: &mut Context<'_, '_>) -> Results {
 fn mean_variance(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let rank = c.rank(x)?;
-    let axes = c.ints("axes").unwrap_or_else(|| vec![0, 2, 3]);
+    let axes = c.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
     let axes = c.axes(&axes, rank)?;
     Ok(vec![c.add(Op::Normalize { axes, epsilon: 1e-9f32.to_bits(), root_mean_square: false }, &[x])?])
 }
@@ -136,8 +136,8 @@ fn mean_variance(c: &mut Context<'_, '_>) -> Results {
 fn lp(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let (rank, dtype) = (c.rank(x)?, c.dtype(x)?);
-    let axis = c.axis(c.int("axis", -1), rank)?;
-    let first_power = c.int("p", 2) == 1;
+    let axis = c.axis(c.int("axis", -1)?, rank)?;
+    let first_power = c.int("p", 2)? == 1;
     let part = if first_power { c.unary(UnaryOp::Abs, x)? } else { c.binary(BinaryOp::Mul, x, x)? };
     let sum = c.add(Op::Reduce { kind: ReduceKind::Sum, axes: vec![axis] }, &[part])?;
     let norm = if first_power { sum } else { c.unary(UnaryOp::Sqrt, sum)? };
@@ -155,14 +155,14 @@ fn select(c: &mut Context<'_, '_>, condition: NodeId, then: NodeId, otherwise: N
 
 fn local_response(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
-    let Some(size) = usize::try_from(c.int("size", 0)).ok().filter(|&size| size > 0) else {
+    let Some(size) = usize::try_from(c.int("size", 0)?).ok().filter(|&size| size > 0) else {
         return invalid("`size` is not above 0");
     };
     let op = Op::LocalResponseNorm {
         size,
-        alpha: c.float("alpha", 1e-4).to_bits(),
-        beta: c.float("beta", 0.75).to_bits(),
-        bias: c.float("bias", 1.0).to_bits(),
+        alpha: c.float("alpha", 1e-4)?.to_bits(),
+        beta: c.float("beta", 0.75)?.to_bits(),
+        bias: c.float("bias", 1.0)?.to_bits(),
     };
     Ok(vec![c.add(op, &[x])?])
 }

@@ -18,21 +18,21 @@ pub(super) const TABLE: &[Row] = &[
 
 fn pool(c: &mut Context<'_, '_>, kind: PoolKind) -> Imported<(NodeId, Op)> {
     let x = c.input(0)?;
-    let Some(kernel) = c.ints("kernel_shape") else { return invalid("has no `kernel_shape`") };
+    let Some(kernel) = c.ints("kernel_shape")? else { return invalid("has no `kernel_shape`") };
     let window = window(c, x, extents(&kernel)?)?;
-    let ceil = c.int("ceil_mode", 0) != 0;
+    let ceil = c.int("ceil_mode", 0)? != 0;
     Ok((x, Op::Pool { kind, window, ceil }))
 }
 
 fn average(c: &mut Context<'_, '_>) -> Results {
-    let count_pads = c.int("count_include_pad", 0) != 0;
+    let count_pads = c.int("count_include_pad", 0)? != 0;
     let (x, op) = pool(c, PoolKind::Average { count_pads })?;
     Ok(vec![c.add(op, &[x])?])
 }
 
 fn lp(c: &mut Context<'_, '_>) -> Results {
-    let p = u32::try_from(c.int("p", 2)).ok().filter(|&p| p > 0);
-    let Some(p) = p else { return invalid(format!("`p` is {}", c.int("p", 2))) };
+    let p = u32::try_from(c.int("p", 2)?).ok().filter(|&p| p > 0);
+    let Some(p) = p else { return invalid(format!("`p` is {}", c.int("p", 2)?)) };
     let (x, op) = pool(c, PoolKind::Lp { p })?;
     Ok(vec![c.add(op, &[x])?])
 }
@@ -44,7 +44,7 @@ fn max(c: &mut Context<'_, '_>) -> Results {
         return Ok(vec![values]);
     }
     let Op::Pool { window, ceil, .. } = op else { return Ok(vec![values]) };
-    let column_major = c.int("storage_order", 0) != 0;
+    let column_major = c.int("storage_order", 0)? != 0;
     let indices = c.add(Op::PoolIndices { window, ceil, column_major }, &[x])?;
     Ok(vec![values, indices])
 }
@@ -64,7 +64,7 @@ fn global(c: &mut Context<'_, '_>) -> Results {
 fn global_lp(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let axes = spatial(c, x)?;
-    let p = c.int("p", 2);
+    let p = c.int("p", 2)?;
     let magnitude = c.unary(UnaryOp::Abs, x)?;
     let dtype = c.dtype(x)?;
     let (power, root) = (c.number(dtype, p as f64), c.number(dtype, 1.0 / p as f64));

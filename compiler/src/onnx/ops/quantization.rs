@@ -56,14 +56,14 @@ fn along(c: &mut Context<'_, '_>, parameter: NodeId, x: NodeId, axis: i64, block
     c.reshape(parameter, &extents)
 }
 
-fn block_size(c: &Context<'_, '_>) -> usize {
-    usize::try_from(c.int("block_size", 0)).unwrap_or(0)
+fn block_size(c: &Context<'_, '_>) -> Imported<usize> {
+    Ok(usize::try_from(c.int("block_size", 0)?).unwrap_or(0))
 }
 
 /// `(x - zero) * scale`.
 fn dequantize(c: &mut Context<'_, '_>) -> Results {
     let (x, scale) = (c.input(0)?, c.input(1)?);
-    let (axis, block) = (c.int("axis", 1), block_size(c));
+    let (axis, block) = (c.int("axis", 1)?, block_size(c)?);
     let zero = c.optional(2);
     Ok(vec![value_of(c, x, scale, zero, axis, block)?])
 }
@@ -94,11 +94,11 @@ fn value_of(
 /// `saturate(round_half_even(x / scale) + zero)`.
 fn quantize(c: &mut Context<'_, '_>) -> Results {
     let (x, scale) = (c.input(0)?, c.input(1)?);
-    let (axis, block) = (c.int("axis", 1), block_size(c));
+    let (axis, block) = (c.int("axis", 1)?, block_size(c)?);
     let zero = c.optional(2);
     let target = match zero {
         Some(zero) => c.dtype(zero)?,
-        None => dtype(c.int("output_dtype", 2) as i32).unwrap_or(DType::F32),
+        None => dtype(c.int("output_dtype", 2)? as i32).unwrap_or(DType::F32),
     };
     Ok(vec![quantized(c, x, scale, zero, target, axis, block)?])
 }
@@ -186,7 +186,7 @@ fn conv_integer(c: &mut Context<'_, '_>) -> Results {
 fn convolved(c: &mut Context<'_, '_>, x: NodeId, w: NodeId) -> Imported<NodeId> {
     let weights = c.shape(w)?.extents();
     let window = window(c, x, weights.get(2..).unwrap_or(&[]).to_vec())?;
-    let Some(groups) = usize::try_from(c.int("group", 1)).ok().filter(|&groups| groups > 0) else {
+    let Some(groups) = usize::try_from(c.int("group", 1)?).ok().filter(|&groups| groups > 0) else {
         return invalid("`group` is not above 0");
     };
     let epilogue = Op::plain_epilogue(c.dtype(x)?);

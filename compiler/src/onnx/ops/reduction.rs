@@ -29,17 +29,17 @@ pub(super) const TABLE: &[Row] = &[
 fn reduce(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let rank = c.rank(x)?;
-    let given = match c.ints("axes") {
+    let given = match c.ints("axes")? {
         Some(axes) => Some(axes),
         None => c.known_optional_ints(1)?,
     };
     let axes = match given {
         Some(axes) if !axes.is_empty() => c.axes(&axes, rank)?,
-        _ if c.int("noop_with_empty_axes", 0) != 0 => Vec::new(),
+        _ if c.int("noop_with_empty_axes", 0)? != 0 => Vec::new(),
         _ => (0..rank).collect(),
     };
     let result = reduced(c, x, &axes)?;
-    if c.int("keepdims", 1) != 0 {
+    if c.int("keepdims", 1)? != 0 {
         return Ok(vec![result]);
     }
     let extents = c.shape(result)?.extents();
@@ -101,10 +101,10 @@ fn reduced(c: &mut Context<'_, '_>, x: NodeId, axes: &[usize]) -> Imported<NodeI
 fn arg(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let rank = c.rank(x)?;
-    let axis = c.axis(c.int("axis", 0), rank)?;
+    let axis = c.axis(c.int("axis", 0)?, rank)?;
     let extreme = if c.operator() == "ArgMax" { Extreme::Max } else { Extreme::Min };
-    let result = c.add(Op::ArgReduce { extreme, axis, last: c.int("select_last_index", 0) != 0 }, &[x])?;
-    if c.int("keepdims", 1) != 0 {
+    let result = c.add(Op::ArgReduce { extreme, axis, last: c.int("select_last_index", 0)? != 0 }, &[x])?;
+    if c.int("keepdims", 1)? != 0 {
         return Ok(vec![result]);
     }
     let mut extents = c.shape(result)?.extents();
@@ -119,7 +119,7 @@ fn flattened(
 ) -> Results {
     let x = c.input(0)?;
     let rank = c.rank(x)?;
-    let axis = c.int("axis", if c.version < 13 { 1 } else { -1 });
+    let axis = c.int("axis", if c.version < 13 { 1 } else { -1 })?;
     if c.version >= 13 {
         let axis = c.axis(axis, rank)?;
         return Ok(vec![build(c, x, axis)?]);
@@ -161,7 +161,7 @@ fn cumulative_sum(c: &mut Context<'_, '_>) -> Results {
     let rank = c.rank(x)?;
     let Some(&axis) = c.known_ints(1)?.first() else { return invalid("the axis is empty") };
     let axis = c.axis(axis, rank)?;
-    let op = Op::CumulativeSum { axis, exclusive: c.int("exclusive", 0) != 0, reverse: c.int("reverse", 0) != 0 };
+    let op = Op::CumulativeSum { axis, exclusive: c.int("exclusive", 0)? != 0, reverse: c.int("reverse", 0)? != 0 };
     Ok(vec![c.add(op, &[x])?])
 }
 
@@ -169,10 +169,10 @@ fn cumulative_sum(c: &mut Context<'_, '_>) -> Results {
 fn top_k(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let rank = c.rank(x)?;
-    let count = if c.version < 10 { Some(c.int("k", -1)) } else { c.known_ints(1)?.first().copied() };
+    let count = if c.version < 10 { Some(c.int("k", -1)?) } else { c.known_ints(1)?.first().copied() };
     let Some(count) = count.and_then(|count| usize::try_from(count).ok()) else { return invalid("`k` is negative") };
-    let axis = c.axis(c.int("axis", -1), rank)?;
-    let extreme = if c.int("largest", 1) != 0 { Extreme::Max } else { Extreme::Min };
+    let axis = c.axis(c.int("axis", -1)?, rank)?;
+    let extreme = if c.int("largest", 1)? != 0 { Extreme::Max } else { Extreme::Min };
     let pair = c.add(Op::TopK { axis, count, extreme }, &[x])?;
     Ok(vec![c.add(Op::Project(0), &[pair])?, c.add(Op::Project(1), &[pair])?])
 }

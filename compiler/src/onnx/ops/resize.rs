@@ -34,12 +34,12 @@ struct Axis {
 /// Opset 7 to 9: scales, rounded down, coordinates `i / scale`.
 fn upsample(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
-    let scales = match c.floats("scales") {
+    let scales = match c.floats("scales")? {
         Some(scales) => scales.into_iter().map(f64::from).collect(),
         None => c.known(1)?.scalars().map(|scale| scale.as_f64()).collect::<Vec<f64>>(),
     };
     let rule = Rule {
-        mode: c.text("mode", "nearest").replace("bilinear", "linear"),
+        mode: c.text("mode", "nearest")?.replace("bilinear", "linear"),
         coordinates: "asymmetric".into(),
         rounding: "floor".into(),
         cubic: -0.75,
@@ -71,7 +71,7 @@ fn resize(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let shape = c.shape(x)?.extents();
     let old = c.version < 11;
-    let given = match c.ints("axes") {
+    let given = match c.ints("axes")? {
         Some(axes) => axes.iter().map(|&axis| c.axis(axis, shape.len())).collect::<Imported<Vec<usize>>>()?,
         None => (0..shape.len()).collect(),
     };
@@ -83,7 +83,7 @@ fn resize(c: &mut Context<'_, '_>) -> Results {
         let value = c.known(place)?;
         Ok(Some(value.scalars().map(|scalar| scalar.as_f64()).collect()).filter(|list: &Vec<f64>| !list.is_empty()))
     };
-    let coordinates = if old { "asymmetric".into() } else { c.text("coordinate_transformation_mode", "half_pixel") };
+    let coordinates = if old { "asymmetric".into() } else { c.text("coordinate_transformation_mode", "half_pixel")? };
     let region = match region_at {
         Some(place) if coordinates == "tf_crop_and_resize" => floats(c, place)?,
         _ => None,
@@ -116,13 +116,13 @@ fn resize(c: &mut Context<'_, '_>) -> Results {
         (None, None) => return invalid("has neither scales nor sizes"),
     }
     let rule = Rule {
-        mode: c.text("mode", "nearest"),
+        mode: c.text("mode", "nearest")?,
         coordinates,
-        rounding: if old { "floor".into() } else { c.text("nearest_mode", "round_prefer_floor") },
-        cubic: c.float("cubic_coeff_a", -0.75) as f64,
-        exclude_outside: c.int("exclude_outside", 0) != 0,
-        antialias: c.int("antialias", 0) != 0,
-        extrapolation: c.float("extrapolation_value", 0.0) as f64,
+        rounding: if old { "floor".into() } else { c.text("nearest_mode", "round_prefer_floor")? },
+        cubic: c.float("cubic_coeff_a", -0.75)? as f64,
+        exclude_outside: c.int("exclude_outside", 0)? != 0,
+        antialias: c.int("antialias", 0)? != 0,
+        extrapolation: c.float("extrapolation_value", 0.0)? as f64,
     };
     apply(c, x, &rule, &axes)
 }
@@ -134,7 +134,7 @@ fn sized(c: &Context<'_, '_>, axes: &mut [Axis], given: &[usize], sizes: &[f64])
         return invalid(format!("sizes {sizes:?} for {} axes", given.len()));
     }
     let ratios = given.iter().zip(&sizes).map(|(&axis, &size)| size as f64 / axes[axis].input as f64);
-    let common = match c.text("keep_aspect_ratio_policy", "stretch").as_str() {
+    let common = match c.text("keep_aspect_ratio_policy", "stretch")?.as_str() {
         "stretch" => None,
         "not_larger" => Some(ratios.fold(f64::INFINITY, f64::min)),
         "not_smaller" => Some(ratios.fold(0.0, f64::max)),

@@ -1,6 +1,6 @@
 //! Constants, shapes, branches.
 
-use edgecc_ir::{DType, Scalar, Shape, Tensor};
+use edgecc_ir::{DType, Scalar, Shape, Tensor, TensorType};
 
 use super::Row;
 use crate::onnx::context::{Context, Imported, Results, invalid, unsupported};
@@ -21,13 +21,13 @@ pub(super) const TABLE: &[Row] = &[
 fn constant(c: &mut Context<'_, '_>) -> Results {
     let value = if let Some(value) = c.tensor("value")? {
         value
-    } else if let Some(value) = c.attribute("value_float") {
-        Tensor::scalar(Scalar::f32(value.f))
-    } else if let Some(value) = c.attribute("value_int") {
-        Tensor::scalar(Scalar::i64(value.i))
-    } else if let Some(values) = c.floats("value_floats") {
+    } else if let Some(value) = c.given_float("value_float")? {
+        Tensor::scalar(Scalar::f32(value))
+    } else if let Some(value) = c.given_int("value_int")? {
+        Tensor::scalar(Scalar::i64(value))
+    } else if let Some(values) = c.floats("value_floats")? {
         Tensor::from_f32(Shape::new(&[values.len()]), &values)
-    } else if let Some(values) = c.ints("value_ints") {
+    } else if let Some(values) = c.ints("value_ints")? {
         Tensor::from_i64(Shape::new(&[values.len()]), &values)
     } else {
         return unsupported("constants of text and sparse constants are not supported");
@@ -48,6 +48,7 @@ fn constant_of_shape(c: &mut Context<'_, '_>) -> Results {
     let extents = extents(&c.known_ints(0)?)?;
     let value = c.tensor("value")?.map_or(Scalar::f32(0.0), |value| value.get(0));
     let tensor = Tensor::splat(Shape::new(&extents), value).or_else(|error| invalid(error.to_string()))?;
+    c.check_size(&tensor.ty())?;
     Ok(vec![c.constant(tensor)])
 }
 
@@ -74,10 +75,10 @@ fn eye_like(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let ty = c.ty(x)?;
     let [rows, columns] = ty.shape.extents()[..] else { return invalid(format!("takes a matrix, got {ty}")) };
-    let number = c.int("dtype", 0) as i32;
+    let number = c.int("dtype", 0)? as i32;
     let element = if number == 0 { Some(ty.dtype) } else { dtype(number) };
     let Some(element) = element else { return unsupported(format!("elements of type {number}")) };
-    let k = c.int("k", 0);
+    let k = c.int("k", 0)?;
     let at = |place: usize| ((place % columns) as i64 - (place / columns) as i64 == k) as i64;
     let values = (0..rows * columns).map(|place| Scalar::from_i64(element, at(place)));
     let value = Tensor::from_scalars(element, ty.shape.clone(), values).or_else(|error| invalid(error.to_string()))?;
@@ -108,6 +109,7 @@ fn range(c: &mut Context<'_, '_>) -> Results {
     if count > (1u64 << 31) as f64 {
         return invalid(format!("{count} elements"));
     }
+    c.check_size(&TensorType::new(element, Shape::new(&[count as usize])))?;
     let values = (0..count as usize).map(|place| Scalar::from_f64(element, first + place as f64 * step));
     let value = Tensor::from_scalars(element, Shape::new(&[count as usize]), values)
         .or_else(|error| invalid(error.to_string()))?;
@@ -119,7 +121,7 @@ fn shape(c: &mut Context<'_, '_>) -> Results {
     let extents: Vec<i64> = c.shape(x)?.extents().into_iter().map(|extent| extent as i64).collect();
     let rank = extents.len() as i64;
     let place = |axis: i64| (if axis < 0 { axis.saturating_add(rank) } else { axis }).clamp(0, rank) as usize;
-    let (start, end) = (place(c.int("start", 0)), place(c.int("end", rank)));
+    let (start, end) = (place(c.int("start", 0)?), place(c.int("end", rank)?));
     let part = extents.get(start..end.max(start)).unwrap_or(&[]).to_vec();
     Ok(vec![c.constant_ints(&part)])
 }
