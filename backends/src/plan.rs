@@ -43,9 +43,7 @@ pub fn plan(program: &Program) -> Plan {
         plan.arena_bytes = plan.arena_bytes.max(offset + life.bytes);
         placed.push((offset, life));
     }
-    for id in 0..leaders.len() {
-        plan.offsets[id] = plan.offsets[leaders[id]];
-    }
+    plan.offsets = leaders.iter().map(|&leader| plan.offsets[leader]).collect();
     plan
 }
 

@@ -109,7 +109,7 @@ pub fn optimise(
     let imported = import(model, options)?;
     let mut graph = imported.0;
     observe(Phase { name: "import", graph: &graph });
-    let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory, ..Default::default() };
+    let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory };
     let mut report = |name: &str, graph: &Graph| observe(Phase { name, graph });
     edgecc_passes::prepare(&mut graph, &passes, &mut report)?;
     edgecc_passes::finish(&mut graph, &passes, &mut report)?;

@@ -77,7 +77,8 @@ fn compile_with(path: &Path, inputs: &[(String, Array)]) -> Result<(Compiled, Ve
     let none = |_: usize, _: &Array| false;
     let parameters = |place: usize, array: &Array| place > 0 && small(array);
     let all = |_: usize, array: &Array| small(array);
-    let attempts: [&dyn Fn(usize, &Array) -> bool; 3] = [&none, &parameters, &all];
+    type IsFixed<'a> = &'a dyn Fn(usize, &Array) -> bool;
+    let attempts: [IsFixed; 3] = [&none, &parameters, &all];
     let mut first_error = None;
     for is_fixed in attempts {
         let (fixed, given): (Vec<_>, Vec<_>) =

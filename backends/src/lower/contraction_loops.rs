@@ -2,7 +2,7 @@
 //!
 //! Channels are cut in groups: images are seen as `[N, group, channel of the group, spatial..]`.
 
-use edgecc_ir::{BinaryOp, Expr, NodeId, Op, Shape, Window};
+use edgecc_ir::{BinaryOp, NodeId, Op, Shape, Window};
 
 use super::builder::Builder;
 use super::nest::Space;
@@ -19,11 +19,9 @@ const SPATIAL: usize = 3;
 pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
     let graph = lowering.graph;
     match graph.op(id) {
-        Op::Conv { window, groups, epilogue } => conv(lowering, id, window, *groups, epilogue),
-        Op::ConvTranspose { window, groups, epilogue, .. } => conv_transpose(lowering, id, window, *groups, epilogue),
-        Op::MatMul { transpose_a, transpose_b, epilogue } => {
-            matmul(lowering, id, [*transpose_a, *transpose_b], epilogue)
-        }
+        Op::Conv { window, groups, .. } => conv(lowering, id, window, *groups),
+        Op::ConvTranspose { window, groups, .. } => conv_transpose(lowering, id, window, *groups),
+        Op::MatMul { transpose_a, transpose_b, .. } => matmul(lowering, id, [*transpose_a, *transpose_b]),
         op => return Err(format!("{} is no contraction", op.name())),
     }
     Ok(())
@@ -75,10 +73,10 @@ impl Parts {
         lowering: &mut Lowering<'_>,
         id: NodeId,
         space: Space,
-        epilogue: &Expr,
-        terms: impl FnOnce(&mut Builder, &Space, Local),
         lanes: bool,
+        terms: impl FnOnce(&mut Builder, &Space, Local),
     ) {
+        let Some(epilogue) = lowering.graph.op(id).epilogue() else { return };
         let body = builder.block(|b| {
             let sum = b.number(self.read[0].dtype, 0.0);
             terms(b, &space, sum);
@@ -143,7 +141,7 @@ fn weights_over(result: &View, weights: &View, group: isize, channel: isize) -> 
     View { extents: result.extents.clone(), strides, ..weights.clone() }
 }
 
-fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, groups: usize, epilogue: &Expr) {
+fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, groups: usize) {
     let (parts, channels, [channel, weight_channel]) = convolution_parts(lowering, id, groups, 1);
     if parts.result.elements() == 0 {
         return;
@@ -167,7 +165,7 @@ fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, groups: usize,
             .fold(space.position(RIGHT), |at, (taps, &stride)| at.plus(taps.tap.clone().times(stride as i64)));
         over(b, &taps, |b| over_channels(b, channels, sum, [left, right], [channel, weight_channel]));
     };
-    parts.push(builder, lowering, id, space, epilogue, terms, lanes);
+    parts.push(builder, lowering, id, space, lanes, terms);
 }
 
 /// Adds the products along the channels of a group.
@@ -182,7 +180,7 @@ fn over_channels(builder: &mut Builder, channels: usize, sum: Local, starts: [In
 
 /// Result position `o` meets input `i` by tap `k` where `i * stride = o + pad - k * dilation`: for each tap a loop over the
 /// one input that does so, or none.
-fn conv_transpose(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, groups: usize, epilogue: &Expr) {
+fn conv_transpose(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, groups: usize) {
     let (parts, channels, [channel, weight_channel]) = convolution_parts(lowering, id, groups, 0);
     if parts.result.elements() == 0 {
         return;
@@ -206,10 +204,10 @@ fn conv_transpose(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, grou
         }
         over(b, taps.as_flattened(), |b| over_channels(b, channels, sum, [left, right], [channel, weight_channel]));
     };
-    parts.push(builder, lowering, id, space, epilogue, terms, lanes);
+    parts.push(builder, lowering, id, space, lanes, terms);
 }
 
-fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transposed: [bool; 2], epilogue: &Expr) {
+fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transposed: [bool; 2]) {
     let operands = lowering.graph.operands(id);
     let read = [0, 1].map(|n| swapped(lowering.view(operands[n]), transposed[n]));
     let result = lowering.destination(id);
@@ -231,7 +229,7 @@ fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transposed: [bool; 2], epilog
         let mode = if lanes { LoopMode::Serial } else { LoopMode::Fold(vec![Fold { local: sum, op: BinaryOp::Add }]) };
         b.emit([Stmt::For { var, begin: Index::Constant(0), end: Index::Constant(depth as i64), mode, body }]);
     };
-    parts.push(builder, lowering, id, space, epilogue, terms, lanes);
+    parts.push(builder, lowering, id, space, lanes, terms);
 }
 
 /// The stride of the axis `from_end` axes from the end.

@@ -69,8 +69,5 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
 }
 
 fn calls(program: &Program) -> impl Iterator<Item = &Call> {
-    program.steps.iter().filter_map(|step| match &step.action {
-        Some(Action::Call(call)) => Some(call),
-        None => None,
-    })
+    program.steps.iter().filter_map(|step| step.action.as_ref()).map(|Action::Call(call)| call)
 }

@@ -42,8 +42,8 @@ pub(super) fn conv_transpose(
     })?;
     let filters = w.shape.dim(1).checked_mul(groups).ok_or("too many filters")?;
     let mut shape = vec![x.shape.dim(0), filters];
-    for axis in 0..window.kernel.len() {
-        let extent = conv_transpose_extent(x.shape.dim(axis + 2), window, output_padding[axis], axis);
+    for (axis, &padding) in output_padding.iter().enumerate() {
+        let extent = conv_transpose_extent(x.shape.dim(axis + 2), window, padding, axis);
         shape.push(extent.ok_or_else(|| window::does_not_fit(window, axis, x))?);
     }
     finish(x.dtype, Shape::new(&shape), epilogue, operands)

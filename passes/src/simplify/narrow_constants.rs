@@ -26,9 +26,9 @@ fn narrow(graph: &mut Graph, map: NodeId, place: usize) -> bool {
         return false;
     };
     let mut operands = graph.operands(map).to_vec();
-    let shapes =
+    let mut shapes =
         operands.iter().map(|&operand| if operand == constant { narrowed.shape() } else { &graph.ty(operand).shape });
-    let together = shapes.fold(Some(Shape::scalar()), |shape, other| shape?.broadcast(other));
+    let together = shapes.try_fold(Shape::scalar(), |shape, other| shape.broadcast(other));
     if together.as_ref() != Some(&graph.ty(map).shape) {
         return false;
     }
