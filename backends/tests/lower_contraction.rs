@@ -42,8 +42,8 @@ fn convolutions_end_in_an_epilogue() {
 #[test]
 fn transposed_convolutions_meet_every_input() {
     // Shapes of input and weights, window, padding of the output, groups.
-    type Case<'a> = (&'a [usize], &'a [usize], Window, usize, usize);
-    let cases: [Case; 5] = [
+    type Transposed<'a> = (&'a [usize], &'a [usize], Window, usize, usize);
+    let cases: [Transposed; 5] = [
         (&[2, 3, 4, 5], &[3, 2, 3, 3], window(&[3, 3], 2, 1, 1, 1), 1, 1),
         (&[1, 4, 3, 4], &[4, 3, 2, 2], window(&[2, 2], 2, 1, 0, 0), 0, 2),
         (&[1, 2, 4, 4], &[2, 3, 2, 2], window(&[2, 2], 3, 1, 0, 0), 2, 1),
