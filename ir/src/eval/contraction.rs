@@ -4,6 +4,7 @@ use super::expr::{broadcast_strides, eval_f32, eval_scalar};
 use super::{EvalError, flat, from_f64, positions, to_f64};
 use crate::expr::Expr;
 use crate::op::Window;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::types::{DType, Scalar, TensorType};
 
@@ -21,26 +22,7 @@ pub(super) fn conv(
     let (depth, filters) = (input[1] / groups, output[1] / groups);
     let (pixels_in, pixels_out): (usize, usize) = (input[2..].iter().product(), output[2..].iter().product());
     let taps: usize = window.kernel.iter().product();
-    // The input pixel under each tap of each output pixel.
-    let mut meets: Vec<(usize, usize, usize)> = Vec::new();
-    let pixel_strides = operands[0].shape().strides();
-    let mut pixel = 0;
-    positions(&output[2..], |place| {
-        let mut tap = 0;
-        positions(&window.kernel, |at| {
-            let source = |axis: usize| {
-                (place[axis] * window.strides[axis] + at[axis] * window.dilations[axis])
-                    .checked_sub(window.pads_before[axis])
-            };
-            let source: Option<Vec<usize>> =
-                (0..place.len()).map(|axis| source(axis).filter(|&position| position < input[axis + 2])).collect();
-            if let Some(source) = source {
-                meets.push((pixel, tap, flat(&pixel_strides[2..], &source)));
-            }
-            tap += 1;
-        });
-        pixel += 1;
-    });
+    let meets = meetings(window, &output[2..], operands[0].shape());
     let mut sums = vec![0f64; output.iter().product()];
     for image in 0..output[0] {
         for filter in 0..output[1] {
@@ -58,6 +40,29 @@ pub(super) fn conv(
     finish(sums, epilogue, operands, ty)
 }
 
+/// For each pixel of a small image and each tap of the window the pixel of the image `wide` that they meet, as positions:
+/// `pixel * stride + tap * dilation - pad`, where that is inside.
+fn meetings(window: &Window, small: &[usize], wide: &Shape) -> Vec<(usize, usize, usize)> {
+    let (extents, strides) = (wide.extents(), wide.strides());
+    let mut meets = Vec::new();
+    let mut pixel = 0;
+    positions(small, |place| {
+        let mut tap = 0;
+        positions(&window.kernel, |at| {
+            let met = |axis: usize| {
+                (place[axis] * window.strides[axis] + at[axis] * window.dilations[axis])
+                    .checked_sub(window.pads_before[axis])
+                    .filter(|&position| position < extents[axis + 2])
+            };
+            let met: Option<Vec<usize>> = (0..place.len()).map(met).collect();
+            meets.extend(met.map(|met| (pixel, tap, flat(&strides[2..], &met))));
+            tap += 1;
+        });
+        pixel += 1;
+    });
+    meets
+}
+
 /// Every input pixel adds its weights to the output pixels under the window.
 pub(super) fn conv_transpose(
     window: &Window,
@@ -71,25 +76,7 @@ pub(super) fn conv_transpose(
     let (depth, filters) = (input[1] / groups, output[1] / groups);
     let (pixels_in, pixels_out): (usize, usize) = (input[2..].iter().product(), output[2..].iter().product());
     let taps: usize = window.kernel.iter().product();
-    let mut meets: Vec<(usize, usize, usize)> = Vec::new();
-    let pixel_strides = ty.shape.strides();
-    let mut pixel = 0;
-    positions(&input[2..], |place| {
-        let mut tap = 0;
-        positions(&window.kernel, |at| {
-            let target = |axis: usize| {
-                (place[axis] * window.strides[axis] + at[axis] * window.dilations[axis])
-                    .checked_sub(window.pads_before[axis])
-            };
-            let target: Option<Vec<usize>> =
-                (0..place.len()).map(|axis| target(axis).filter(|&position| position < output[axis + 2])).collect();
-            if let Some(target) = target {
-                meets.push((pixel, tap, flat(&pixel_strides[2..], &target)));
-            }
-            tap += 1;
-        });
-        pixel += 1;
-    });
+    let meets = meetings(window, &input[2..], &ty.shape);
     let mut sums = vec![0f64; output.iter().product()];
     for image in 0..output[0] {
         for filter in 0..output[1] {

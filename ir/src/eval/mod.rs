@@ -63,7 +63,7 @@ fn compute(op: &Op, operands: &[&Tensor], ty: &TensorType) -> Result<Tensor, Eva
         Op::MatMul { transpose_a, transpose_b, epilogue } => {
             contraction::matmul(*transpose_a, *transpose_b, epilogue, operands, ty)
         }
-        Op::Pool { kind, window, ceil } => window::pool(*kind, window, *ceil, operands[0], ty),
+        Op::Pool { kind, window, .. } => window::pool(*kind, window, operands[0], ty),
         Op::PoolIndices { window, column_major, .. } => window::pool_indices(window, *column_major, operands[0], ty),
         Op::LocalResponseNorm { size, alpha, beta, bias } => {
             let [alpha, beta, bias] = [*alpha, *beta, *bias].map(|bits| f32::from_bits(bits) as f64);

@@ -24,13 +24,7 @@ fn under(window: &Window, input: &[usize], strides: &[usize], place: &[usize]) -
     (inside, covered)
 }
 
-pub(super) fn pool(
-    kind: PoolKind,
-    window: &Window,
-    _ceil: bool,
-    x: &Tensor,
-    ty: &TensorType,
-) -> Result<Tensor, EvalError> {
+pub(super) fn pool(kind: PoolKind, window: &Window, x: &Tensor, ty: &TensorType) -> Result<Tensor, EvalError> {
     let values = to_f64(x);
     let input = x.shape().extents();
     let strides = x.shape().strides();
