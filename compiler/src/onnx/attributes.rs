@@ -2,7 +2,7 @@
 
 use edgecc_ir::Tensor;
 
-use super::context::{Context, Imported, OpError, invalid};
+use super::context::{Context, Imported, invalid};
 use super::proto::{AttributeProto, GraphProto};
 use super::tensor;
 
@@ -77,8 +77,12 @@ impl<'a> Context<'a, '_> {
     }
 
     pub(super) fn tensor(&self, name: &str) -> Imported<Option<Tensor>> {
-        let proto = self.attribute(name, Kind::Tensor)?.and_then(|attribute| attribute.t.as_deref());
-        proto.map(|proto| tensor::read(proto, &self.importer.model.folder)).transpose().map_err(OpError::Import)
+        let Some(proto) = self.attribute(name, Kind::Tensor)?.and_then(|attribute| attribute.t.as_deref()) else {
+            return Ok(None);
+        };
+        let value = tensor::read(proto, &self.importer.model.folder)?;
+        self.check_size(&value.ty())?;
+        Ok(Some(value))
     }
 
     pub(super) fn subgraph(&self, name: &str) -> Imported<&'a GraphProto> {

@@ -26,13 +26,19 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
-    /// Refuses a type of more than `max_memory` bytes, or of more elements than kernels count.
+    /// Refuses a type of more than `max_memory` bytes, of more elements than kernels count, or of too many axes. Extents of
+    /// 0 count as 1, so that the product of any of a tensor's extents is within the limit.
     pub(super) fn check_size(&self, ty: &TensorType, what: impl FnOnce() -> String) -> Result<(), ImportError> {
         let limit = self.max_memory.min(ty.dtype.size().saturating_mul(u32::MAX as usize));
-        match ty.bytes() {
-            Ok(bytes) if bytes <= limit => Ok(()),
-            _ => Err(ImportError::Limit { what: what(), ty: ty.clone(), limit }),
+        let extents = ty.shape.dims().iter().map(|dim| dim.get().max(1));
+        let bytes = extents.fold(ty.dtype.size(), usize::saturating_mul);
+        if bytes > limit {
+            return Err(ImportError::Limit { what: what(), ty: ty.clone(), limit });
         }
+        if ty.shape.rank() > MOST_AXES {
+            return Err(ImportError::Model(format!("{}: {} axes, {MOST_AXES} at most", what(), ty.shape.rank())));
+        }
+        Ok(())
     }
 }
 
@@ -44,6 +50,8 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
+/// Most axes of a tensor; NumPy has as many.
+const MOST_AXES: usize = 64;
 /// Deepest nesting of functions and branches.
 const MOST_DEPTH: usize = 64;
 
@@ -168,6 +176,7 @@ impl Importer<'_> {
             return Ok(None);
         }
         let value = tensor::read(proto, &self.model.folder)?;
+        self.options.check_size(&value.ty(), || format!("tensor `{}`", proto.name))?;
         Ok(Some(self.constant(value, Origin::named(&proto.name))))
     }
 

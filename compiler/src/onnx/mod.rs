@@ -1,5 +1,5 @@
 //! The ONNX front end: from a file to a graph. Protobuf types stay in here.
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attributes;
 mod context;

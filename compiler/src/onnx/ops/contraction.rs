@@ -1,6 +1,6 @@
 //! Convolutions and matrix products.
 
-use edgecc_ir::{BinaryOp, DType, Expr, NodeId, Op, Window};
+use edgecc_ir::{BinaryOp, DType, Expr, NodeId, Op, Shape, TensorType, Window};
 
 use super::Row;
 use super::structure::extents;
@@ -60,11 +60,14 @@ pub(super) fn window(c: &Context<'_, '_>, x: NodeId, kernel: Vec<usize>) -> Impo
         }
         "VALID" => {}
         mode @ ("SAME_UPPER" | "SAME_LOWER") => {
-            for axis in 0..spatial {
+            pads_before.clear();
+            pads_after.clear();
+            for (axis, ((&kernel, &stride), &dilation)) in kernel.iter().zip(&strides).zip(&dilations).enumerate() {
                 let input = c.extent(x, axis + 2)?;
-                let pads = same_pads(input, kernel[axis], strides[axis], dilations[axis], mode == "SAME_LOWER");
+                let pads = same_pads(input, kernel, stride, dilation, mode == "SAME_LOWER");
                 let Some([before, after]) = pads else { return invalid(format!("{mode} of an axis of {input}")) };
-                (pads_before[axis], pads_after[axis]) = (before, after);
+                pads_before.push(before);
+                pads_after.push(after);
             }
         }
         other => return invalid(format!("`auto_pad` is `{other}`")),
@@ -125,19 +128,20 @@ fn conv_transpose(c: &mut Context<'_, '_>) -> Results {
     let (mut pads_before, mut pads_after) = (vec![0; spatial], vec![0; spatial]);
     let same = mode.starts_with("SAME");
     if asked.is_some() || same {
-        for axis in 0..spatial {
+        let sizes = kernel.iter().zip(&strides).zip(&dilations).zip(&mut output_padding);
+        let pads = pads_before.iter_mut().zip(&mut pads_after);
+        for (axis, ((((&kernel, &stride), &dilation), padding), (before, after))) in sizes.zip(pads).enumerate() {
             let input = c.extent(x, axis + 2)?;
-            let full = input.saturating_sub(1).saturating_mul(strides[axis]).saturating_add(output_padding[axis]);
-            let full =
-                full.saturating_add(kernel[axis].saturating_sub(1).saturating_mul(dilations[axis]).saturating_add(1));
+            let span = kernel.saturating_sub(1).saturating_mul(dilation).saturating_add(1);
+            let full = input.saturating_sub(1).saturating_mul(stride).saturating_add(*padding).saturating_add(span);
             let out = match &asked {
                 Some(shape) => shape.get(shape.len().saturating_sub(spatial) + axis).copied().unwrap_or(0),
-                None => input.saturating_mul(strides[axis]),
+                None => input.saturating_mul(stride),
             };
-            output_padding[axis] = output_padding[axis].saturating_add(out.saturating_sub(full));
+            *padding = padding.saturating_add(out.saturating_sub(full));
             let total = full.saturating_sub(out);
             let (less, more) = (total / 2, total - total / 2);
-            (pads_before[axis], pads_after[axis]) = if mode == "SAME_UPPER" { (less, more) } else { (more, less) };
+            (*before, *after) = if mode == "SAME_UPPER" { (less, more) } else { (more, less) };
         }
     } else if mode != "VALID" {
         let window = window(c, x, kernel.clone())?;
@@ -189,11 +193,16 @@ fn matmul(c: &mut Context<'_, '_>) -> Results {
 /// NumPy's `matmul`: a vector on the left is a row, on the right a column, and its axis goes from the result.
 pub(super) fn product(c: &mut Context<'_, '_>, a: NodeId, b: NodeId) -> Imported<NodeId> {
     let (left, right) = (c.shape(a)?.extents(), c.shape(b)?.extents());
-    if left.is_empty() || right.is_empty() {
-        return invalid("takes no scalar");
-    }
-    let matrix_a = if left.len() == 1 { c.reshape(a, &[1, left[0]])? } else { a };
-    let matrix_b = if right.len() == 1 { c.reshape(b, &[right[0], 1])? } else { b };
+    let matrix_a = match left[..] {
+        [] => return invalid("takes no scalar"),
+        [row] => c.reshape(a, &[1, row])?,
+        _ => a,
+    };
+    let matrix_b = match right[..] {
+        [] => return invalid("takes no scalar"),
+        [column] => c.reshape(b, &[column, 1])?,
+        _ => b,
+    };
     let epilogue = Op::plain_epilogue(c.dtype(a)?);
     let result = c.add(Op::MatMul { transpose_a: false, transpose_b: false, epilogue }, &[matrix_a, matrix_b])?;
     let mut extents = c.shape(result)?.extents();
@@ -301,10 +310,11 @@ fn diagonal(c: &mut Context<'_, '_>, x: NodeId, letters: &[char]) -> Imported<(N
     let mut extents = Vec::new();
     let mut steps = Vec::new();
     for letter in &distinct {
-        let axes: Vec<usize> = (0..letters.len()).filter(|&axis| letters[axis] == *letter).collect();
-        extents.push(axes.iter().map(|&axis| shape.dim(axis)).min().unwrap_or(1));
-        steps.push(axes.iter().map(|&axis| strides[axis]).sum::<usize>());
+        let of_letter = || letters.iter().zip(shape.dims()).zip(&strides).filter(|((other, _), _)| *other == letter);
+        extents.push(of_letter().map(|((_, extent), _)| extent.get()).min().unwrap_or(1));
+        steps.push(of_letter().map(|(_, &stride)| stride).sum::<usize>());
     }
+    c.check_size(&TensorType::new(DType::I64, Shape::new(&extents)))?;
     let mut places = vec![0i64];
     for (extent, step) in extents.iter().zip(&steps) {
         places = places.iter().flat_map(|place| (0..*extent).map(move |i| place + (i * step) as i64)).collect();
@@ -318,15 +328,16 @@ fn diagonal(c: &mut Context<'_, '_>, x: NodeId, letters: &[char]) -> Imported<(N
 
 /// Sums away the axes that nobody asks for.
 fn summed(c: &mut Context<'_, '_>, x: NodeId, letters: Vec<char>, kept: &[char]) -> Imported<(NodeId, Vec<char>)> {
-    let axes: Vec<usize> = (0..letters.len()).filter(|&axis| !kept.contains(&letters[axis])).collect();
+    let is_kept = |letter: &char| kept.contains(letter);
+    let axes: Vec<usize> = (0..).zip(&letters).filter(|(_, letter)| !is_kept(letter)).map(|(axis, _)| axis).collect();
     if axes.is_empty() {
         return Ok((x, letters));
     }
-    let reduced = c.add(Op::Reduce { kind: edgecc_ir::ReduceKind::Sum, axes: axes.clone() }, &[x])?;
+    let reduced = c.add(Op::Reduce { kind: edgecc_ir::ReduceKind::Sum, axes }, &[x])?;
     let extents = c.shape(reduced)?.extents();
-    let left: Vec<usize> = (0..letters.len()).filter(|axis| !axes.contains(axis)).collect();
-    let reshaped = c.reshape(reduced, &left.iter().map(|&axis| extents[axis]).collect::<Vec<_>>())?;
-    Ok((reshaped, left.iter().map(|&axis| letters[axis]).collect()))
+    let (left, extents): (Vec<char>, Vec<usize>) =
+        letters.into_iter().zip(extents).filter(|(letter, _)| is_kept(letter)).unzip();
+    Ok((c.reshape(reduced, &extents)?, left))
 }
 
 fn contract(
@@ -343,12 +354,11 @@ fn contract(
     let (batch, inner): (Vec<char>, Vec<char>) = shared.iter().partition(|letter| kept.contains(letter));
     let rows: Vec<char> = letters_a.iter().copied().filter(|letter| !shared.contains(letter)).collect();
     let columns: Vec<char> = letters_b.iter().copied().filter(|letter| !shared.contains(letter)).collect();
-    let (left, left_extents) = arranged(c, a, &letters_a, [&batch, &rows, &inner])?;
-    let (right, right_extents) = arranged(c, b, &letters_b, [&batch, &inner, &columns])?;
+    let (left, [batch_a, row_extents, _]) = arranged(c, a, &letters_a, [&batch, &rows, &inner])?;
+    let (right, [batch_b, _, column_extents]) = arranged(c, b, &letters_b, [&batch, &inner, &columns])?;
     let product = product(c, left, right)?;
-    let extents = [&left_extents[0][..], &left_extents[1], &right_extents[2]].concat();
-    let batch_extents: Vec<usize> = left_extents[0].iter().zip(&right_extents[0]).map(|(&x, &y)| x.max(y)).collect();
-    let extents = [&batch_extents[..], &extents[batch_extents.len()..]].concat();
+    let batch_extents: Vec<usize> = batch_a.iter().zip(&batch_b).map(|(&x, &y)| x.max(y)).collect();
+    let extents = [batch_extents, row_extents, column_extents].concat();
     Ok((c.reshape(product, &extents)?, [batch, rows, columns].concat()))
 }
 
@@ -367,8 +377,9 @@ fn arranged(
     let Some(perm) = perm else { return unsupported("this equation") };
     let moved = c.transpose(x, &perm)?;
     let mut extents = c.shape(moved)?.extents();
-    let last = extents.split_off(groups[0].len() + groups[1].len());
-    let middle = extents.split_off(groups[0].len());
+    let [outer, inner, _] = groups;
+    let last = extents.split_off(outer.len() + inner.len());
+    let middle = extents.split_off(outer.len());
     let shape = [&extents[..], &[middle.iter().product(), last.iter().product()]].concat();
     Ok((c.reshape(moved, &shape)?, [extents, middle, last]))
 }

@@ -219,8 +219,14 @@ fn bit_shift(c: &mut Context<'_, '_>) -> Results {
     Ok(vec![c.binary(op, x, y)?])
 }
 
+/// An attribute that numbers an element type.
+pub(super) fn element_number(c: &Context<'_, '_>, name: &str, default: i64) -> Imported<i32> {
+    let number = c.int(name, default)?;
+    i32::try_from(number).or_else(|_| invalid(format!("`{name}` is {number}")))
+}
+
 fn cast(c: &mut Context<'_, '_>) -> Results {
-    let number = c.int("to", 0)? as i32;
+    let number = element_number(c, "to", 0)?;
     let Some(to) = dtype(number) else { return unsupported(format!("conversion to {}", type_name(number))) };
     let x = c.input(0)?;
     Ok(vec![c.cast(x, to)?])

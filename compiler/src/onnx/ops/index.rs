@@ -95,8 +95,7 @@ fn one_hot(c: &mut Context<'_, '_>) -> Results {
     let wrapped = c.reshape(wrapped, &shape)?;
     let classes: Vec<i64> = (0..depth).collect();
     let classes = c.constant_ints(&classes);
-    let mut along = vec![1; rank + 1];
-    along[axis] = depth as usize;
+    let along: Vec<usize> = (0..=rank).map(|other| if other == axis { depth as usize } else { 1 }).collect();
     let classes = c.reshape(classes, &along)?;
     let hit = c.binary(BinaryOp::Equal, wrapped, classes)?;
     let off = super::movement::part(c, values, 0, 0, 1)?;

@@ -30,28 +30,27 @@ fn reshape(c: &mut Context<'_, '_>) -> Results {
     let asked = c.known_ints(1)?;
     let own = c.shape(x)?;
     let keeps = c.int("allowzero", 0)? == 0;
+    // The free extent stands as 1 until the others are known.
     let mut extents = Vec::with_capacity(asked.len());
-    let mut free = None;
     for (axis, &extent) in asked.iter().enumerate() {
         extents.push(match extent {
             0 if keeps => c.extent(x, axis)?,
-            -1 if free.is_none() => {
-                free = Some(axis);
-                1
-            }
+            -1 => 1,
             extent => match usize::try_from(extent) {
                 Ok(extent) => extent,
                 Err(_) => return invalid(format!("the shape {asked:?}")),
             },
         });
     }
-    if let Some(axis) = free {
-        let (elements, others) = (own.elements().unwrap_or(0), Shape::new(&extents).elements().unwrap_or(0));
-        match elements.checked_div(others) {
-            Some(left) if left * others == elements => extents[axis] = left,
-            _ => return invalid(format!("{} does not have the elements of {asked:?}", c.ty(x)?)),
-        }
+    let (elements, others) = (own.elements().unwrap_or(0), Shape::new(&extents).elements().unwrap_or(0));
+    let mut free = asked.iter().zip(&mut extents).filter(|(extent, _)| **extent == -1).map(|(_, free)| free);
+    match (free.next(), free.next()) {
+        (None, _) => {}
+        (Some(free), None) if others > 0 && elements % others == 0 => *free = elements / others,
+        (Some(_), None) => return invalid(format!("{} does not have the elements of {asked:?}", c.ty(x)?)),
+        (Some(_), Some(_)) => return invalid(format!("the shape {asked:?} has more than one -1")),
     }
+    drop(free);
     Ok(vec![c.reshape(x, &extents)?])
 }
 
@@ -77,13 +76,17 @@ fn squeeze(c: &mut Context<'_, '_>) -> Results {
     let extents = c.shape(x)?.extents();
     let axes = match given_axes(c)? {
         Some(axes) => c.axes(&axes, extents.len())?,
-        None => (0..extents.len()).filter(|&axis| extents[axis] == 1).collect(),
+        None => (0..).zip(&extents).filter(|&(_, &extent)| extent == 1).map(|(axis, _)| axis).collect(),
     };
-    if let Some(axis) = axes.iter().find(|&&axis| extents[axis] != 1) {
+    if let Some(axis) = axes.iter().find(|&&axis| extents.get(axis) != Some(&1)) {
         return invalid(format!("axis {axis} of {} is not 1", c.ty(x)?));
     }
-    let kept: Vec<usize> = (0..extents.len()).filter(|axis| !axes.contains(axis)).map(|axis| extents[axis]).collect();
-    Ok(vec![c.reshape(x, &kept)?])
+    Ok(vec![c.reshape(x, &without(extents, &axes))?])
+}
+
+/// The extents of the other axes.
+pub(super) fn without(extents: Vec<usize>, axes: &[usize]) -> Vec<usize> {
+    extents.into_iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, extent)| extent).collect()
 }
 
 fn unsqueeze(c: &mut Context<'_, '_>) -> Results {
@@ -144,7 +147,10 @@ fn tile(c: &mut Context<'_, '_>) -> Results {
 pub(super) fn part(c: &mut Context<'_, '_>, x: NodeId, axis: usize, start: usize, count: usize) -> Imported<NodeId> {
     let mut counts = c.shape(x)?.extents();
     let mut starts = vec![0; counts.len()];
-    (starts[axis], counts[axis]) = (start, count);
+    let (Some(own_start), Some(own_count)) = (starts.get_mut(axis), counts.get_mut(axis)) else {
+        return invalid(format!("{} has no axis {axis}", c.ty(x)?));
+    };
+    (*own_start, *own_count) = (start, count);
     let steps = vec![1; counts.len()];
     c.add(Op::Slice { starts, steps, counts }, &[x])
 }
@@ -162,7 +168,11 @@ fn split(c: &mut Context<'_, '_>) -> Results {
     let parts = match given {
         Some(parts) => extents(&parts)?,
         None => {
-            let count = usize::try_from(c.int("num_outputs", c.outputs() as i64)?).unwrap_or(0).max(1);
+            let outputs = c.outputs().max(1);
+            if c.given_int("num_outputs")?.is_some_and(|count| usize::try_from(count) != Ok(outputs)) {
+                return invalid(format!("`num_outputs` is not {outputs}"));
+            }
+            let count = outputs;
             let each = extent.div_ceil(count);
             (0..count).map(|place| each.min(extent.saturating_sub(place * each))).collect()
         }
@@ -198,13 +208,19 @@ fn slice(c: &mut Context<'_, '_>) -> Results {
     if begins.len() != ends.len() || axes.len() != begins.len() || by.len() != begins.len() || axes.len() > rank {
         return invalid("starts, ends, axes and steps differ in length");
     }
-    let (mut starts, mut steps, mut counts) = (vec![0; rank], vec![1isize; rank], shape.clone());
-    for (place, &axis) in axes.iter().enumerate() {
-        let Some((start, count)) = range(begins[place], ends[place], by[place], shape[axis]) else {
+    // (start, step, count) of every axis
+    let mut parts: Vec<(usize, isize, usize)> = shape.iter().map(|&extent| (0, 1, extent)).collect();
+    for (&axis, ((&begin, &end), &step)) in axes.iter().zip(begins.iter().zip(&ends).zip(&by)) {
+        let (Some(part), &extent) = (parts.get_mut(axis), shape.get(axis).unwrap_or(&0)) else { continue };
+        let Some((start, count)) = range(begin, end, step, extent) else {
             return invalid(format!("a step of 0 along axis {axis}"));
         };
-        (starts[axis], steps[axis], counts[axis]) = (start, by[place] as isize, count);
+        // A step that nothing follows may be of any length.
+        *part = (start, if count > 1 { step as isize } else { 1 }, count);
     }
+    let starts = parts.iter().map(|&(start, _, _)| start).collect();
+    let steps = parts.iter().map(|&(_, step, _)| step).collect();
+    let counts = parts.iter().map(|&(_, _, count)| count).collect();
     Ok(vec![c.add(Op::Slice { starts, steps, counts }, &[x])?])
 }
 
@@ -235,10 +251,8 @@ fn pad(c: &mut Context<'_, '_>) -> Results {
     if given.len() != 2 * axes.len() {
         return invalid(format!("pads {given:?} for {} axes", axes.len()));
     }
-    let (mut before, mut after) = (vec![0i64; rank], vec![0i64; rank]);
-    for (place, &axis) in axes.iter().enumerate() {
-        (before[axis], after[axis]) = (given[place], given[place + axes.len()]);
-    }
+    let (given_before, given_after) = given.split_at(axes.len());
+    let (before, after) = (scattered(&axes, given_before, rank), scattered(&axes, given_after, rank));
     let mode = match c.text("mode", "constant")?.as_str() {
         "constant" => PadMode::Constant,
         "reflect" => PadMode::Reflect,
@@ -264,6 +278,12 @@ fn pad(c: &mut Context<'_, '_>) -> Results {
     Ok(vec![c.add(Op::Pad { mode, before, after }, &operands)?])
 }
 
+/// The values at their axes, 0 at the others.
+fn scattered(axes: &[usize], values: &[i64], rank: usize) -> Vec<i64> {
+    let value = |axis| axes.iter().zip(values).rfind(|&(&other, _)| other == axis).map_or(0, |(_, &value)| value);
+    (0..rank).map(value).collect()
+}
+
 /// What negative pads leave.
 fn cropped(c: &mut Context<'_, '_>, x: NodeId, before: &[i64], after: &[i64]) -> Imported<NodeId> {
     if before.iter().chain(after).all(|&pad| pad >= 0) {
@@ -272,8 +292,8 @@ fn cropped(c: &mut Context<'_, '_>, x: NodeId, before: &[i64], after: &[i64]) ->
     let shape = c.shape(x)?.extents();
     let cut = |pad: i64| usize::try_from(pad.min(0).unsigned_abs()).unwrap_or(usize::MAX);
     let mut counts = Vec::with_capacity(shape.len());
-    for (axis, &extent) in shape.iter().enumerate() {
-        let lost = cut(before[axis]).saturating_add(cut(after[axis]));
+    for (axis, (&extent, (&first, &last))) in shape.iter().zip(before.iter().zip(after)).enumerate() {
+        let lost = cut(first).saturating_add(cut(last));
         match extent.checked_sub(lost) {
             Some(left) => counts.push(left),
             None => return invalid(format!("pads cut {lost} of {extent} elements of axis {axis}")),
@@ -283,10 +303,12 @@ fn cropped(c: &mut Context<'_, '_>, x: NodeId, before: &[i64], after: &[i64]) ->
     c.add(Op::Slice { starts, steps: vec![1; shape.len()], counts }, &[x])
 }
 
+/// The image's extents and a block whose area is one of an image.
 fn block(c: &Context<'_, '_>, x: NodeId) -> Imported<([usize; 4], usize)> {
-    let Ok(block) = usize::try_from(c.int("blocksize", 0)?) else { return invalid("`blocksize` is negative") };
-    match c.shape(x)?.extents()[..] {
-        [n, channels, h, w] if block > 0 => Ok(([n, channels, h, w], block)),
+    let block = c.int("blocksize", 0)?;
+    let area = u32::try_from(block).ok().filter(|&block| block > 0).and_then(|block| block.checked_mul(block));
+    match (area, &c.shape(x)?.extents()[..]) {
+        (Some(_), &[n, channels, h, w]) => Ok(([n, channels, h, w], block as usize)),
         _ => invalid(format!("a block of {block} in {}", c.ty(x)?)),
     }
 }
@@ -349,12 +371,13 @@ fn center_crop_pad(c: &mut Context<'_, '_>) -> Results {
     if axes.len() != target.len() {
         return unsupported("a target of another length than its axes");
     }
-    let (mut before, mut after) = (vec![0i64; shape.len()], vec![0i64; shape.len()]);
-    for (&axis, &extent) in axes.iter().zip(&target) {
-        let more = extent as i64 - shape[axis] as i64;
-        before[axis] = if more >= 0 { more / 2 } else { -(-more / 2) };
-        after[axis] = more - before[axis];
-    }
+    let missing: Vec<i64> = axes
+        .iter()
+        .zip(&target)
+        .map(|(&axis, &extent)| Ok(extent as i64 - c.extent(x, axis)? as i64))
+        .collect::<Imported<_>>()?;
+    let (first, last): (Vec<i64>, Vec<i64>) = missing.iter().map(|more| (more / 2, more - more / 2)).unzip();
+    let (before, after) = (scattered(&axes, &first, shape.len()), scattered(&axes, &last, shape.len()));
     let cut = cropped(c, x, &before, &after)?;
     let positive = |pads: Vec<i64>| pads.into_iter().map(|pad| pad.max(0) as usize).collect::<Vec<usize>>();
     let zero = c.number(dtype, 0.0);

@@ -71,13 +71,13 @@ fn instance(c: &mut Context<'_, '_>) -> Results {
 fn group(c: &mut Context<'_, '_>) -> Results {
     let (x, scale, shift) = (c.input(0)?, c.input(1)?, c.input(2)?);
     let extents = c.shape(x)?.extents();
-    let channels = c.extent(x, 1)?;
+    let [images, channels, ..] = extents[..] else { return invalid(format!("takes [N,C,..], got {}", c.ty(x)?)) };
     let groups = usize::try_from(c.int("num_groups", 0)?).unwrap_or(0);
     if groups == 0 || channels % groups != 0 {
         return invalid(format!("{channels} channels in {groups} groups"));
     }
     let inner: usize = extents.iter().skip(1).product::<usize>() / groups;
-    let apart = c.reshape(x, &[extents[0], groups, inner])?;
+    let apart = c.reshape(x, &[images, groups, inner])?;
     let op = Op::Normalize { axes: vec![2], epsilon: epsilon(c)?, root_mean_square: false };
     let normal = c.add(op, &[apart])?;
     if c.version < 21 && c.shape(scale)?.extents() == [groups] && groups != channels {

@@ -4,6 +4,7 @@ use edgecc_ir::{BinaryOp, DType, NodeId, Op, ReduceKind, UnaryOp};
 
 use super::Row;
 use super::contraction::{product, window};
+use super::elementwise::element_number;
 use crate::onnx::context::{Context, Imported, Results, invalid, unsupported};
 use crate::onnx::tensor::dtype;
 
@@ -38,22 +39,25 @@ fn along(c: &mut Context<'_, '_>, parameter: NodeId, x: NodeId, axis: i64, block
     }
     let axis = c.axis(axis, shape.len())?;
     if block > 0 {
-        // Every value is repeated over its block: [.., b, ..] to [.., b, 1, ..] to [.., b, block, ..].
-        let mut apart = own.clone();
-        apart.insert(axis + 1, 1);
-        let mut wide = apart.clone();
-        wide[axis + 1] = block;
-        let mut flat = own;
-        flat[axis] = flat[axis].saturating_mul(block);
-        let apart = c.reshape(parameter, &apart)?;
-        let wide = c.add(Op::Broadcast(edgecc_ir::Shape::new(&wide)), &[apart])?;
-        let whole = c.reshape(wide, &flat)?;
-        let extent = shape[axis];
-        return if flat[axis] == extent { Ok(whole) } else { super::movement::part(c, whole, axis, 0, extent) };
+        return repeated(c, parameter, x, axis, block);
     }
-    let mut extents = vec![1; shape.len()];
-    extents[axis] = own.iter().product();
+    let values = own.iter().product();
+    let extents: Vec<usize> = (0..shape.len()).map(|other| if other == axis { values } else { 1 }).collect();
     c.reshape(parameter, &extents)
+}
+
+/// Every value repeated over its block: `[.., b, ..]` to `[.., b, 1, ..]` to `[.., b, block, ..]`, the last cut to what `x` has.
+fn repeated(c: &mut Context<'_, '_>, parameter: NodeId, x: NodeId, axis: usize, block: usize) -> Imported<NodeId> {
+    let (own, extent) = (c.shape(parameter)?.extents(), c.extent(x, axis)?);
+    let Some((blocks, outer)) = own.get(..=axis).and_then(<[usize]>::split_last) else {
+        return invalid(format!("{} has no axis {axis} of blocks", c.ty(parameter)?));
+    };
+    let Some(flat) = blocks.checked_mul(block) else { return invalid(format!("{blocks} blocks of {block}")) };
+    let inner = own.get(axis + 1..).unwrap_or(&[]);
+    let apart = c.reshape(parameter, &[outer, &[*blocks, 1], inner].concat())?;
+    let wide = c.add(Op::Broadcast(edgecc_ir::Shape::new(&[outer, &[*blocks, block], inner].concat())), &[apart])?;
+    let whole = c.reshape(wide, &[outer, &[flat], inner].concat())?;
+    if flat == extent { Ok(whole) } else { super::movement::part(c, whole, axis, 0, extent) }
 }
 
 fn block_size(c: &Context<'_, '_>) -> Imported<usize> {
@@ -98,7 +102,7 @@ fn quantize(c: &mut Context<'_, '_>) -> Results {
     let zero = c.optional(2);
     let target = match zero {
         Some(zero) => c.dtype(zero)?,
-        None => dtype(c.int("output_dtype", 2)? as i32).unwrap_or(DType::F32),
+        None => dtype(element_number(c, "output_dtype", 2)?).unwrap_or(DType::F32),
     };
     Ok(vec![quantized(c, x, scale, zero, target, axis, block)?])
 }

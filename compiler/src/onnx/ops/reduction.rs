@@ -3,6 +3,7 @@
 use edgecc_ir::{BinaryOp, DType, Extreme, NodeId, Op, ReduceKind, UnaryOp};
 
 use super::Row;
+use super::movement::without;
 use crate::onnx::context::{Context, Imported, Results, invalid};
 
 pub(super) const TABLE: &[Row] = &[
@@ -43,8 +44,7 @@ fn reduce(c: &mut Context<'_, '_>) -> Results {
         return Ok(vec![result]);
     }
     let extents = c.shape(result)?.extents();
-    let kept: Vec<usize> = (0..rank).filter(|axis| !axes.contains(axis)).map(|axis| extents[axis]).collect();
-    Ok(vec![c.reshape(result, &kept)?])
+    Ok(vec![c.reshape(result, &without(extents, &axes))?])
 }
 
 fn reduced(c: &mut Context<'_, '_>, x: NodeId, axes: &[usize]) -> Imported<NodeId> {
@@ -144,12 +144,11 @@ fn softmax(c: &mut Context<'_, '_>) -> Results {
 /// 1 at the first largest element of each line.
 fn hardmax(c: &mut Context<'_, '_>) -> Results {
     flattened(c, |c, x, axis| {
-        let (extents, dtype) = (c.shape(x)?.extents(), c.dtype(x)?);
+        let (rank, extent, dtype) = (c.rank(x)?, c.extent(x, axis)?, c.dtype(x)?);
         let best = c.add(Op::ArgReduce { extreme: Extreme::Max, axis, last: false }, &[x])?;
-        let places: Vec<i64> = (0..extents[axis] as i64).collect();
+        let places: Vec<i64> = (0..extent as i64).collect();
         let places = c.constant_ints(&places);
-        let mut shape = vec![1; extents.len()];
-        shape[axis] = extents[axis];
+        let shape: Vec<usize> = (0..rank).map(|other| if other == axis { extent } else { 1 }).collect();
         let places = c.reshape(places, &shape)?;
         let hit = c.binary(BinaryOp::Equal, best, places)?;
         c.cast(hit, dtype)

@@ -94,8 +94,11 @@ fn resize(c: &mut Context<'_, '_>) -> Results {
         if region.len() != 2 * given.len() {
             return invalid(format!("a region of {} numbers for {} axes", region.len(), given.len()));
         }
-        for (place, &axis) in given.iter().enumerate() {
-            axes[axis].region = [region[place], region[place + given.len()]];
+        let (starts, ends) = region.split_at(given.len());
+        for (&axis, (&start, &end)) in given.iter().zip(starts.iter().zip(ends)) {
+            if let Some(axis) = axes.get_mut(axis) {
+                axis.region = [start, end];
+            }
         }
     }
     match (floats(c, scales_at)?, sizes_at.map(|place| floats(c, place)).transpose()?.flatten()) {
@@ -104,13 +107,14 @@ fn resize(c: &mut Context<'_, '_>) -> Results {
             if scales.len() != given.len() || scales.iter().any(|scale| !scale.is_finite() || *scale <= 0.0) {
                 return invalid(format!("scales {scales:?} for {} axes", given.len()));
             }
-            for (&axis, &scale) in given.iter().zip(&scales) {
-                let Axis { input, region: [start, end], .. } = axes[axis];
-                let output = (input as f64 * (end - start) * scale).floor();
+            for (&place, &scale) in given.iter().zip(&scales) {
+                let Some(axis) = axes.get_mut(place) else { continue };
+                let [start, end] = axis.region;
+                let output = (axis.input as f64 * (end - start) * scale).floor();
                 if !(0.0..=u32::MAX as f64).contains(&output) {
-                    return invalid(format!("{output} elements along axis {axis}"));
+                    return invalid(format!("{output} elements along axis {place}"));
                 }
-                (axes[axis].scale, axes[axis].output) = (scale, output as usize);
+                (axis.scale, axis.output) = (scale, output as usize);
             }
         }
         (None, None) => return invalid("has neither scales nor sizes"),
@@ -133,7 +137,8 @@ fn sized(c: &Context<'_, '_>, axes: &mut [Axis], given: &[usize], sizes: &[f64])
     if sizes.len() != given.len() {
         return invalid(format!("sizes {sizes:?} for {} axes", given.len()));
     }
-    let ratios = given.iter().zip(&sizes).map(|(&axis, &size)| size as f64 / axes[axis].input as f64);
+    let input = |axis: usize| axes.get(axis).map_or(1, |axis| axis.input) as f64;
+    let ratios = given.iter().zip(&sizes).map(|(&axis, &size)| size as f64 / input(axis));
     let common = match c.text("keep_aspect_ratio_policy", "stretch")?.as_str() {
         "stretch" => None,
         "not_larger" => Some(ratios.fold(f64::INFINITY, f64::min)),
@@ -141,11 +146,12 @@ fn sized(c: &Context<'_, '_>, axes: &mut [Axis], given: &[usize], sizes: &[f64])
         other => return invalid(format!("`keep_aspect_ratio_policy` is `{other}`")),
     };
     for (&axis, &size) in given.iter().zip(&sizes) {
-        let input = axes[axis].input as f64;
-        match common {
-            None => (axes[axis].output, axes[axis].scale) = (size, size as f64 / input),
-            Some(scale) => (axes[axis].output, axes[axis].scale) = ((scale * input + 0.5).floor() as usize, scale),
-        }
+        let Some(axis) = axes.get_mut(axis) else { continue };
+        let input = axis.input as f64;
+        (axis.output, axis.scale) = match common {
+            None => (size, size as f64 / input),
+            Some(scale) => ((scale * input + 0.5).floor() as usize, scale),
+        };
     }
     Ok(())
 }
@@ -192,12 +198,11 @@ fn apply(c: &mut Context<'_, '_>, x: NodeId, rule: &Rule, axes: &[Axis]) -> Resu
     Ok(vec![result])
 }
 
-/// Positions of an axis that lie outside of the input have the extrapolation value.
+/// Positions of an axis, in ascending order, that lie outside of the input have the extrapolation value.
 fn extrapolated(c: &mut Context<'_, '_>, x: NodeId, axis: usize, beyond: &[usize], value: f64) -> Imported<NodeId> {
-    let (shape, dtype) = (c.shape(x)?.extents(), c.dtype(x)?);
-    let mut along = vec![1; shape.len()];
-    along[axis] = shape[axis];
-    let mask = (0..shape[axis]).map(|i| edgecc_ir::Scalar::bool(beyond.contains(&i)));
+    let (rank, extent, dtype) = (c.rank(x)?, c.extent(x, axis)?, c.dtype(x)?);
+    let along: Vec<usize> = (0..rank).map(|other| if other == axis { extent } else { 1 }).collect();
+    let mask = (0..extent).map(|i| edgecc_ir::Scalar::bool(beyond.binary_search(&i).is_ok()));
     let mask = edgecc_ir::Tensor::from_scalars(edgecc_ir::DType::Bool, edgecc_ir::Shape::new(&along), mask)
         .or_else(|error| invalid(error.to_string()))?;
     let (mask, value) = (c.constant(mask), c.number(dtype, value));

@@ -3,6 +3,7 @@
 use edgecc_ir::{DType, Scalar, Shape, Tensor, TensorType};
 
 use super::Row;
+use super::elementwise::element_number;
 use crate::onnx::context::{Context, Imported, Results, invalid, unsupported};
 use crate::onnx::tensor::dtype;
 
@@ -46,7 +47,7 @@ pub(super) fn extents(values: &[i64]) -> Imported<Vec<usize>> {
 
 fn constant_of_shape(c: &mut Context<'_, '_>) -> Results {
     let extents = extents(&c.known_ints(0)?)?;
-    let value = c.tensor("value")?.map_or(Scalar::f32(0.0), |value| value.get(0));
+    let value = c.tensor("value")?.map_or(Ok(Scalar::f32(0.0)), |value| only(&value))?;
     let tensor = Tensor::splat(Shape::new(&extents), value).or_else(|error| invalid(error.to_string()))?;
     c.check_size(&tensor.ty())?;
     Ok(vec![c.constant(tensor)])
@@ -56,13 +57,23 @@ fn identity(c: &mut Context<'_, '_>) -> Results {
     Ok(vec![c.input(0)?])
 }
 
+/// The element of a tensor of one.
+fn only(value: &Tensor) -> Imported<Scalar> {
+    if value.elements() == 1 { Ok(value.get(0)) } else { invalid(format!("{} where one element belongs", value.ty())) }
+}
+
+/// Whether the ratio of elements to drop is not known to be 0.
+fn may_drop(c: &Context<'_, '_>) -> Imported<bool> {
+    match c.optional(1).and_then(|ratio| c.value(ratio)) {
+        Some(ratio) => Ok(only(&ratio)?.as_f64() != 0.0),
+        None => Ok(true),
+    }
+}
+
 /// Outside of training nothing drops; the mask is all true.
 fn dropout(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
-    if c.optional(2).is_some()
-        && c.known(2)?.get(0).bits() != 0
-        && c.optional(1).is_none_or(|ratio| c.value(ratio).is_none_or(|value| value.get(0).as_f64() != 0.0))
-    {
+    if c.optional(2).is_some() && only(&c.known(2)?)?.bits() != 0 && may_drop(c)? {
         return unsupported("dropout in training mode; export the model for inference");
     }
     let shape = c.shape(x)?;
@@ -75,7 +86,7 @@ fn eye_like(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
     let ty = c.ty(x)?;
     let [rows, columns] = ty.shape.extents()[..] else { return invalid(format!("takes a matrix, got {ty}")) };
-    let number = c.int("dtype", 0)? as i32;
+    let number = element_number(c, "dtype", 0)?;
     let element = if number == 0 { Some(ty.dtype) } else { dtype(number) };
     let Some(element) = element else { return unsupported(format!("elements of type {number}")) };
     let k = c.int("k", 0)?;
@@ -90,18 +101,14 @@ fn branch(c: &mut Context<'_, '_>) -> Results {
     let Some(condition) = c.value(c.input(0)?) else {
         return unsupported("its condition is not constant; fix the shapes of the inputs, or export one branch");
     };
-    let graph = c.subgraph(if condition.elements() > 0 && condition.get(0).bits() != 0 {
-        "then_branch"
-    } else {
-        "else_branch"
-    })?;
+    let graph = c.subgraph(if only(&condition)?.bits() != 0 { "then_branch" } else { "else_branch" })?;
     c.inline(graph)
 }
 
 fn range(c: &mut Context<'_, '_>) -> Results {
     let [start, limit, delta] = [c.known(0)?, c.known(1)?, c.known(2)?];
     let element = start.dtype();
-    let [first, last, step] = [&start, &limit, &delta].map(|value| value.get(0).as_f64());
+    let [first, last, step] = [only(&start)?.as_f64(), only(&limit)?.as_f64(), only(&delta)?.as_f64()];
     if step == 0.0 || !(first.is_finite() && last.is_finite() && step.is_finite()) {
         return invalid(format!("from {first} to {last} by {step}"));
     }
