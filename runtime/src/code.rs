@@ -1,4 +1,5 @@
 //! Executable memory: written, then made read-execute, and called.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(unsafe_code)]
 
 use std::io;

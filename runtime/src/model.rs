@@ -1,4 +1,5 @@
 //! A loaded model.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs::File;
 use std::ops::Range;
@@ -53,6 +54,7 @@ impl LoadedModel {
         self.memory.get(self.weights.clone()).unwrap_or(&[])
     }
 
+    #[allow(clippy::indexing_slicing)] // The load chose it among them.
     pub fn program(&self) -> &Program {
         &self.manifest.programs[self.program]
     }

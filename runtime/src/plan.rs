@@ -1,4 +1,5 @@
 //! The steps of a program with everything resolved that does not change from run to run.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgecc_format::step::Action;
 use edgecc_format::{BufferKind, BufferRef, Call, Step};

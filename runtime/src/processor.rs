@@ -1,4 +1,5 @@
 //! What the processor of this process is, and which program suits it.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgecc_format::{ABI_AAPCS64, ABI_SYSTEM_V, ABI_WINDOWS_X64, Program};
 

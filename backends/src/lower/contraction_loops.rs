@@ -67,6 +67,7 @@ impl Parts {
     }
 
     /// Sums what `terms` adds to the accumulator, applies the epilogue and adds the step.
+    #[allow(clippy::too_many_arguments)]
     fn push(
         self,
         mut builder: Builder,

@@ -203,11 +203,11 @@ impl Importer<'_> {
         let mut waits: Vec<usize> = vec![0; nodes.len()];
         for (number, node) in nodes.iter().enumerate() {
             for name in reads(node) {
-                if let Some(&from) = producer.get(name) {
-                    if let (Some(list), Some(count)) = (users.get_mut(from), waits.get_mut(number)) {
-                        list.push(number);
-                        *count += 1;
-                    }
+                if let Some(&from) = producer.get(name)
+                    && let (Some(list), Some(count)) = (users.get_mut(from), waits.get_mut(number))
+                {
+                    list.push(number);
+                    *count += 1;
                 }
             }
         }

@@ -11,6 +11,7 @@
 //! Numbers are little-endian and the gaps are zero. The digest is BLAKE3 over the header's other bytes, the section
 //! table, the manifest and the code; the manifest holds the hash of the weights. So a load reads everything but the
 //! weights, and a flipped bit anywhere is found, in the weights once they are verified.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod check;
 mod error;

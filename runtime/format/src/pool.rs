@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use crate::manifest::{CONSTANT_ALIGNMENT, Constant};
 
@@ -67,12 +67,6 @@ impl<'a> ConstantPool<'a> {
 }
 
 /// Writes this many zeros.
-pub fn write_zeros(out: &mut impl Write, mut count: u64) -> io::Result<()> {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    while count > 0 {
-        let piece = count.min(ZEROS.len() as u64);
-        out.write_all(&ZEROS[..piece as usize])?;
-        count -= piece;
-    }
-    Ok(())
+pub fn write_zeros(out: &mut impl Write, count: u64) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(count), out).map(|_| ())
 }

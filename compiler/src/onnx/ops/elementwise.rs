@@ -169,13 +169,14 @@ fn mean(c: &mut Context<'_, '_>) -> Results {
 fn pow(c: &mut Context<'_, '_>) -> Results {
     let (x, y) = (c.input(0)?, c.input(1)?);
     let (base, exponent) = (c.dtype(x)?, c.dtype(y)?);
-    if let Some(power) = c.value(y).and_then(|value| value.as_splat()).map(|value| value.as_f64()) {
-        if base.is_float() && (power == 2.0 || power == 0.5 || power == 1.0 || power == 3.0 || power == -1.0) {
-            let shape = c.shape(x)?;
-            let y_shape = c.shape(y)?;
-            if shape.broadcast(&y_shape).as_ref() == Some(&shape) {
-                return Ok(vec![simple_power(c, x, power)?]);
-            }
+    if let Some(power) = c.value(y).and_then(|value| value.as_splat()).map(|value| value.as_f64())
+        && base.is_float()
+        && (power == 2.0 || power == 0.5 || power == 1.0 || power == 3.0 || power == -1.0)
+    {
+        let shape = c.shape(x)?;
+        let y_shape = c.shape(y)?;
+        if shape.broadcast(&y_shape).as_ref() == Some(&shape) {
+            return Ok(vec![simple_power(c, x, power)?]);
         }
     }
     if base == exponent {
