@@ -11,6 +11,16 @@ const EMULATOR: &str = "qemu-aarch64";
 /// `edgecc-device` as one static executable for aarch64. `None`, after a visible line, without a cross compiler and the
 /// emulator.
 pub fn device_program() -> Option<PathBuf> {
+    build(&["-p", "edgecc-device", "--bin", "edgecc-device"], "edgecc-device")
+}
+
+/// The runtime's example `line` for aarch64, which marks its runs for a plugin that counts instructions.
+pub fn line_program() -> Option<PathBuf> {
+    build(&["-p", "edgecc-runtime", "--example", "line"], "examples/line")
+}
+
+/// Builds a static program for aarch64; `path` is where it lies among what is built.
+fn build(arguments: &[&str], path: &str) -> Option<PathBuf> {
     let rustc = rustc().filter(|_| starts(LINKER) && starts(EMULATOR));
     let Some(rustc) = rustc else {
         eprintln!("skipped: no {EMULATOR}, {LINKER} or standard library of Rust for aarch64 (tests/setup/setup.sh)");
@@ -18,17 +28,17 @@ pub fn device_program() -> Option<PathBuf> {
     };
     let target = crate::binary::target_folder().join("cross");
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "edgecc-device", "--bin", "edgecc-device", "--profile", "device"])
-        .args(["--target", TARGET, "--target-dir"])
+        .args(["build", "--quiet", "--profile", "device", "--target", TARGET, "--target-dir"])
         .arg(&target)
+        .args(arguments)
         .env("RUSTC", rustc)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo starts");
-    assert!(built.success(), "edgecc-device does not build for {TARGET}");
-    Some(target.join(TARGET).join("device/edgecc-device"))
+    assert!(built.success(), "{path} does not build for {TARGET}");
+    Some(target.join(TARGET).join("device").join(path))
 }
 
 /// Whether the emulator is there; says so if not.
@@ -42,7 +52,14 @@ pub fn has_emulator() -> bool {
 
 /// Runs a program for aarch64 as a processor of this name.
 pub fn emulate<S: AsRef<std::ffi::OsStr>>(processor: &str, program: &Path, arguments: &[S]) -> Output {
-    Command::new(EMULATOR).args(["-cpu", processor]).arg(program).args(arguments).output().expect("the emulator starts")
+    emulator(processor).arg(program).args(arguments).output().expect("the emulator starts")
+}
+
+/// The emulator of a processor, without its program.
+pub fn emulator(processor: &str) -> Command {
+    let mut command = Command::new(EMULATOR);
+    command.args(["-cpu", processor]);
+    command
 }
 
 /// A Rust compiler with a standard library for aarch64: `EDGECC_AARCH64_RUSTC`, the one in use, or Debian's.
