@@ -110,6 +110,7 @@ fn wrong_flags_are_explained() {
         "digits.onnx --target arch64 -o x.bin",
         "digits.onnx --cpu cortex-z -o x.bin",
         "digits.onnx --dim N -o x.bin",
+        "digits.onnx --dim M=1 -o x.bin",
         "digits.onnx --shape picture=1x1x8x8 -o x.bin",
         "digits.onnx --shape image=1x1x9x9 -o x.bin",
         "digits.onnx --emit everything -o x.bin",

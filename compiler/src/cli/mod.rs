@@ -97,6 +97,7 @@ impl CliError {
 fn compile_code(error: &CompileError) -> u8 {
     match error {
         CompileError::Import(error) if error.is_io() => 4,
+        CompileError::Import(error) if error.is_usage() => 2,
         CompileError::Import(error) if error.is_limit() => 5,
         CompileError::Import(_) | CompileError::Lower(_) => 1,
         CompileError::Pass(_) | CompileError::Emit(_) => 70,

@@ -36,6 +36,17 @@ pub enum ImportError {
     /// The graph as a whole.
     #[error("{0}")]
     Model(String),
+    /// A flag that does not fit the model.
+    #[error("{0}")]
+    Flag(String),
+    /// Inputs whose shapes are not known, each with what would fix it, and operators that nothing would.
+    #[error("inputs of unknown shape:{}{}", rows("", .inputs), rows("\nnot supported:", .operators))]
+    OpenShapes {
+        /// Inputs, with flags.
+        inputs: Vec<String>,
+        /// Operators outside of the tables, with their counts.
+        operators: Vec<String>,
+    },
     /// One node.
     #[error("node {node} ({operator}): {what}")]
     Node {
@@ -80,6 +91,11 @@ pub enum ImportError {
     Unsupported(Vec<Unsupported>),
 }
 
+/// A title and a line for each row; nothing without rows.
+fn rows(title: &str, rows: &[String]) -> String {
+    if rows.is_empty() { String::new() } else { format!("{title}\n  {}", rows.join("\n  ")) }
+}
+
 /// Nodes that are not supported for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
@@ -106,6 +122,11 @@ impl ImportError {
     /// Whether the file could not be read.
     pub fn is_io(&self) -> bool {
         matches!(self, ImportError::Io { .. })
+    }
+
+    /// Whether a flag is wrong.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, ImportError::Flag(_))
     }
 
     /// Whether a limit was hit.

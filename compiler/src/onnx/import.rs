@@ -1,15 +1,16 @@
 //! Nodes in order, names to values, branches and functions in place.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use edgecc_ir::{Graph, NodeId, Origin, Tensor, TensorType};
 
 use super::Model;
 use super::context::{Context, OpError};
 use super::error::{ImportError, Unsupported};
+use super::inputs::{check_flags, fixed_value, input_type, left_open};
 use super::ops;
-use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto};
-use super::shapes::{fixed_value, input_type};
+use super::order::{node_name, order};
+use super::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use super::tensor;
 
 /// How a model is read.
@@ -60,20 +61,20 @@ const NEWEST_OPSET: i64 = 28;
 
 /// What a name stands for. A value that is not there belongs to a node that was reported, or is an initialiser of an
 /// element type that is not supported.
-type Scope = HashMap<String, Option<NodeId>>;
+pub(super) type Scope = HashMap<String, Option<NodeId>>;
 
 /// The state of importing a model.
 pub(super) struct Importer<'m> {
     pub(super) model: &'m Model,
     pub(super) options: &'m ImportOptions,
     pub(super) graph: Graph,
-    scopes: Vec<Scope>,
+    pub(super) scopes: Vec<Scope>,
     /// Versions of operator sets by domain; those of a function while it is inlined.
-    opsets: HashMap<String, i64>,
+    pub(super) opsets: HashMap<String, i64>,
     unsupported: BTreeMap<(String, String), Vec<String>>,
     /// Initialisers of element types that are not supported, with the type's number.
     unread: HashMap<String, i32>,
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 /// Imports a decoded model.
@@ -104,13 +105,23 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Imported, Import
 }
 
 /// Versions of operator sets by domain.
-fn opsets(imports: &[OperatorSetIdProto]) -> Result<HashMap<String, i64>, ImportError> {
+pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<HashMap<String, i64>, ImportError> {
     let is_newer =
         |opset: &&OperatorSetIdProto| matches!(opset.domain.as_str(), "" | "ai.onnx") && opset.version > NEWEST_OPSET;
     match imports.iter().find(is_newer) {
         Some(opset) => Err(ImportError::NewerOpset { version: opset.version, newest: NEWEST_OPSET }),
         None => Ok(imports.iter().map(|opset| (opset.domain.clone(), opset.version)).collect()),
     }
+}
+
+/// The operators outside of the tables, with their counts.
+fn unknown_operators(model: &Model) -> Vec<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let known: Vec<&str> = ops::table().iter().map(|operator| operator.name).collect();
+    for name in super::operators(model).into_iter().filter(|name| !known.contains(&name.as_str())) {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts.into_iter().map(|(name, count)| format!("{name} ({count} nodes)")).collect()
 }
 
 /// An operator's name with its domain, where that is not ONNX's own.
@@ -122,20 +133,19 @@ impl Importer<'_> {
     fn declare_inputs(&mut self, graph: &GraphProto, notes: &mut Vec<String>) -> Result<(), ImportError> {
         let initialised: std::collections::HashSet<&str> =
             graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-        for value in graph.input.iter().filter(|value| !initialised.contains(value.name.as_str())) {
+        let inputs: Vec<&ValueInfoProto> =
+            graph.input.iter().filter(|value| !initialised.contains(value.name.as_str())).collect();
+        check_flags(graph, &inputs, self.options)?;
+        let open: Vec<String> = inputs.iter().filter_map(|value| left_open(value, self.options)).collect();
+        if !open.is_empty() {
+            return Err(ImportError::OpenShapes { inputs: open, operators: unknown_operators(self.model) });
+        }
+        for value in inputs {
             let id = match self.options.constants.get(&value.name) {
                 Some(fixed) => self.graph.constant(fixed_value(value, fixed)?, Origin::named(&value.name)),
                 None => self.graph.input(&value.name, input_type(value, self.options, notes)?),
             };
             self.define(&value.name, Some(id))?;
-        }
-        let named = self.options.shapes.keys().map(|name| ("--shape", name));
-        for (flag, name) in named.chain(self.options.constants.keys().map(|name| ("--constant", name))) {
-            if !graph.input.iter().any(|value| value.name == *name) {
-                let names: Vec<&str> = graph.input.iter().map(|value| value.name.as_str()).collect();
-                let inputs = names.join(", ");
-                return Err(ImportError::Model(format!("{flag} names `{name}`; the model's inputs are {inputs}")));
-            }
         }
         Ok(())
     }
@@ -180,57 +190,13 @@ impl Importer<'_> {
         Ok(Some(self.constant(value, Origin::named(&proto.name))))
     }
 
-    fn nodes(&mut self, nodes: &[&NodeProto]) -> Result<(), ImportError> {
-        for number in self.order(nodes)? {
+    pub(super) fn nodes(&mut self, nodes: &[&NodeProto]) -> Result<(), ImportError> {
+        for number in order(nodes)? {
             if let Some(node) = nodes.get(number) {
                 self.node(node, number)?;
             }
         }
         Ok(())
-    }
-
-    /// Nodes behind everything they read (Kahn), in file order where that is free.
-    fn order(&self, nodes: &[&NodeProto]) -> Result<Vec<usize>, ImportError> {
-        let mut producer: HashMap<&str, usize> = HashMap::new();
-        for (number, node) in nodes.iter().enumerate() {
-            for output in node.output.iter().filter(|output| !output.is_empty()) {
-                if producer.insert(output, number).is_some() {
-                    return Err(ImportError::Model(format!("`{output}` is computed by two nodes")));
-                }
-            }
-        }
-        let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-        let mut waits: Vec<usize> = vec![0; nodes.len()];
-        for (number, node) in nodes.iter().enumerate() {
-            for name in reads(node) {
-                if let Some(&from) = producer.get(name)
-                    && let (Some(list), Some(count)) = (users.get_mut(from), waits.get_mut(number))
-                {
-                    list.push(number);
-                    *count += 1;
-                }
-            }
-        }
-        let mut ready: VecDeque<usize> = (0..nodes.len()).filter(|&number| waits.get(number) == Some(&0)).collect();
-        let mut order = Vec::with_capacity(nodes.len());
-        while let Some(number) = ready.pop_front() {
-            order.push(number);
-            for &user in users.get(number).map_or(&[][..], Vec::as_slice) {
-                if let Some(count) = waits.get_mut(user) {
-                    *count -= 1;
-                    if *count == 0 {
-                        ready.push_back(user);
-                    }
-                }
-            }
-        }
-        if order.len() < nodes.len() {
-            let stuck =
-                nodes.iter().enumerate().filter(|(number, _)| waits.get(*number).is_some_and(|&count| count > 0));
-            let names: Vec<String> = stuck.take(5).map(|(number, node)| node_name(node, number)).collect();
-            return Err(ImportError::Model(format!("nodes depend on each other in a circle: {}", names.join(", "))));
-        }
-        Ok(order)
     }
 
     fn node(&mut self, node: &NodeProto, number: usize) -> Result<(), ImportError> {
@@ -289,7 +255,7 @@ impl Importer<'_> {
         Ok(Some(inputs))
     }
 
-    fn lookup(&self, name: &str) -> Option<Option<NodeId>> {
+    pub(super) fn lookup(&self, name: &str) -> Option<Option<NodeId>> {
         self.scopes.iter().rev().find_map(|scope| scope.get(name)).copied()
     }
 
@@ -327,62 +293,7 @@ impl Importer<'_> {
         }
     }
 
-    /// A function of the model, its body in place of the call.
-    fn call(
-        &mut self,
-        function: &FunctionProto,
-        node: &NodeProto,
-        name: &str,
-        inputs: &[Option<NodeId>],
-    ) -> Result<Option<Vec<NodeId>>, ImportError> {
-        self.enter(name)?;
-        let mut scope = Scope::new();
-        for (parameter, value) in function.input.iter().zip(inputs) {
-            if let Some(id) = value {
-                scope.insert(parameter.clone(), Some(*id));
-            }
-        }
-        let body: Vec<NodeProto> =
-            function.node.iter().map(|inner| with_attributes(inner, function, node, inputs.len())).collect();
-        let scopes = std::mem::replace(&mut self.scopes, vec![scope]);
-        let own = opsets(&function.opset_import)?;
-        let opsets = if own.is_empty() { self.opsets.clone() } else { std::mem::replace(&mut self.opsets, own) };
-        self.nodes(&body.iter().collect::<Vec<_>>())?;
-        let results: Vec<Option<Option<NodeId>>> = function.output.iter().map(|output| self.lookup(output)).collect();
-        self.scopes = scopes;
-        self.opsets = opsets;
-        self.depth -= 1;
-        if results.iter().any(|result| matches!(result, Some(None))) {
-            return Ok(None);
-        }
-        let results: Option<Vec<NodeId>> = results.into_iter().map(Option::flatten).collect();
-        let missing = || ImportError::Node {
-            node: name.into(),
-            operator: node.op_type.clone(),
-            what: "the function computes not all of its outputs".into(),
-        };
-        results.ok_or_else(missing).map(Some)
-    }
-
-    /// A branch, with the names around it in view: its outputs.
-    pub(super) fn branch(&mut self, graph: &GraphProto, name: &str) -> Result<Option<Vec<NodeId>>, ImportError> {
-        self.enter(name)?;
-        self.scopes.push(Scope::new());
-        self.body(graph)?;
-        let results: Vec<Option<Option<NodeId>>> =
-            graph.output.iter().map(|output| self.lookup(&output.name)).collect();
-        self.scopes.pop();
-        self.depth -= 1;
-        if results.iter().any(|result| matches!(result, Some(None))) {
-            return Ok(None);
-        }
-        let results: Option<Vec<NodeId>> = results.into_iter().map(Option::flatten).collect();
-        results
-            .map(Some)
-            .ok_or_else(|| ImportError::Model(format!("a branch of node {name} has an output that nothing computes")))
-    }
-
-    fn enter(&mut self, name: &str) -> Result<(), ImportError> {
+    pub(super) fn enter(&mut self, name: &str) -> Result<(), ImportError> {
         self.depth += 1;
         if self.depth > MOST_DEPTH {
             return Err(ImportError::Model(format!(
@@ -392,7 +303,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn define(&mut self, name: &str, value: Option<NodeId>) -> Result<(), ImportError> {
+    pub(super) fn define(&mut self, name: &str, value: Option<NodeId>) -> Result<(), ImportError> {
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(name.into(), value);
         }
@@ -441,54 +352,4 @@ impl Importer<'_> {
             rows.into_iter().map(|((operator, reason), nodes)| Unsupported { operator, reason, nodes }).collect(),
         ))
     }
-}
-
-/// A node's own name, or its operator and number.
-fn node_name(node: &NodeProto, number: usize) -> String {
-    if node.name.is_empty() { format!("{}_{number}", node.op_type) } else { node.name.clone() }
-}
-
-/// The names that a node reads, those of its branches included.
-fn reads(node: &NodeProto) -> Vec<&str> {
-    let mut names: Vec<&str> = node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
-    let mut graphs: Vec<&GraphProto> = node.attribute.iter().filter_map(|attribute| attribute.g.as_deref()).collect();
-    while let Some(graph) = graphs.pop() {
-        for inner in &graph.node {
-            names.extend(inner.input.iter().map(String::as_str));
-            graphs.extend(inner.attribute.iter().filter_map(|attribute| attribute.g.as_deref()));
-        }
-        names.extend(graph.output.iter().map(|output| output.name.as_str()));
-    }
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-/// A node of a function's body with the call's attributes in place of references, and names of absent inputs emptied.
-fn with_attributes(inner: &NodeProto, function: &FunctionProto, call: &NodeProto, given: usize) -> NodeProto {
-    let mut node = inner.clone();
-    let defaults = &function.attribute_proto;
-    node.attribute = inner
-        .attribute
-        .iter()
-        .filter_map(|attribute| {
-            if attribute.ref_attr_name.is_empty() {
-                return Some(attribute.clone());
-            }
-            let named = |other: &&AttributeProto| other.name == attribute.ref_attr_name;
-            let value = call.attribute.iter().find(named).or_else(|| defaults.iter().find(named))?;
-            Some(AttributeProto { name: attribute.name.clone(), ref_attr_name: String::new(), ..value.clone() })
-        })
-        .collect();
-    let absent: Vec<&String> = function
-        .input
-        .iter()
-        .enumerate()
-        .filter(|(place, _)| *place >= given || call.input.get(*place).is_none_or(String::is_empty))
-        .map(|(_, name)| name)
-        .collect();
-    for input in node.input.iter_mut().filter(|input| absent.iter().any(|name| **name == **input)) {
-        input.clear();
-    }
-    node
 }

@@ -6,12 +6,14 @@ mod context;
 mod error;
 mod external;
 mod import;
+mod inline;
+mod inputs;
 mod map;
 mod ops;
+mod order;
 #[allow(missing_docs)]
 mod proto;
 mod scan;
-mod shapes;
 mod tensor;
 
 use std::path::{Path, PathBuf};
