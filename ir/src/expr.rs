@@ -77,6 +77,20 @@ pub enum UnaryOp {
     IsInf,
 }
 
+impl UnaryOp {
+    /// Whether the function is defined on elements of a type.
+    pub fn takes(self, dtype: DType) -> bool {
+        use UnaryOp::*;
+        match self {
+            Neg | Abs | Sign | Floor | Ceil | Round | Trunc => dtype != DType::Bool,
+            Sqrt | Reciprocal | Exp | Log | Tanh | Sigmoid | Erf => dtype.is_float(),
+            Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Asinh | Acosh | Atanh => dtype.is_float(),
+            Not => !dtype.is_float(),
+            IsNan | IsInf => true,
+        }
+    }
+}
+
 /// Functions of two operands of one type. The result has that type unless it says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum BinaryOp {
@@ -114,6 +128,19 @@ pub enum BinaryOp {
     Less,
     /// `a <= b`, as bool; false with NaN.
     LessEqual,
+}
+
+impl BinaryOp {
+    /// Whether the function is defined on elements of a type.
+    pub fn takes(self, dtype: DType) -> bool {
+        use BinaryOp::*;
+        match self {
+            Add | Sub | Mul | Div | Rem | Mod | Pow => dtype != DType::Bool,
+            And | Or | Xor => !dtype.is_float(),
+            ShiftLeft | ShiftRight => dtype.is_integer(),
+            Max | Min | Equal | Less | LessEqual => true,
+        }
+    }
 }
 
 /// One node of an expression.

@@ -368,22 +368,27 @@ const BINARY: [BinaryOp; 17] = [
 fn every_function_of_one_operand() {
     for op in UNARY {
         let mut expr = Expr::new();
-        let a = expr.arg(0, DType::F32);
+        let a = expr.arg(0, if op.takes(DType::F32) { DType::F32 } else { DType::I32 });
         let root = expr.unary(op, a);
         check_expression(expr.with_root(root));
     }
 }
 
-/// Every pair of functions of two operands, nested to the left and to the right.
+/// Every pair of functions of two operands, nested to the left and to the right, of every kind of type that both take.
 #[test]
 fn every_function_of_two_operands_in_every_other() {
     for (outer, inner) in BINARY.iter().flat_map(|&outer| BINARY.map(|inner| (outer, inner))) {
-        for left in [true, false] {
-            let mut expr = Expr::new();
-            let (a, b, c) = (expr.arg(0, DType::Bool), expr.arg(1, DType::Bool), expr.arg(2, DType::Bool));
-            let nested = expr.binary(inner, a, b);
-            let root = if left { expr.binary(outer, nested, c) } else { expr.binary(outer, c, nested) };
-            check_expression(expr.with_root(root));
+        for dtype in [DType::Bool, DType::I32, DType::F32].into_iter().filter(|&dtype| inner.takes(dtype)) {
+            for left in [true, false] {
+                let mut expr = Expr::new();
+                let (a, b) = (expr.arg(0, dtype), expr.arg(1, dtype));
+                let nested = expr.binary(inner, a, b);
+                let c = expr.arg(2, expr.dtype_of(nested));
+                if outer.takes(expr.dtype_of(nested)) {
+                    let root = if left { expr.binary(outer, nested, c) } else { expr.binary(outer, c, nested) };
+                    check_expression(expr.with_root(root));
+                }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ mod window;
 
 pub use window::{conv_transpose_extent, pool_extent, window_extent};
 
-use crate::expr::Expr;
+use crate::expr::{Expr, ExprNode};
 use crate::op::{Op, ReduceKind};
 use crate::shape::Shape;
 use crate::types::{DType, TensorType, Type};
@@ -138,7 +138,7 @@ fn map(expr: &Expr, operands: &[&TensorType]) -> Checked<TensorType> {
     Ok(TensorType::new(expr.dtype(), shape))
 }
 
-/// Every argument of the expression is an operand of its element type.
+/// Every argument of the expression is an operand of its element type, and every function is defined on what it gets.
 fn check_arguments(expr: &Expr, operands: &[&TensorType]) -> Checked<()> {
     for (n, dtype) in expr.arguments() {
         let ty = operands
@@ -146,7 +146,21 @@ fn check_arguments(expr: &Expr, operands: &[&TensorType]) -> Checked<()> {
             .ok_or_else(|| format!("the expression asks for operand {n} of {}", operands.len()))?;
         require(ty.dtype == dtype, || format!("operand {n} is {ty}, the expression asks for {dtype}"))?;
     }
-    Ok(())
+    expr.nodes().iter().try_for_each(|&node| check_function(expr, node))
+}
+
+fn check_function(expr: &Expr, node: ExprNode) -> Checked<()> {
+    match node {
+        ExprNode::Unary(op, a) => {
+            let dtype = expr.dtype_of(a);
+            require(op.takes(dtype), || format!("{op:?} of {dtype} is not defined"))
+        }
+        ExprNode::Binary(op, a, _) => {
+            let dtype = expr.dtype_of(a);
+            require(op.takes(dtype), || format!("{op:?} of {dtype} is not defined"))
+        }
+        ExprNode::Argument(..) | ExprNode::Constant(_) | ExprNode::Select(..) | ExprNode::Cast(..) => Ok(()),
+    }
 }
 
 fn reduce(kind: ReduceKind, axes: &[usize], x: &TensorType) -> Checked<TensorType> {

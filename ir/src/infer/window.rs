@@ -3,7 +3,7 @@
 use super::{Checked, require};
 use crate::op::Window;
 use crate::shape::Shape;
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 /// Extent that a window of `kernel` taps at distance `dilation` spans; `None` on overflow or a kernel of 0.
 fn span(kernel: usize, dilation: usize) -> Option<usize> {
@@ -54,6 +54,7 @@ pub(super) fn check(window: &Window, x: &TensorType) -> Checked<()> {
 
 pub(super) fn pool(window: &Window, ceil: bool, x: &TensorType) -> Checked<TensorType> {
     check(window, x)?;
+    require(x.dtype != DType::Bool, || format!("of {x}"))?;
     let mut shape = Shape::new(&[x.shape.dim(0), x.shape.dim(1)]).extents();
     for axis in 0..window.kernel.len() {
         let extent = pool_extent(x.shape.dim(axis + 2), window, axis, ceil);

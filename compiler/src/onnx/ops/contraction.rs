@@ -14,6 +14,9 @@ pub(super) const TABLE: &[Row] = &[
     ("MatMul", 1, matmul),
 ];
 
+/// Most positions of a window: a pool over 4096x4096 pixels.
+const MOST_TAPS: usize = 1 << 24;
+
 /// `acc + operand 1`.
 fn biased(dtype: DType) -> Expr {
     let mut expr = Expr::new();
@@ -22,13 +25,21 @@ fn biased(dtype: DType) -> Expr {
     expr.with_root(root)
 }
 
+/// Strides, dilations or pads, of a size that products of them with extents do not overflow.
+fn distances(name: &str, values: &[i64]) -> Imported<Vec<usize>> {
+    match values.iter().find(|value| !(0..=MOST_TAPS as i64).contains(value)) {
+        Some(value) => invalid(format!("`{name}` has {value}, which is not in 0..={MOST_TAPS}")),
+        None => extents(values),
+    }
+}
+
 /// A list attribute with one entry per spatial axis.
 fn per_axis(c: &Context<'_, '_>, name: &str, spatial: usize, default: usize) -> Imported<Vec<usize>> {
     let Some(values) = c.ints(name)?.filter(|values| !values.is_empty()) else { return Ok(vec![default; spatial]) };
     if values.len() != spatial {
         return invalid(format!("`{name}` is {values:?} for {spatial} spatial axes"));
     }
-    extents(&values)
+    distances(name, &values)
 }
 
 /// Pads of one axis so that the result has `ceil(input / stride)` elements; an odd one goes to the end, or to the start.
@@ -43,6 +54,10 @@ fn same_pads(input: usize, kernel: usize, stride: usize, dilation: usize, lower:
 /// The window of a convolution or pool, `auto_pad` resolved.
 pub(super) fn window(c: &Context<'_, '_>, x: NodeId, kernel: Vec<usize>) -> Imported<Window> {
     let spatial = kernel.len();
+    let taps = kernel.iter().try_fold(1usize, |taps, &extent| taps.checked_mul(extent));
+    if taps.is_none_or(|taps| taps > MOST_TAPS) {
+        return invalid(format!("a kernel of {kernel:?} has more than {MOST_TAPS} taps"));
+    }
     let strides = per_axis(c, "strides", spatial, 1)?;
     let dilations = per_axis(c, "dilations", spatial, 1)?;
     let mut pads_before = vec![0; spatial];
@@ -50,7 +65,7 @@ pub(super) fn window(c: &Context<'_, '_>, x: NodeId, kernel: Vec<usize>) -> Impo
     match c.text("auto_pad", "NOTSET")?.as_str() {
         "NOTSET" | "" => {
             if let Some(pads) = c.ints("pads")?.filter(|pads| !pads.is_empty()) {
-                let pads = extents(&pads)?;
+                let pads = distances("pads", &pads)?;
                 if pads.len() != 2 * spatial {
                     return invalid(format!("`pads` is {pads:?} for {spatial} spatial axes"));
                 }
