@@ -13,6 +13,8 @@ mod ops;
 mod order;
 #[allow(missing_docs)]
 mod proto;
+#[cfg(test)]
+mod round_trip;
 mod scan;
 mod tensor;
 
