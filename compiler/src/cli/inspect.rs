@@ -12,7 +12,8 @@ pub fn inspect(arguments: &InspectArguments) -> CliResult {
     let path = &arguments.artifact;
     let bytes = std::fs::read(path).map_err(|source| CliError::Io { path: path.clone(), source })?;
     let invalid = |source: edgecc_format::FormatError| CliError::Load { path: path.clone(), source: source.into() };
-    let View { manifest, .. } = edgecc_format::read(&bytes).map_err(invalid)?;
+    let View { manifest, weights, .. } = edgecc_format::read(&bytes).map_err(invalid)?;
+    edgecc_format::verify_weights(&manifest, weights).map_err(invalid)?;
     if arguments.json {
         print(&format!("{}\n", as_json(&manifest, bytes.len())))
     } else {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use edgecc_backends::cpu::isa::{Architecture, Listing};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
-use edgecc_runtime::{LoadOptions, Model};
+use edgecc_runtime::{LoadOptions, Model, Verify};
 
 use super::options::ModelArguments;
 use super::progress::Progress;
@@ -78,11 +78,12 @@ pub fn load(path: &Path, reading: &ModelArguments, labels: Vec<String>) -> Resul
     from_compiler(path, &bytes)
 }
 
-/// Maps an artifact that the user named.
+/// Maps an artifact that the user named, and verifies all of it.
 #[allow(unsafe_code)]
 pub fn open(path: &Path) -> Result<Model, CliError> {
     // SAFETY: the user asks for this file's code to be run, as for any program; integrity is checked by hash.
-    unsafe { Model::open(path, LoadOptions::default()) }.map_err(|source| CliError::Load { path: path.into(), source })
+    unsafe { Model::open(path, LoadOptions { verify: Verify::Full }) }
+        .map_err(|source| CliError::Load { path: path.into(), source })
 }
 
 #[allow(unsafe_code)]

@@ -143,7 +143,7 @@ fn the_example_says_what_is_wrong() {
     assert!(stderr(&bytes[..bytes.len() - 1]).starts_with("error 3: the artifact is truncated"));
     let mut damaged = bytes.clone();
     damaged[3 * 16384] ^= 1;
-    assert!(stderr(&damaged).starts_with("error 3: the artifact is corrupt: its weights"));
+    assert!(stderr(&damaged).starts_with("error 3: the artifact is corrupt, its weights"));
     let mut newer = bytes;
     newer[8] = 9;
     assert!(stderr(&newer).starts_with("error 4: artifact format 9.0"));

@@ -20,7 +20,7 @@ pub enum FormatError {
         expected: u16,
     },
     /// The file ends early.
-    #[error("the artifact is truncated: {actual} of {expected} bytes are there")]
+    #[error("the artifact is truncated, {actual} of {expected} bytes are there: copy or compile it again")]
     Truncated {
         /// Bytes that the header announces, at least.
         expected: u64,
@@ -28,25 +28,27 @@ pub enum FormatError {
         actual: u64,
     },
     /// The file goes on after its end.
-    #[error("the artifact has {extra} bytes after its end")]
+    #[error("the artifact has {extra} bytes after its end: copy or compile it again")]
     TrailingBytes {
         /// Bytes beyond the announced length.
         extra: u64,
     },
     /// The section table breaks a rule.
-    #[error("the artifact's section table is broken: {0}")]
+    #[error("the artifact's section table is broken, {0}: copy or compile it again")]
     SectionTable(&'static str),
     /// The digest of header, section table, manifest and code differs.
-    #[error("the artifact is corrupt: header, manifest or code do not have the recorded hash")]
+    #[error(
+        "the artifact is corrupt, header, manifest or code do not have the recorded hash: copy or compile it again"
+    )]
     Corrupt,
     /// A gap between sections is not zero.
-    #[error("the artifact is corrupt: the gap before offset {before} is not zero")]
+    #[error("the artifact is corrupt, the gap before offset {before} is not zero: copy or compile it again")]
     Padding {
         /// Where the gap ends.
         before: u64,
     },
     /// The hash of the weights differs.
-    #[error("the artifact is corrupt: its weights do not have the recorded hash")]
+    #[error("the artifact is corrupt, its weights do not have the recorded hash: copy or compile it again")]
     WeightsCorrupt,
     /// The manifest is not a protobuf message of the schema.
     #[error("the artifact's manifest cannot be decoded: {0}")]
