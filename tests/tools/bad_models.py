@@ -65,6 +65,19 @@ def attributes():
     yield "transpose_beyond", model("[bad] y = Transpose <perm = [0, 1, 2, 7]> (x)")
     yield "constant_without_value", model("[bad] c = Constant () y = Add (x, c)")
     yield "einsum_garbage", model('[bad] y = Einsum <equation = "ab->->c"> (x)')
+    yield "stride_huge", conv(f"strides = [{2**62}, 1], pads = [1, 1, 1, 1]")
+    yield "pool_kernel_huge", model(f'[bad] y = MaxPool <kernel_shape = [{2**62}, 2], auto_pad = "SAME_UPPER"> (x)')
+    yield "pool_kernel_huge_folded", model(
+        f'[bad] c = MaxPool <kernel_shape = [{2**62}, 2], auto_pad = "SAME_UPPER"> (w) y = Add (x, c)', w=floats(1, 1, 8, 8))
+    yield "cast_to_wrapped", model(f"[bad] y = Cast <to = {2**32 + 1}> (x)")
+    yield "block_huge", model(f"[bad] y = DepthToSpace <blocksize = {2**32}> (x)")
+    yield "parts_huge", model(f"[bad] y, z = Split <axis = 1, num_outputs = {2**62}> (x)", opset=18)
+    yield "blocks_of_other_rank", model(
+        "[bad] y = DequantizeLinear <axis = 1, block_size = 2> (q, w)", q=np.zeros((4, 8), np.int8), w=floats(4), opset=21)
+    empty = model("[bad] y = ConstantOfShape (s)", s=np.array([4]))
+    empty.graph.node[0].attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(0, np.float32))))
+    yield "fill_value_empty", empty
+    yield "exponential_of_integers", model("[bad] y = Exp (x)", "int32[4]")
 
 
 def shapes():
@@ -94,6 +107,9 @@ def shapes():
         "[bad] c = Range (a, b, d) y = Add (x, c)", a=np.float32(0), b=np.float32(1), d=np.float32(0))
     yield "constant_of_shape_huge", model("[bad] y = ConstantOfShape (s)", s=np.array([2**40]))
     yield "constant_of_shape_overflowing", model("[bad] y = ConstantOfShape (s)", s=np.array([2**32, 2**32]))
+    yield "range_of_nothing", model("[bad] c = Range (a, a, a) y = Add (x, c)", a=floats(0))
+    yield "axes_too_many", model("[bad] y = Reshape (x, s)", "float[1]", s=np.ones(5000, np.int64))
+    yield "zero_extent_hides_overflow", model("[bad] y = Reshape (x, s)", "float[0]", s=np.array([0, 2**40, 2**40]))
     yield "constant_of_shape_negative", model("[bad] y = ConstantOfShape (s)", s=np.array([-4]))
 
 
@@ -284,6 +300,9 @@ def cases(folder, sample):
             yield name, "error", [name], content
     for name, content in flips(sample):
         yield name, "either", [], content
+    for operator in ("Div", "Mod"):
+        parts = model(f"c = {operator} (a, b) y = Add (x, c)", "int32[4]", a=np.full(4, -(2**31), np.int32), b=np.array([0, -1, 1, 0], np.int32))
+        yield f"folded_{operator.lower()}_by_zero", "either", [], parts.SerializeToString()
     yield "zero_extent", "either", [], model("y = Relu (x)", "float[1,0,4]").SerializeToString()
     for name, proto in external_data(folder):
         yield f"external/{name}", "error", ["faulty"], proto.SerializeToString()
