@@ -34,7 +34,7 @@ pub fn link<'a>(compiled: &'a Compiled, name: &str, system: System) -> Result<Li
         weights_bytes: pool.bytes(),
     };
     let object = linkable.object(&CpuTarget::new(compiled.architecture)?, system)?;
-    let header = linkable.header();
+    let header = linkable.header(compiled.architecture);
     Ok(Linked { object, header, seal: seal(&weights_hash), pool })
 }
 

@@ -39,9 +39,14 @@ static void in_parallel(void *context, model_kernel kernel, uint8_t *const *base
   while (count > 0) pthread_join(started[--count], NULL);
 }
 
-static void *read_file(const char *path, size_t expected) {
+/* Tensors lie at a multiple of an element's 4 bytes, and of nothing greater. */
+static void *tensor(size_t bytes) {
+  char *place = aligned_alloc(64, (bytes + 4 + 63) / 64 * 64);
+  return place ? place + 4 : NULL;
+}
+
+static void *read_file(const char *path, void *bytes, size_t expected) {
   FILE *file = fopen(path, "rb");
-  void *bytes = aligned_alloc(64, (expected + 63) / 64 * 64);
   if (!file || !bytes || fread(bytes, 1, expected, file) != expected || fgetc(file) != EOF) {
     fprintf(stderr, "%s is not a file of %zu bytes\n", path, expected);
     exit(4);
@@ -54,9 +59,9 @@ int main(int count, char **arguments) {
   if (count != 5) return 2;
   uint32_t threads = (uint32_t)atoi(arguments[4]);
   if (threads < 1 || threads > MOST_THREADS) return 2;
-  const void *weights = read_file(arguments[1], MODEL_WEIGHTS_BYTES);
-  const void *inputs[] = {read_file(arguments[2], MODEL_INPUT_0_BYTES)};
-  void *outputs[] = {malloc(MODEL_OUTPUT_0_BYTES)};
+  const void *weights = read_file(arguments[1], aligned_alloc(64, (MODEL_WEIGHTS_BYTES + 63) / 64 * 64), MODEL_WEIGHTS_BYTES);
+  const void *inputs[] = {read_file(arguments[2], tensor(MODEL_INPUT_0_BYTES), MODEL_INPUT_0_BYTES)};
+  void *outputs[] = {tensor(MODEL_OUTPUT_0_BYTES)};
   void *arena = aligned_alloc(64, (model_arena_size() + 63) / 64 * 64);
   model_parallel parallel = {in_parallel, &threads};
   int status = model_run(weights, arena, inputs, outputs, threads > 1 ? &parallel : NULL);

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use edgecc_device::tensor_file::{Array, read_npz};
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_tests::{binary, cross, python, run};
 use object::{Object, ObjectSection, ObjectSymbol};
 
@@ -84,7 +85,7 @@ fn a_linked_model_answers_as_its_artifact_does() {
     for (place, (model, input)) in models().into_iter().enumerate() {
         let folder = build(&model, "host", &format!("linked-host-{place}"));
         let Some(program) = compile_c("cc", &folder) else { return };
-        let host = edgecc_backends::cpu::isa::Architecture::host().expect("a host that code is emitted for");
+        let host = Architecture::host().expect("a host that code is emitted for");
         let inputs = std::slice::from_ref(&input);
         let artifact = run::compile_for(&model, host, inputs).expect("compiles").to_bytes().expect("an artifact");
         let expected = run::run_here(&artifact, inputs, 1).remove(0);
@@ -112,7 +113,7 @@ fn a_linked_model_runs_on_aarch64_without_a_runtime() {
             let actual = execute(&program, Some(processor), "model.weights", &input, threads);
             assert!(actual.as_ref() == Ok(&alone), "{} on {processor}, {threads} threads", model.display());
         }
-        let host = edgecc_backends::cpu::isa::Architecture::host().expect("a host that code is emitted for");
+        let host = Architecture::host().expect("a host that code is emitted for");
         let inputs = std::slice::from_ref(&input);
         let artifact = run::compile_for(&model, host, inputs).expect("compiles").to_bytes().expect("an artifact");
         let expected = run::run_here(&artifact, inputs, 1).remove(0);
@@ -120,6 +121,80 @@ fn a_linked_model_runs_on_aarch64_without_a_runtime() {
         let agreement = run::agree(&alone, &reference, None, edgecc_device::agreement::Bound::FLOAT);
         assert!(agreement.cosine > 0.999_999, "{agreement:?}");
     }
+}
+
+#[test]
+fn a_linked_model_and_the_runtime_agree_to_the_bit_on_aarch64() {
+    let Some(runtime) = cross::device_program() else { return };
+    for (place, (model, input)) in models().into_iter().enumerate() {
+        let folder = build(&model, "aarch64-unknown-linux-gnu", &format!("linked-and-loaded-{place}"));
+        let Some(program) = compile_c("aarch64-linux-gnu-gcc", &folder) else { return };
+        let [artifact, given, answer] = ["model.bin", "input.npz", "output.npz"].map(|name| folder.join(name));
+        let compiled = run::compile_for(&model, Architecture::Aarch64, std::slice::from_ref(&input)).expect("compiles");
+        std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
+        write_npz(&given, &[(compiled.program.inputs[0].name.clone(), input.clone())]).expect("the input is written");
+        let arguments = [
+            "run".as_ref(),
+            artifact.as_os_str(),
+            "--input".as_ref(),
+            given.as_ref(),
+            "--output".as_ref(),
+            answer.as_ref(),
+        ];
+        let ran = cross::emulate("cortex-a72", &runtime, &arguments);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let expected = read_npz(&answer).expect("an answer").remove(0).1.bytes;
+        for threads in ["1", "3"] {
+            let actual = execute(&program, Some("cortex-a72"), "model.weights", &input, threads);
+            assert!(actual.as_ref() == Ok(&expected), "{} on {threads} threads", model.display());
+        }
+    }
+}
+
+#[test]
+fn the_header_is_one_for_cpp_too() {
+    let [(model, _), _] = models();
+    let folder = build(&model, "host", "linked-cpp");
+    if Command::new("c++").arg("--version").output().is_err() {
+        eprintln!("skipped: no c++ for the header of a linked model");
+        return;
+    }
+    let output = Command::new("c++")
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-x", "c++"])
+        .arg(folder.join("model.h"))
+        .output()
+        .expect("the compiler starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let header = std::fs::read_to_string(folder.join("model.h")).expect("the header");
+    assert!(header.contains("extern \"C\""));
+    assert!(
+        header.contains("/* input 0: image, f32[1x1x8x8], dense row-major, at a multiple of 4 bytes */"),
+        "{header}"
+    );
+}
+
+#[test]
+fn an_object_does_not_take_the_names_of_its_neighbours() {
+    let [(model, _), _] = models();
+    let folder = python::generated("linked-names");
+    for name in ["model.h", "model.weights", "model.H"] {
+        let path = folder.join(name);
+        let arguments = [model.as_os_str(), "--emit".as_ref(), "obj".as_ref(), "-o".as_ref(), path.as_ref()];
+        assert_eq!(binary::run(&arguments).status.code(), Some(2), "{name}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0);
+}
+
+#[test]
+fn an_object_whose_header_cannot_be_written_is_not_written_either() {
+    let [(model, _), _] = models();
+    let folder = python::generated("linked-halfway");
+    std::fs::create_dir_all(folder.join("model.h")).expect("a folder in the header's place");
+    let path = folder.join("model.o");
+    let arguments = [model.as_os_str(), "--emit".as_ref(), "obj".as_ref(), "-o".as_ref(), path.as_ref()];
+    assert_eq!(binary::run(&arguments).status.code(), Some(4));
+    let names = std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["model.h"]);
 }
 
 /// Undefined symbols and relocations of an object; both are to be none.
@@ -167,7 +242,8 @@ fn an_object_for_android_links_into_a_library_of_16_kib_pages() {
     assert!(exported.contains(&"model_run") && exported.contains(&"model_arena_size"), "{exported:?}");
     use object::read::elf::ProgramHeader;
     let loads = file.elf_program_headers().iter().filter(|header| header.p_type(file.endian()) == object::elf::PT_LOAD);
-    assert!(loads.map(|header| header.p_align(file.endian())).all(|alignment| alignment == 16384));
+    let alignments: Vec<u64> = loads.map(|header| header.p_align(file.endian())).collect();
+    assert!(!alignments.is_empty() && alignments.iter().all(|&alignment| alignment == 16384), "{alignments:?}");
     assert!(file.section_by_name(".rela.dyn").is_none(), "relocations that the loader must write");
 }
 

@@ -45,10 +45,24 @@ pub fn emit_entry(
     let mut code = vec![0; STUB_BYTES];
     code.extend_from_slice(&emitted.code);
     code.resize(code.len().next_multiple_of(STUB_BYTES), 0);
+    check_reach(target.architecture, code.len())?;
     let stub = stub(target.architecture, code.len());
     code[..stub.len()].copy_from_slice(&stub);
     code.extend_from_slice(&run.bytes);
     Ok(code)
+}
+
+/// The stub's branch goes 2^25 words forward on aarch64, 2^31 bytes on x86-64.
+fn check_reach(architecture: Architecture, distance: usize) -> Result<(), EmitError> {
+    let reach = match architecture {
+        Architecture::Aarch64 => 1 << 27,
+        Architecture::X86_64 => 1 << 31,
+    };
+    if distance < reach {
+        return Ok(());
+    }
+    let reason = format!("{distance} bytes of kernels lie before it, a branch reaches {reach}");
+    Err(EmitError::Unsupported { kernel: "run".into(), reason })
 }
 
 /// Sets the sixth argument to the address of the stub and goes on at `distance` from it.
@@ -192,5 +206,32 @@ impl Entry<'_> {
         b.ins().call_indirect(parallel, function, &[context, address, bases, arguments, range, grain]);
         b.ins().jump(next, &[]);
         b.switch_to_block(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What GNU as makes of `bti c; adr x5, .-4; b .+4088`.
+    #[test]
+    fn the_stub_for_aarch64() {
+        let words = [0xd503_245f_u32, 0x10ff_ffe5, 0x1400_03fe];
+        let expected: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(stub(Architecture::Aarch64, 4096), expected);
+    }
+
+    /// What GNU as makes of `endbr64; lea -11(%rip), %r9; jmp .+4085`.
+    #[test]
+    fn the_stub_for_x86_64() {
+        let expected = [0xf3, 0x0f, 0x1e, 0xfa, 0x4c, 0x8d, 0x0d, 0xf5, 0xff, 0xff, 0xff, 0xe9, 0xf0, 0x0f, 0x00, 0x00];
+        assert_eq!(stub(Architecture::X86_64, 4096), expected);
+    }
+
+    #[test]
+    fn code_beyond_a_branch_is_refused() {
+        assert!(check_reach(Architecture::Aarch64, (1 << 27) - 64).is_ok());
+        assert!(check_reach(Architecture::Aarch64, 1 << 27).is_err());
+        assert!(check_reach(Architecture::X86_64, 1 << 27).is_ok());
     }
 }

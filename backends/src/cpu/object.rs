@@ -112,13 +112,14 @@ impl Linkable<'_> {
     }
 
     /// The C header.
-    pub fn header(&self) -> String {
+    pub fn header(&self, architecture: Architecture) -> String {
         let name = self.name;
         let upper = name.to_uppercase();
         let mut text = format!(
-            "/* {name}: a model compiled to code. Link {name}.o and hand over the bytes of {name}.weights. */\n\
+            "/* {name}: a model compiled to code{}. Link its object file and hand over the bytes of its weights. */\n\
              #ifndef {upper}_H\n#define {upper}_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n\
-             #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n"
+             #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n",
+            processor(architecture)
         );
         for (kind, ports) in [("INPUT", &self.program.inputs), ("OUTPUT", &self.program.outputs)] {
             for (index, port) in ports.iter().enumerate() {
@@ -140,9 +141,9 @@ impl Linkable<'_> {
              typedef struct {{\n  void (*run)(void *context, {name}_kernel kernel, uint8_t *const *bases, const uint32_t *args, uint32_t range, uint32_t grain);\n  \
              void *context;\n}} {name}_parallel;\n\n\
              /* Bytes of the arena. */\nsize_t {name}_arena_size(void);\n\n\
-             /* One inference. weights: the file {name}.weights, at a multiple of 64 bytes. arena: {name}_arena_size() bytes at a\n   \
-             multiple of 64, for one run at a time. inputs, outputs: dense row-major tensors in the model's order. parallel: NULL to\n   \
-             run on the caller's thread. Returns 0, or 1 where the weights are not those that this code was compiled with. */\n\
+             /* One inference. weights: all bytes of the file of weights, at a multiple of 64. arena: {name}_arena_size() bytes at a\n   \
+             multiple of 64, for one run at a time. inputs, outputs: the tensors above in their order. parallel: NULL to run on\n   \
+             the caller's thread. Returns 0, or 1 where the weights are not those that this code was compiled with. */\n\
              int {name}_run(const void *weights, void *arena, const void *const *inputs, void *const *outputs, const {name}_parallel *parallel);\n\n\
              #ifdef __cplusplus\n}}\n#endif\n\n#endif\n"
         );
@@ -150,9 +151,23 @@ impl Linkable<'_> {
     }
 }
 
+/// What the code needs of a processor.
+fn processor(architecture: Architecture) -> String {
+    match architecture.required_features() {
+        [] => format!(" for {}", architecture.name()),
+        features => format!(" for {} with {}", architecture.name(), features.join(", ")),
+    }
+}
+
 fn describe(port: &Port) -> String {
-    // A name must not end the comment it stands in.
-    format!("{} {}", port.name.replace("*/", "* /"), port.ty)
+    let name = in_comment(&port.name);
+    format!("{name}, {}, dense row-major, at a multiple of {} bytes", port.ty, port.ty.dtype.size())
+}
+
+/// A model's name for something, as it may stand in a comment of C: neither the start nor the end of one, on one line.
+fn in_comment(name: &str) -> String {
+    let line: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.replace("*/", "* /").replace("/*", "/ *")
 }
 
 fn arena_size(target: &CpuTarget, bytes: usize) -> Result<FunctionCode, EmitError> {
@@ -177,4 +192,15 @@ fn build_version(platform: ApplePlatform) -> MachOBuildVersion {
     version.minos = minos;
     version.sdk = minos;
     version
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_comment;
+
+    #[test]
+    fn names_stay_inside_their_comment() {
+        let names = ["image", "a*/b", "a/*b", "/*/", "**//", "a\\\nb"];
+        assert_eq!(names.map(in_comment), ["image", "a* /b", "a/ *b", "/ * /", "** //", "a\\ b"]);
+    }
 }

@@ -16,14 +16,16 @@ use crate::files::{Pending, write_whole};
 use crate::link::{identifier, link};
 use crate::target::{Target, target};
 
+/// Extensions of the files beside an object.
+const HEADER: &str = "h";
+const WEIGHTS: &str = "weights";
+
 /// Compiles a model and writes what `--emit` asks for.
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     check_cpu(&arguments.cpu)?;
-    if matches!(arguments.emit, Stage::Artifact | Stage::Obj) {
-        place(arguments.output.as_deref())?;
-    }
+    check_place(arguments)?;
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
     let options = CompileOptions { listing, ..compile_options(&arguments.reading, target.architecture, labels)? };
@@ -70,6 +72,24 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
     }
 }
 
+/// What is wrong with where to write, said before anything is compiled.
+fn check_place(arguments: &BuildArguments) -> CliResult {
+    match arguments.emit {
+        Stage::Graph | Stage::Kernels | Stage::Clif | Stage::Asm | Stage::Header => Ok(()),
+        Stage::Artifact => place(arguments.output.as_deref()).map(|_| ()),
+        Stage::Obj => {
+            let path = place(arguments.output.as_deref())?;
+            let taken = [HEADER, WEIGHTS]
+                .into_iter()
+                .find(|taken| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(taken)));
+            taken.map_or(Ok(()), |taken| {
+                let message = "is the name of a file that stands beside the object; end the object's name with .o";
+                Err(CliError::Usage(format!("-o {}: .{taken} {message}", path.display())))
+            })
+        }
+    }
+}
+
 fn place(path: Option<&Path>) -> Result<&Path, CliError> {
     path.ok_or_else(|| CliError::Usage("where to? give -o FILE, or --emit graph for text".into()))
 }
@@ -93,8 +113,8 @@ fn write_object(path: &Path, target: Target, compiled: &Compiled) -> CliResult {
     let mut files = vec![written(path.into(), &|out| whole(&linked.object, out))?];
     // A device such as /dev/null has no neighbours.
     if !std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        files.push(written(path.with_extension("weights"), &|mut out| linked.write_weights(&mut out))?);
-        files.push(written(path.with_extension("h"), &|out| whole(linked.header.as_bytes(), out))?);
+        files.push(written(path.with_extension(WEIGHTS), &|mut out| linked.write_weights(&mut out))?);
+        files.push(written(path.with_extension(HEADER), &|out| whole(linked.header.as_bytes(), out))?);
     }
     let size = files.iter().map(|file| file.size).sum();
     for file in files {
