@@ -1,5 +1,6 @@
 //! Programs for aarch64 and the emulator that runs them.
 
+use crate::report::skipped;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -23,7 +24,7 @@ pub fn line_program() -> Option<PathBuf> {
 fn build(arguments: &[&str], path: &str) -> Option<PathBuf> {
     let rustc = rustc().filter(|_| starts(LINKER) && starts(EMULATOR));
     let Some(rustc) = rustc else {
-        eprintln!("skipped: no {EMULATOR}, {LINKER} or standard library of Rust for aarch64 (tests/setup/setup.sh)");
+        skipped(&format!("no {EMULATOR}, {LINKER} or standard library of Rust for aarch64 (tests/setup/setup.sh)"));
         return None;
     };
     let target = crate::binary::target_folder().join("cross");
@@ -45,7 +46,7 @@ fn build(arguments: &[&str], path: &str) -> Option<PathBuf> {
 pub fn has_emulator() -> bool {
     let found = starts(EMULATOR);
     if !found {
-        eprintln!("skipped: no {EMULATOR} (tests/setup/setup.sh)");
+        skipped(&format!("no {EMULATOR} (tests/setup/setup.sh)"));
     }
     found
 }

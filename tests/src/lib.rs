@@ -6,4 +6,5 @@ pub mod cross;
 pub mod models;
 pub mod python;
 pub mod reference;
+pub mod report;
 pub mod run;

@@ -1,5 +1,6 @@
 //! Python for generators of models.
 
+use crate::report::skipped;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +13,7 @@ pub fn python() -> Option<PathBuf> {
     if works.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    eprintln!("skipped: no Python with onnx and onnxruntime (tests/setup/setup.sh makes .venv)");
+    skipped("no Python with onnx and onnxruntime (tests/setup/setup.sh makes .venv)");
     None
 }
 

@@ -1,5 +1,6 @@
 //! Reference inputs and outputs that lie beside the project.
 
+use crate::report::skipped;
 use std::path::{Path, PathBuf};
 
 use edgecc_device::tensor_file::{Array, read_npz};
@@ -12,7 +13,7 @@ pub fn shared(what: &str) -> Option<PathBuf> {
     if folder.exists() {
         return Some(folder);
     }
-    eprintln!("skipped: no {what} in the shared test material (set EDGECC_SHARED)");
+    skipped(&format!("no {what} in the shared test material (set EDGECC_SHARED)"));
     None
 }
 

@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+use edgecc_tests::report::say;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ fn bad_models_are_refused_and_named_and_nothing_is_written() {
     let Some(interpreter) = python::python() else { return };
     let cases = cases(&interpreter);
     let faults: Vec<String> = cases.iter().filter_map(check).collect();
-    println!("{} models, {} faults", cases.len(), faults.len());
+    say(&format!("{} models, {} faults", cases.len(), faults.len()));
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

@@ -1,6 +1,7 @@
 //! The ONNX node tests whose operators all occur in phone models: which do not pass is written down in
 //! `conformance/not_passing.txt`, and nothing else may fail.
 
+use edgecc_tests::report::say;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ fn node_tests_pass_but_for_those_in_the_list() {
         std::fs::write(list(), &failed).expect("the list");
     }
     let passed = outcomes.values().filter(|outcome| outcome.is_ok()).count();
-    println!("{passed} of {} node tests pass", outcomes.len());
+    say(&format!("{passed} of {} node tests pass", outcomes.len()));
     assert!(!failed.contains(": panic"), "{failed}");
     let known = std::fs::read_to_string(list()).expect("the list");
     let (now, before) = (names(&failed), names(&known));
@@ -79,7 +80,7 @@ fn node_tests_of_older_releases_do_not_panic() {
         python::tool(&interpreter, "conformance.py", &arguments.map(|argument: &str| argument));
         let outcomes = outcomes(&folder, &index(&folder));
         let failed = not_passing(&outcomes);
-        println!("{release}: {} of {} pass", outcomes.len() - failed.lines().count(), outcomes.len());
+        say(&format!("{release}: {} of {} pass", outcomes.len() - failed.lines().count(), outcomes.len()));
         assert!(!failed.contains(": panic"), "{failed}");
     }
 }

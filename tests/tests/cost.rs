@@ -1,6 +1,7 @@
 //! What compiling costs, and how large what comes out is. Prints the figures.
 #![allow(unsafe_code)]
 
+use edgecc_tests::report::say;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ fn compile(interpreter: &Path, model: &Path, target: &str) -> Cost {
         code_bytes: code_bytes(&artifact),
         artifact,
     };
-    println!(
+    say(&format!(
         "{:<14} {target:<8} {:.2} s, peak {:.0} MB; model {:.1} MB, artifact {:.1} MB, code {:.0} kB",
         model.file_stem().unwrap_or_default().to_string_lossy(),
         cost.time.as_secs_f64(),
@@ -42,7 +43,7 @@ fn compile(interpreter: &Path, model: &Path, target: &str) -> Cost {
         cost.model_bytes as f64 / 1e6,
         cost.artifact_bytes as f64 / 1e6,
         cost.code_bytes as f64 / 1e3
-    );
+    ));
     cost
 }
 
@@ -72,7 +73,7 @@ fn check_load(artifact: &Path) {
     let start = Instant::now();
     model.verify_weights().expect("intact weights");
     let speed = std::fs::metadata(artifact).expect("a file").len() as f64 / start.elapsed().as_secs_f64() / 1e9;
-    println!("loads in {:.3} ms; weights hashed at {speed:.1} GB/s", shortest.as_secs_f64() * 1e3);
+    say(&format!("loads in {:.3} ms; weights hashed at {speed:.1} GB/s", shortest.as_secs_f64() * 1e3));
     assert!(shortest < Duration::from_millis(2), "{shortest:?}");
 }
 

@@ -1,5 +1,6 @@
 //! `edgecc-device` and compiled models on an emulated aarch64 processor: the program and the code that a phone runs.
 
+use edgecc_tests::report::say;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -72,7 +73,7 @@ fn one_digit(folder: &Path) -> (PathBuf, Vec<Array>) {
 #[test]
 fn the_device_program_runs_times_compares_and_profiles_the_sample() {
     let Some(program) = cross::device_program() else { return };
-    println!("edgecc-device for aarch64: {} bytes", std::fs::metadata(&program).expect("a program").len());
+    say(&format!("edgecc-device for aarch64: {} bytes", std::fs::metadata(&program).expect("a program").len()));
     let folder = python::generated("device");
     let (input, arrays) = one_digit(&folder);
     let (artifact, _) = compile(&sample("digits.onnx"), &arrays, &folder);
@@ -144,7 +145,7 @@ fn models_agree_with_onnxruntime_on_aarch64() {
     let Some(folder) = reference::shared("models") else { return };
     let Some(program) = cross::device_program() else { return };
     let artifacts = python::generated("device-models");
-    println!("{:<44} {:>10} {:>12} {:>12}", "model", "macs", PROCESSORS[0], PROCESSORS[1]);
+    say(&format!("{:<44} {:>10} {:>12} {:>12}", "model", "macs", PROCESSORS[0], PROCESSORS[1]));
     let check = |row: &Row| -> bool {
         let npz = row.reference(&folder);
         let (artifact, macs) = compile(&row.model(&folder), &reference::read(&npz).inputs, &artifacts);
@@ -155,7 +156,7 @@ fn models_agree_with_onnxruntime_on_aarch64() {
         };
         let shares: Vec<f64> = processors.iter().map(share).collect();
         let cells: String = shares.iter().map(|share| format!(" {:>11.1}%", share * 100.0)).collect();
-        println!("{:<44} {macs:>10}{cells}", format!("{}{}", row.name, row.variant));
+        say(&format!("{:<44} {macs:>10}{cells}", format!("{}{}", row.name, row.variant)));
         std::fs::remove_file(artifact).expect("the artifact goes");
         shares.iter().all(|&share| share <= 1.0)
     };

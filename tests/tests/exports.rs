@@ -1,5 +1,6 @@
 //! One network as four exporters write it compiles to the same program.
 
+use edgecc_tests::report::say;
 use std::path::Path;
 
 use edgecc_backends::cpu::isa::Architecture;
@@ -21,10 +22,10 @@ fn program(folder: &Path, name: &str) -> (usize, usize) {
     let agreement = run::agree(&outputs[0], &expected.outputs[0], WHOLE_IMAGE, Bound::FLOAT);
     assert!(agreement.share_of_bound <= 1.0, "{name}: {agreement:?}");
     let (steps, arena) = (compiled.program.steps.len(), compiled.plan.arena_bytes);
-    println!(
+    say(&format!(
         "{name:<10} {steps:>3} steps, {arena} bytes of arena, {:.1}% of the bound",
         agreement.share_of_bound * 100.0
-    );
+    ));
     (steps, arena)
 }
 
@@ -81,6 +82,6 @@ fn the_sample_recognises_its_test_split() {
     let best = |row: &[f32]| (0..10).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("ten classes");
     let right = actual.chunks_exact(10).zip(labels.to_f64()).filter(|(row, label)| best(row) as f64 == *label).count();
     let accuracy = right as f64 / labels.to_f64().len() as f64;
-    println!("accuracy {accuracy:.4}");
+    say(&format!("accuracy {accuracy:.4}"));
     assert!(accuracy >= 0.97, "accuracy {accuracy}");
 }

@@ -1,5 +1,6 @@
 //! Executed aarch64 instructions of one inference, counted by a plugin of the emulator; they do not vary. Prints a table.
 
+use edgecc_tests::report::{say, skipped};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,7 +56,7 @@ fn plugin(peers: &Path) -> Option<PathBuf> {
     if built.is_ok_and(|status| status.success()) {
         return Some(library);
     }
-    eprintln!("skipped: the counting plugin needs a C compiler");
+    skipped("the counting plugin needs a C compiler");
     None
 }
 
@@ -93,11 +94,11 @@ fn networks_execute_few_instructions() {
     let Some(peers) = reference::shared("peers") else { return };
     let Some(line) = cross::line_program() else { return };
     let Some(plugin) = plugin(&peers) else { return };
-    println!("{:<20} {:>10} {:>10} {:>6} {:>10}", "network", "edgecc M", "ncnn M", "ratio", "cosine");
+    say(&format!("{:<20} {:>10} {:>10} {:>6} {:>10}", "network", "edgecc M", "ncnn M", "ratio", "cosine"));
     for network in &NETWORKS {
         let (millions, cosine) = count(&peers, &plugin, &line, network);
         let ratio = millions / network.ncnn;
-        println!("{:<20} {millions:>10.1} {:>10.1} {ratio:>6.2} {cosine:>10.6}", network.name, network.ncnn);
+        say(&format!("{:<20} {millions:>10.1} {:>10.1} {ratio:>6.2} {cosine:>10.6}", network.name, network.ncnn));
         assert!(cosine > 0.99999, "{}: {cosine}", network.name);
         assert!(network.name != "mobilenet_v2" || ratio <= MOST, "{ratio}");
     }

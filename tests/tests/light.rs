@@ -1,6 +1,7 @@
 //! Nine classic networks: with the constant weights and the outputs that ONNX ships, and with random weights against
 //! onnxruntime, since equal weights hide errors of packing.
 
+use edgecc_tests::report::say;
 use std::path::{Path, PathBuf};
 
 use edgecc_backends::cpu::isa::Architecture;
@@ -52,7 +53,11 @@ fn networks_with_equal_weights_answer_as_shipped() {
             bytes: expected.bytes().to_vec(),
         };
         let agreement = run::agree(&actual, &reference, None, BOUND);
-        println!("{name:<14} {:.1e} of {:.1}% of the bound", agreement.max_absolute, agreement.share_of_bound * 100.0);
+        say(&format!(
+            "{name:<14} {:.1e} of {:.1}% of the bound",
+            agreement.max_absolute,
+            agreement.share_of_bound * 100.0
+        ));
         assert!(agreement.share_of_bound <= 1.0, "{name}: {agreement:?}");
     }
 }
@@ -66,12 +71,12 @@ fn networks_with_random_weights_answer_as_onnxruntime_does() {
         let expected = reference::read(&folder.join(format!("light_{name}.npz")));
         let actual = compile_and_run(&folder.join(format!("light_{name}.onnx")), &expected.inputs);
         let agreement = run::agree(&actual, &expected.outputs[0], WHOLE_IMAGE, BOUND);
-        println!(
+        say(&format!(
             "{name:<14} {:.1e}, {:.1}% of the bound, cosine {:.8}",
             agreement.max_absolute,
             agreement.share_of_bound * 100.0,
             agreement.cosine
-        );
+        ));
         assert!(agreement.share_of_bound <= 1.0, "{name}: {agreement:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! Models as object files: linked into programs for this machine and for aarch64, and by the linkers of Android and Apple.
 
+use edgecc_tests::report::skipped;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,7 +45,7 @@ fn build(model: &Path, target: &str, folder: &str) -> PathBuf {
 /// Compiles the C program with the object of a folder; `None`, after a visible line, without the compiler.
 fn compile_c(compiler: &str, folder: &Path) -> Option<PathBuf> {
     if Command::new(compiler).arg("--version").output().is_err() {
-        eprintln!("skipped: no {compiler} for the program that links a model");
+        skipped(&format!("no {compiler} for the program that links a model"));
         return None;
     }
     let program = folder.join("linked");
@@ -212,7 +213,7 @@ fn linker(flavor: &str) -> Option<Command> {
     let libraries = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim()).join("lib/rustlib");
     let hosts = std::fs::read_dir(libraries).ok()?.flatten().map(|entry| entry.path().join("bin/rust-lld"));
     let Some(found) = hosts.into_iter().find(|path| path.exists()) else {
-        eprintln!("skipped: no rust-lld to link for other systems");
+        skipped("no rust-lld to link for other systems");
         return None;
     };
     let mut command = Command::new(found);

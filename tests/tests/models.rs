@@ -1,5 +1,6 @@
 //! Real models against onnxruntime's outputs, on this machine. Prints a table.
 
+use edgecc_tests::report::say;
 use std::path::Path;
 
 use edgecc_backends::cpu::isa::Architecture;
@@ -14,7 +15,7 @@ fn agrees(folder: &Path, row: &Row) -> bool {
     let compiled = match run::compile_for(&row.model(folder), host, &expected.inputs) {
         Ok(compiled) => compiled,
         Err(error) => {
-            println!("{name:<44} {error}");
+            say(&format!("{name:<44} {error}"));
             return false;
         }
     };
@@ -28,7 +29,7 @@ fn agrees(folder: &Path, row: &Row) -> bool {
         .map(|(actual, reference)| run::agree(actual, reference, row.channel, row.bound()))
         .collect();
     let worst = agreements.iter().max_by(|a, b| a.share_of_bound.total_cmp(&b.share_of_bound)).expect("an output");
-    println!(
+    say(&format!(
         "{name:<44} {:>5} {:>10} {:>9} {:>8} {:>9.2e} {:>8.1}% {:>9.6}",
         compiled.program.steps.len(),
         compiled.program.steps.iter().map(|step| step.macs).sum::<u64>(),
@@ -37,17 +38,17 @@ fn agrees(folder: &Path, row: &Row) -> bool {
         worst.max_absolute,
         worst.share_of_bound * 100.0,
         worst.cosine
-    );
+    ));
     worst.share_of_bound <= 1.0 && single.len() == expected.outputs.len()
 }
 
 #[test]
 fn models_agree_with_onnxruntime() {
     let Some(folder) = reference::shared("models") else { return };
-    println!(
+    say(&format!(
         "{:<44} {:>5} {:>10} {:>9} {:>8} {:>9} {:>9} {:>9}",
         "model", "steps", "macs", "arena", "code", "max abs", "of bound", "cosine"
-    );
+    ));
     let rows = MODELS.iter().chain(&PICTURES);
     let failed: Vec<&Row> = rows.filter(|row| !agrees(&folder, row)).collect();
     assert!(failed.is_empty(), "out of bounds or not compiled: {failed:?}");

@@ -1,5 +1,6 @@
 //! What the README tells its readers to type works.
 
+use edgecc_tests::report::skipped;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -83,7 +84,7 @@ fn programs_in_the_readme_are_parts_of_programs_that_compile() {
         }
     }
     let Ok(found) = Command::new("cc").arg("--version").output() else {
-        eprintln!("skipped: the README's C program, without a C compiler");
+        skipped("the README's C program, without a C compiler");
         return;
     };
     assert!(found.status.success());

@@ -4,6 +4,7 @@
 
 pub mod data;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -142,6 +143,7 @@ fn build_driver() -> Option<PathBuf> {
     if emulator.is_ok() && compiler.is_ok_and(|status| status.success()) {
         return Some(driver);
     }
-    println!("skipped: aarch64 kernels need qemu-aarch64 and aarch64-linux-gnu-gcc");
+    // Written past the capture of tests, so that it is seen.
+    let _ = writeln!(std::io::stderr(), "skipped: aarch64 kernels, without qemu-aarch64 and aarch64-linux-gnu-gcc");
     None
 }

@@ -4,6 +4,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -29,6 +30,11 @@ fn cargo(folder: &str, arguments: &[&str]) -> (Command, PathBuf) {
     (cargo, target)
 }
 
+/// Written past the capture of tests, so that it is seen.
+fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}");
+}
+
 fn starts(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
@@ -52,7 +58,7 @@ fn compile(compiler: &str, name: &str, library: &Path, flags: &[&str]) -> Tempor
 fn compile_here(name: &str) -> Option<TemporaryFile> {
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     if cfg!(not(target_os = "linux")) || std::env::var_os("EDGECC_EMULATED").is_some() || !starts(&compiler) {
-        println!("skipped: the C example, without a C compiler on Linux");
+        skipped("the C example, without a C compiler on Linux");
         return None;
     }
     let (mut cargo, target) = cargo("", &[]);
@@ -109,7 +115,7 @@ fn the_example_prints_the_largest_values() {
 fn the_example_runs_on_aarch64_with_a_small_library() {
     let (compiler, emulator) = ("aarch64-linux-gnu-gcc", "qemu-aarch64");
     let Some(rustc) = aarch64_rustc().filter(|_| starts(compiler) && starts(emulator)) else {
-        println!("skipped: the C example for aarch64, without its compilers and qemu-aarch64");
+        skipped("the C example for aarch64, without its compilers and qemu-aarch64");
         return;
     };
     let (mut cargo, target) = cargo("cross", &["--profile", "device", "--target", AARCH64]);
