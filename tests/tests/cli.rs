@@ -81,7 +81,7 @@ fn the_sample_is_compiled_run_and_inspected() {
         "run here.bin --input seven.png",
         "run here.bin --input image=seven.png --threads 2 --output seven.npz",
         "run digits.onnx --labels digits-labels.txt --input three.png",
-        "digits.onnx --shape image=2x1x8x8 --emit header",
+        "digits.onnx --shape image=2x1x8x8 --target aarch64 --emit header",
     ];
     transcript("sample", &commands, without_sizes_here);
 }

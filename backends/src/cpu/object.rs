@@ -116,7 +116,7 @@ impl Linkable<'_> {
         let name = self.name;
         let upper = name.to_uppercase();
         let mut text = format!(
-            "/* {name}: a model compiled to code{}. Link its object file and hand over the bytes of its weights. */\n\
+            "/* {name}: a model compiled to code{}.\n   Link its object file and hand over the bytes of its weights. */\n\
              #ifndef {upper}_H\n#define {upper}_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n\
              #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n",
             processor(architecture)
