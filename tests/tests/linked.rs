@@ -157,7 +157,7 @@ fn the_header_is_one_for_cpp_too() {
     let [(model, _), _] = models();
     let folder = build(&model, "host", "linked-cpp");
     if Command::new("c++").arg("--version").output().is_err() {
-        eprintln!("skipped: no c++ for the header of a linked model");
+        skipped("no c++ for the header of a linked model");
         return;
     }
     let output = Command::new("c++")
