@@ -55,8 +55,7 @@ fn commands_of_the_tool_end_well() {
 /// tests of `edgecc-device` in the emulator. Exporters are other projects'.
 #[test]
 fn other_commands_are_known() {
-    let elsewhere =
-        ["cargo run --release -p edgecc -- ", "tests/setup/test.sh", "adb ", "python -c ", "python -m tf2onnx"];
+    let elsewhere = ["cargo run --release -p edgecc -- ", "tests/setup/test.sh", "adb ", "python -m tf2onnx"];
     let blocks = blocks("sh");
     let unknown = blocks
         .iter()
