@@ -8,6 +8,7 @@ use edgecc_runtime::SessionOptions;
 use super::inputs::gather;
 use super::loading::{compile_options, open};
 use super::options::CompareArguments;
+use super::progress::Progress;
 use super::{CliError, CliResult, print};
 use crate::array::to_tensor;
 use crate::compile::import;
@@ -20,7 +21,9 @@ pub fn compare(arguments: &CompareArguments) -> CliResult {
     let artifact = open(&arguments.artifact)?;
     let inputs = gather(&arguments.inputs, artifact.inputs())?;
     let tensors = inputs.iter().map(to_tensor).collect::<Result<Vec<_>, _>>().map_err(CliError::Usage)?;
-    let reference = eval::run(&graph, &tensors)?;
+    let mut progress = Progress::start();
+    let reference = eval::run_with(&graph, &tensors, |id, _| progress.phase(graph.op(id).name()))?;
+    drop(progress);
     let mut session = artifact.session(SessionOptions { threads: 1 })?;
     for (index, array) in inputs.iter().enumerate() {
         session.input_mut(index).copy_from_slice(&array.bytes);
