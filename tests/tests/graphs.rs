@@ -27,6 +27,19 @@ fn every_pass_has_a_case() {
     assert_eq!(without, Vec::<&str>::new());
 }
 
+#[test]
+fn every_pass_has_a_case_that_it_leaves_alone() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("graphs");
+    let leaves_alone = |pass: &str| {
+        entries(&folder.join(pass))
+            .iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "snap"))
+            .any(|path| std::fs::read_to_string(path).unwrap().contains(&format!("{pass}: unchanged")))
+    };
+    let without: Vec<&str> = phases().map(|phase| phase.name).filter(|pass| !leaves_alone(pass)).collect();
+    assert_eq!(without, Vec::<&str>::new());
+}
+
 fn check(pass: &str, case: &Path) {
     let text = std::fs::read_to_string(case).unwrap();
     let before = Graph::from_text(&text).unwrap_or_else(|error| panic!("{}:{error}", case.display()));
