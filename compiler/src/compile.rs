@@ -83,7 +83,19 @@ pub fn compile(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
-    let (graph, notes) = optimise(model, options, observe)?;
+    let (graph, notes) = import(model, options)?;
+    observe(Phase { name: "import", graph: &graph });
+    let compiled = compile_graph(graph, options, observe)?;
+    Ok(Compiled { notes, ..compiled })
+}
+
+/// Compiles a graph: passes, lowering, plan, emission.
+pub fn compile_graph(
+    mut graph: Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<Compiled, CompileError> {
+    optimise(&mut graph, options, observe)?;
     let program = lower(&graph, options.architecture)?;
     let plan = plan(&program);
     let target = CpuTarget::new(options.architecture)?.with_listing(options.listing);
@@ -93,27 +105,24 @@ pub fn compile(
         program,
         plan,
         emitted,
-        notes,
+        notes: Vec::new(),
         architecture: options.architecture,
         labels: options.labels.clone(),
         configuration: options.configuration.clone(),
     })
 }
 
-/// Reads a model and runs every pass: the graph that backends lower, and what the user should know.
-pub fn optimise(
-    model: &Path,
+/// Runs every pass: the graph becomes one that backends lower.
+fn optimise(
+    graph: &mut Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
-) -> Result<(Graph, Vec<String>), CompileError> {
-    let imported = import(model, options)?;
-    let mut graph = imported.0;
-    observe(Phase { name: "import", graph: &graph });
+) -> Result<(), CompileError> {
     let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory };
     let mut report = |name: &str, graph: &Graph| observe(Phase { name, graph });
-    edgecc_passes::prepare(&mut graph, &passes, &mut report)?;
-    edgecc_passes::finish(&mut graph, &passes, &mut report)?;
-    Ok((graph, imported.1))
+    edgecc_passes::prepare(graph, &passes, &mut report)?;
+    edgecc_passes::finish(graph, &passes, &mut report)?;
+    Ok(())
 }
 
 /// Reads a model: its graph as it was exported, and what the user should know.

@@ -4,6 +4,7 @@ pub mod binary;
 pub mod conformance;
 pub mod cross;
 pub mod models;
+pub mod numbers;
 pub mod python;
 pub mod reference;
 pub mod report;

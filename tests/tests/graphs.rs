@@ -4,8 +4,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use edgecc_ir::{DType, Graph, Scalar, Tensor, TensorType, eval, verify};
+use edgecc_ir::{DType, Graph, eval, verify};
 use edgecc_passes::{FINISH, Options, PREPARE, Phase, finish, prepare};
+use edgecc_tests::numbers;
 
 /// The most by which an element may differ, as a part of 1 plus its size: passes reorder sums.
 const TOLERANCE: f64 = 1e-5;
@@ -76,8 +77,7 @@ fn phases() -> impl Iterator<Item = &'static Phase> {
 }
 
 fn assert_same_values(before: &Graph, after: &Graph, case: &Path) {
-    let inputs: Vec<Tensor> =
-        before.inputs().iter().enumerate().map(|(n, &id)| numbers(before.ty(id), n as u64)).collect();
+    let inputs = numbers::inputs(before);
     let (expected, actual) = (eval::run(before, &inputs).unwrap(), eval::run(after, &inputs).unwrap());
     assert_eq!(expected.len(), actual.len());
     for (expected, actual) in expected.iter().zip(&actual) {
@@ -87,18 +87,6 @@ fn assert_same_values(before: &Graph, after: &Graph, case: &Path) {
             assert!((a - b).abs() <= tolerance * (1.0 + a.abs()), "{}: {a} became {b}", case.display());
         }
     }
-}
-
-/// Numbers in -1..1, the same in every run.
-fn numbers(ty: &TensorType, seed: u64) -> Tensor {
-    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        Scalar::from_f64(ty.dtype, (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
-    };
-    let count = ty.shape.elements().unwrap();
-    let values: Vec<Scalar> = (0..count).map(|_| next()).collect();
-    Tensor::from_scalars(ty.dtype, ty.shape.clone(), values).unwrap()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
