@@ -83,19 +83,29 @@ pub fn compile(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
-    let (graph, notes) = import(model, options)?;
+    let model = crate::onnx::read(model)?;
+    let imported = crate::onnx::import(&model, &options.import)?;
+    let mut graph = imported.graph;
     observe(Phase { name: "import", graph: &graph });
-    let compiled = compile_graph(graph, options, observe)?;
-    Ok(Compiled { notes, ..compiled })
+    optimise(&mut graph, options, observe)?;
+    // Passes have folded most weights into new ones.
+    model.let_go();
+    let compiled = generate(graph, options)?;
+    Ok(Compiled { notes: imported.notes, ..compiled })
 }
 
-/// Compiles a graph: passes, lowering, plan, emission.
+/// Compiles a graph.
 pub fn compile_graph(
     mut graph: Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
     optimise(&mut graph, options, observe)?;
+    generate(graph, options)
+}
+
+/// Lowering, plan and emission.
+fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
     let program = lower(&graph, options.architecture)?;
     let plan = plan(&program);
     let target = CpuTarget::new(options.architecture)?.with_listing(options.listing);

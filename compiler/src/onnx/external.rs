@@ -6,14 +6,14 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::map::map;
+use super::map::Mapping;
 use super::proto::TensorProto;
 
 /// The folder of a model, with the files that were mapped so far.
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     path: PathBuf,
-    mapped: RefCell<HashMap<String, Bytes>>,
+    mapped: RefCell<HashMap<String, Mapping>>,
 }
 
 impl Folder {
@@ -49,13 +49,18 @@ impl Folder {
     }
 
     fn file(&self, location: &str) -> Result<Bytes, String> {
-        if let Some(bytes) = self.mapped.borrow().get(location) {
-            return Ok(bytes.clone());
+        if let Some(mapping) = self.mapped.borrow().get(location) {
+            return Ok(mapping.bytes());
         }
         let path = self.contained(location)?;
-        let bytes = map(&path).map_err(|error| format!("external data `{location}`: {error}"))?;
-        self.mapped.borrow_mut().insert(location.into(), bytes.clone());
-        Ok(bytes)
+        let mapping = Mapping::of(&path).map_err(|error| format!("external data `{location}`: {error}"))?;
+        self.mapped.borrow_mut().insert(location.into(), mapping.clone());
+        Ok(mapping.bytes())
+    }
+
+    /// Takes the pages of all mapped files out of memory, until they are read again.
+    pub(super) fn let_go(&self) {
+        self.mapped.borrow().values().for_each(Mapping::let_go);
     }
 
     /// The path of a location, which must be relative, without `..`, without links, and a regular file with one name.

@@ -31,13 +31,24 @@ pub use scan::ScanError;
 #[derive(Debug)]
 pub struct Model {
     proto: proto::ModelProto,
+    mapping: map::Mapping,
     folder: external::Folder,
     path: PathBuf,
 }
 
+impl Model {
+    /// Takes the pages of the model's files out of memory, until they are read again: of use where their weights were
+    /// folded into others.
+    pub fn let_go(&self) {
+        self.mapping.let_go();
+        self.folder.let_go();
+    }
+}
+
 /// Maps and decodes a model. Weights stay in the mapped file.
 pub fn read(path: &Path) -> Result<Model, ImportError> {
-    let file = map::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let mapping = map::Mapping::of(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let file = mapping.bytes();
     scan::scan(&file).map_err(|source| ImportError::Scan { path: path.into(), source })?;
     let decoded = proto::ModelProto::decode(file).map_err(|error| {
         let what = error.to_string();
@@ -48,7 +59,7 @@ pub fn read(path: &Path) -> Result<Model, ImportError> {
     if decoded.graph.is_none() {
         return Err(ImportError::Decode { path: path.into(), what: "it has no graph".into() });
     }
-    Ok(Model { proto: decoded, folder: external::Folder::of(path), path: path.into() })
+    Ok(Model { proto: decoded, mapping, folder: external::Folder::of(path), path: path.into() })
 }
 
 /// The operators that are imported, by name.
@@ -58,8 +69,8 @@ pub fn supported_operators() -> Vec<Operator> {
 
 /// Reads a file that holds one tensor (`TensorProto`), as ONNX's tests come with.
 pub fn read_tensor(path: &Path) -> Result<edgecc_ir::Tensor, ImportError> {
-    let file = map::map(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
-    let proto = proto::TensorProto::decode(file)
+    let mapping = map::Mapping::of(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let proto = proto::TensorProto::decode(mapping.bytes())
         .map_err(|error| ImportError::Decode { path: path.into(), what: error.to_string() })?;
     tensor::read(&proto, &external::Folder::of(path))
 }

@@ -77,7 +77,7 @@ mod tests {
         AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto,
         TensorTypeProto, TypeProto, ValueInfoProto,
     };
-    use crate::onnx::{ImportOptions, Model, external, import};
+    use crate::onnx::{ImportOptions, Model, external, import, map};
 
     fn value(name: &str, extents: &[i64]) -> ValueInfoProto {
         let dim = extents.iter().map(|&extent| DimensionProto { dim_value: Some(extent), dim_param: None }).collect();
@@ -102,7 +102,12 @@ mod tests {
         };
         let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 9 }];
         let proto = ModelProto { ir_version: 4, graph: Some(graph), opset_import, ..ModelProto::default() };
-        let model = Model { proto, folder: external::Folder::of("model".as_ref()), path: "model".into() };
+        let model = Model {
+            proto,
+            mapping: map::Mapping::default(),
+            folder: external::Folder::of("model".as_ref()),
+            path: "model".into(),
+        };
         let options = ImportOptions { max_memory: 1 << 20, ..ImportOptions::default() };
         let graph = import(&model, &options).unwrap().graph;
         let shape = Shape::new(&extents.iter().map(|&extent| extent as usize).collect::<Vec<_>>());
