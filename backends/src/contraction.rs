@@ -184,6 +184,21 @@ pub struct ContractionSpec {
     pub epilogue: Expr,
 }
 
+/// Where run-time weights lie, in f32 elements. Their matrices have one tap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RuntimeWeights {
+    /// Extents of the axes that count matrices, outermost first: packed matrices follow in row-major order.
+    pub batch: Vec<i64>,
+    /// Offset of the first element.
+    pub base: i64,
+    /// From one matrix to the next along each batch axis.
+    pub batch_strides: Vec<i64>,
+    /// From one k to the next.
+    pub depth_stride: i64,
+    /// From one output channel to the next.
+    pub channel_stride: i64,
+}
+
 /// Depthwise convolution: `output[b, y, x, c] = epilogue(sum over taps t of input[.., c] * weight[t, c], ...)`. The sum runs
 /// over the rows of taps in their order, and within a row by ascending column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use edgecc_ir::{Origin, TensorType};
 
-use crate::contraction::{ContractionSpec, DepthwiseSpec};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, RuntimeWeights};
 use crate::kernel::{Access, LoopKernel};
+use crate::pack::PackedLayout;
 use crate::schedule::{DepthwiseSchedule, Schedule};
 use crate::view::StorageId;
 
@@ -40,6 +41,8 @@ pub enum KernelSource {
     Contraction(ContractionSpec, Schedule),
     /// A depthwise convolution.
     Depthwise(DepthwiseSpec, DepthwiseSchedule),
+    /// Packs weights that are known only at run time.
+    Pack(RuntimeWeights, PackedLayout),
 }
 
 /// An operand of a step: a run of bytes of a storage.

@@ -3,8 +3,8 @@
 
 mod support;
 
-use edgecc_backends::contraction::{ContractionSpec, Strides, Tap, Window};
-use edgecc_backends::cpu::contraction::{RuntimeWeights, emit_contraction, emit_pack};
+use edgecc_backends::contraction::{ContractionSpec, RuntimeWeights, Strides, Tap, Window};
+use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule};

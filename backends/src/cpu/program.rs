@@ -2,7 +2,7 @@
 
 use crate::program::{KernelSource, Program};
 
-use super::contraction::{EmittedKernel, emit_contraction, emit_depthwise};
+use super::contraction::{EmittedKernel, emit_contraction, emit_depthwise, emit_pack};
 use super::function::EmitError;
 use super::isa::CpuTarget;
 use super::loops;
@@ -56,6 +56,7 @@ fn emit_kernel(target: &CpuTarget, name: &str, source: &KernelSource) -> Result<
         KernelSource::Loops(kernel) => loops::emit(target, name, kernel),
         KernelSource::Contraction(spec, schedule) => emit_contraction(target, name, spec, schedule),
         KernelSource::Depthwise(spec, schedule) => emit_depthwise(target, name, spec, schedule),
+        KernelSource::Pack(weights, layout) => emit_pack(target, name, weights, layout),
     }
 }
 

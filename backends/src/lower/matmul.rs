@@ -1,13 +1,13 @@
 //! Matrix products of f32: one contraction whose batch axes are the leading axes.
 
-use edgecc_ir::{DType, Expr, NodeId, Shape, TensorType};
+use edgecc_ir::{Expr, NodeId, Shape, TensorType};
 
 use super::contraction::{contract, further_views, pack};
-use super::{Lowering, movement};
-use crate::contraction::{ContractionSpec, Strides, Window};
+use super::{Call, Lowering, movement, operand};
+use crate::contraction::{ContractionSpec, RuntimeWeights, Strides, Window};
 use crate::kernel::Access;
 use crate::pack::PackedLayout;
-use crate::program::Operand;
+use crate::program::{KernelSource, Operand};
 use crate::schedule::schedule;
 use crate::view::View;
 
@@ -112,40 +112,20 @@ fn dense_copy(lowering: &mut Lowering<'_>, id: NodeId, view: &View) -> View {
     dense
 }
 
-/// Packs the right operand into planned memory: two strided copies, of the panels of full width and of the narrower last
-/// one. What pads the last panel is never stored in a result and stays as it is.
+/// Packs the right operand into planned memory.
 fn pack_at_run_time(lowering: &mut Lowering<'_>, id: NodeId, spec: &ContractionSpec, right: &View) -> Operand {
     let layout = PackedLayout::of(spec, &schedule(spec, lowering.architecture));
     let packed = lowering.untyped(layout.bytes() as usize);
-    let rank = right.rank();
-    let (batch, batch_strides) = (&right.extents[..rank - 2], &right.strides[..rank - 2]);
-    let (k, n) = (right.strides[rank - 2], right.strides[rank - 1]);
-    let matrices =
-        Shape::new(batch).strides().into_iter().map(|stride| stride as isize * layout.matrix_elements() as isize);
-    let matrices: Vec<isize> = matrices.collect();
-    let mut copy_panels = |panels: i64, first: i64, channels: i64, width: i64| {
-        let extents = [batch, &[panels as usize, layout.depth as usize, channels as usize]].concat();
-        let first_channel = first * layout.panel;
-        let source = View {
-            extents: extents.clone(),
-            strides: [batch_strides, &[layout.panel as isize * n, k, n]].concat(),
-            offset: right.offset + first_channel as usize * n.unsigned_abs(),
-            ..right.clone()
-        };
-        let destination = View {
-            storage: packed,
-            dtype: DType::F32,
-            extents,
-            strides: [&matrices[..], &[layout.panel_elements() as isize, width as isize, 1]].concat(),
-            offset: (first * layout.panel_elements()) as usize,
-            lead: 0,
-        };
-        movement::copy(lowering, id, &source, &destination);
+    let (batch, matrix) = right.extents.split_at(right.rank() - 2);
+    let stride = |axis: usize| right.strides[axis] as i64;
+    let weights = RuntimeWeights {
+        batch: batch.iter().map(|&extent| extent as i64).collect(),
+        base: right.lead as i64,
+        batch_strides: (0..batch.len()).map(stride).collect(),
+        depth_stride: stride(batch.len()),
+        channel_stride: stride(batch.len() + matrix.len() - 1),
     };
-    copy_panels(layout.full_panels(), 0, layout.panel, layout.panel);
-    if layout.last_channels() > 0 {
-        let last = layout.full_panels();
-        copy_panels(1, last, layout.last_channels(), layout.width(last));
-    }
+    let operands = vec![operand(right, Access::Read), lowering.whole(packed, Access::Write)];
+    lowering.push(id, KernelSource::Pack(weights, layout), operands, Call::default());
     lowering.whole(packed, Access::Read)
 }

@@ -10,7 +10,7 @@ mod pixels;
 mod tile;
 
 pub use depthwise::{emit_depthwise, pack_depthwise};
-pub use pack::{RuntimeWeights, emit_pack};
+pub use pack::emit_pack;
 
 use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_footprint};
 use crate::pack::{PackedLayout, TapTable};

@@ -5,7 +5,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::contraction::{Footprint, bounds};
+use crate::contraction::{Footprint, RuntimeWeights, bounds};
 use crate::cpu::function::{
     EmitError, KernelParameters, branch, carried_loop, compile_kernel, constant, counted_loop, load, offset, scale,
     store,
@@ -16,21 +16,6 @@ use crate::schedule::LANES;
 
 use super::EmittedKernel;
 use super::nest::{Unit, batch_offsets, split};
-
-/// Where run-time weights lie, in f32 elements. Their matrices have one tap.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RuntimeWeights {
-    /// Extents of the axes that count matrices, outermost first: packed matrices follow in row-major order.
-    pub batch: Vec<i64>,
-    /// Offset of the first element.
-    pub base: i64,
-    /// From one matrix to the next along each batch axis.
-    pub batch_strides: Vec<i64>,
-    /// From one k to the next.
-    pub depth_stride: i64,
-    /// From one output channel to the next.
-    pub channel_stride: i64,
-}
 
 /// Emits the kernel that packs `weights` as `layout` says; padding becomes zero.
 pub fn emit_pack(
