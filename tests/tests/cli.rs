@@ -127,3 +127,26 @@ fn wrong_flags_are_explained() {
     ];
     transcript("wrong", &commands, as_it_is);
 }
+
+/// Every phase leaves a graph that the parser reads; the last is what `--emit graph` writes.
+#[test]
+fn graphs_of_every_phase_are_written() {
+    let folder = folder("dump");
+    let output = Command::new(binary::edgecc())
+        .args(["digits.onnx", "--dim", "N=1", "--emit", "graph", "--dump", "phases"])
+        .current_dir(&folder)
+        .output()
+        .expect("edgecc starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut phases: Vec<PathBuf> = std::fs::read_dir(folder.join("phases"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    phases.sort();
+    let texts: Vec<String> = phases.iter().map(|path| std::fs::read_to_string(path).expect("a graph")).collect();
+    for (path, text) in phases.iter().zip(&texts) {
+        edgecc_ir::Graph::from_text(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    assert!(phases[0].ends_with("00-import.eir") && phases.len() > 3, "{phases:?}");
+    assert_eq!(texts.last().map(String::as_bytes), Some(&output.stdout[..]));
+}
