@@ -30,9 +30,9 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let listing = listing(arguments.emit);
     let options = CompileOptions { listing, ..compile_options(&arguments.reading, target.architecture, labels)? };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
-    let mut progress = Progress::start();
+    let progress = Progress::start("reading the model");
     let compiled = compile(model, &options, &mut |phase| {
-        progress.phase(phase.name);
+        progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
     })?;
     drop(progress);

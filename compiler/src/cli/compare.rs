@@ -21,8 +21,9 @@ pub fn compare(arguments: &CompareArguments) -> CliResult {
     let artifact = open(&arguments.artifact)?;
     let inputs = gather(&arguments.inputs, artifact.inputs())?;
     let tensors = inputs.iter().map(to_tensor).collect::<Result<Vec<_>, _>>().map_err(CliError::Usage)?;
-    let mut progress = Progress::start();
-    let reference = eval::run_with(&graph, &tensors, |id, _| progress.phase(graph.op(id).name()))?;
+    let progress = Progress::start("evaluating the model");
+    let reference =
+        eval::run_with(&graph, &tensors, |id, _| progress.phase(|| format!("evaluating {}", graph.op(id).name())))?;
     drop(progress);
     let mut session = artifact.session(SessionOptions { threads: 1 })?;
     for (index, array) in inputs.iter().enumerate() {

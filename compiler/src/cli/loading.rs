@@ -26,8 +26,8 @@ pub fn compile_options(
     let max_memory = reading.max_memory.saturating_mul(1 << 20);
     Ok(CompileOptions {
         import: ImportOptions {
-            dims: reading.dims.iter().cloned().collect(),
-            shapes: reading.shapes.iter().cloned().collect(),
+            dims: each_once("--dim", &reading.dims)?,
+            shapes: each_once("--shape", &reading.shapes)?,
             constants: constants(reading)?,
             max_memory,
         },
@@ -40,11 +40,22 @@ pub fn compile_options(
 }
 
 fn constants(reading: &ModelArguments) -> Result<BTreeMap<String, Tensor>, CliError> {
-    let value = |(name, file): &(String, PathBuf)| {
-        let tensor = to_tensor(&read_npy(file)?).map_err(CliError::Usage)?;
-        Ok((name.clone(), tensor))
+    let value = |(name, file): (String, PathBuf)| {
+        let tensor = to_tensor(&read_npy(&file)?).map_err(CliError::Usage)?;
+        Ok((name, tensor))
     };
-    reading.constants.iter().map(value).collect()
+    each_once("--constant", &reading.constants)?.into_iter().map(value).collect()
+}
+
+/// What a flag gives by name. A name given twice is refused.
+fn each_once<T: Clone>(flag: &str, given: &[(String, T)]) -> Result<BTreeMap<String, T>, CliError> {
+    let mut values = BTreeMap::new();
+    for (name, value) in given {
+        if values.insert(name.clone(), value.clone()).is_some() {
+            return Err(CliError::Usage(format!("{flag} gives `{name}` twice")));
+        }
+    }
+    Ok(values)
 }
 
 /// The flags that decide the bytes of the artifact, in a fixed order.
@@ -66,16 +77,32 @@ fn configuration(reading: &ModelArguments, architecture: Architecture) -> String
 /// Loads an artifact, or compiles a model for this machine and loads that.
 pub fn load(path: &Path, reading: &ModelArguments, labels: Vec<String>) -> Result<Model, CliError> {
     if is_artifact(path)? {
-        return open(path);
+        return fixed(reading, &labels).map_or_else(|| open(path), |flag| Err(compiled_already(path, flag)));
     }
     let host = target("host").map_err(|error| CliError::Usage(error.to_string()))?;
-    let mut progress = Progress::start();
+    let progress = Progress::start("reading the model");
     let options = compile_options(reading, host.architecture, labels)?;
-    let compiled = compile(path, &options, &mut |phase| progress.phase(phase.name))?;
+    let compiled = compile(path, &options, &mut |phase| progress.phase(|| format!("compiling, past {}", phase.name)))?;
     drop(progress);
     compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let bytes = compiled.to_bytes().map_err(crate::compile::CompileError::from)?;
     from_compiler(path, &bytes)
+}
+
+/// A given flag that says how a model is to be compiled.
+fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
+    let given = [
+        ("--dim", !reading.dims.is_empty()),
+        ("--shape", !reading.shapes.is_empty()),
+        ("--constant", !reading.constants.is_empty()),
+        ("--labels", !labels.is_empty()),
+    ];
+    given.into_iter().find_map(|(flag, given)| given.then_some(flag))
+}
+
+fn compiled_already(path: &Path, flag: &str) -> CliError {
+    let path = path.display();
+    CliError::Usage(format!("{path} is compiled already: {flag} belongs to the command that compiles the model"))
 }
 
 /// Maps an artifact that the user named, and verifies all of it.

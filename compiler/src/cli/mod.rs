@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use edgecc_device::inputs::InputError;
 use edgecc_format::WriteError;
-use edgecc_runtime::LoadError;
+use edgecc_runtime::{LoadError, SessionError};
 
 use crate::compile::CompileError;
 use crate::picture::PictureError;
@@ -43,7 +43,7 @@ pub enum CliError {
     Run(#[from] edgecc_runtime::RunError),
     /// A session that cannot be made.
     #[error(transparent)]
-    Session(#[from] edgecc_runtime::SessionError),
+    Session(#[from] SessionError),
     /// The evaluator.
     #[error("the model cannot be evaluated: {0}")]
     Evaluate(#[from] edgecc_ir::eval::EvalError),
@@ -82,7 +82,8 @@ impl CliError {
             CliError::Compile(error) => compile_code(error),
             CliError::Load { source: LoadError::Io { .. }, .. } => 4,
             CliError::Load { .. } | CliError::Evaluate(_) => 1,
-            CliError::Run(_) | CliError::Session(_) => 1,
+            CliError::Session(SessionError::ThreadCount { .. }) => 2,
+            CliError::Run(_) | CliError::Session(SessionError::Memory { .. } | SessionError::Thread(_)) => 1,
             CliError::Usage(_) => 2,
             CliError::Check(_) => 3,
             CliError::Input(InputError::File(_)) => 4,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Compiles ONNX models for phones.
@@ -176,7 +177,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
     /// Runs that are timed
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub runs: usize,
     /// Machine-readable
     #[arg(long)]

@@ -7,6 +7,7 @@ use edgecc_runtime::SessionOptions;
 use super::inputs::gather;
 use super::loading::{load, read_labels};
 use super::options::RunArguments;
+use super::progress::Progress;
 use super::{CliError, CliResult, print};
 
 /// Runs a model once on files; writes the outputs, or a summary people can read.
@@ -16,7 +17,9 @@ pub fn run(arguments: &RunArguments) -> CliResult {
     for (index, array) in gather(&arguments.inputs, model.inputs())?.into_iter().enumerate() {
         session.input_mut(index).copy_from_slice(&array.bytes);
     }
+    let progress = Progress::start("running");
     session.run()?;
+    drop(progress);
     let outputs = outputs(&model, &session);
     match &arguments.output {
         Some(path) => write_npz(path, &outputs).map_err(CliError::from),
