@@ -3,7 +3,6 @@
 pub mod array;
 pub mod cli;
 pub mod compile;
-pub mod files;
 pub mod link;
 pub mod onnx;
 pub mod picture;

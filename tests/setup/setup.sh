@@ -21,6 +21,7 @@ install() {
   purpose=$1
   shift
   missing=$(absent "$@")
+  # shellcheck disable=SC2086 # a list of words
   if [ -z "$missing" ]; then
     echo "setup: $purpose: there"
   elif [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

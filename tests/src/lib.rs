@@ -9,3 +9,4 @@ pub mod python;
 pub mod reference;
 pub mod report;
 pub mod run;
+pub mod sample;

@@ -1,20 +1,31 @@
 //! Transcripts of the command line: commands, what they write, and how they end, in `cli/NAME.snap`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use edgecc_tests::{binary, python};
+use edgecc_device::tensor_file::{Array, read_npz, write_npz};
+use edgecc_format::ElementType;
+use edgecc_tests::{binary, python, sample};
 
-/// A fresh folder with the sample in it.
+/// A fresh folder with the sample, two small models and inputs of theirs in it.
 fn folder(name: &str) -> PathBuf {
     let folder = python::generated(&format!("cli-{name}"));
     std::fs::remove_dir_all(&folder).expect("an old folder goes");
     std::fs::create_dir_all(&folder).expect("a new folder");
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample");
-    for file in std::fs::read_dir(sample).expect("the sample").flatten().filter(|file| file.path().is_file()) {
-        std::fs::copy(file.path(), folder.join(file.file_name())).expect("a copy");
+    for source in ["../sample", "models/cli"].map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path)) {
+        for file in std::fs::read_dir(source).expect("files").flatten().filter(|file| file.path().is_file()) {
+            std::fs::copy(file.path(), folder.join(file.file_name())).expect("a copy");
+        }
     }
+    write_npz(&folder.join("in.npz"), &[("image".into(), sample::first_image())]).expect("an input");
+    let two = [("by".into(), vector([10.0, 20.0, 30.0, 40.0])), ("x".into(), vector([-1.0, 2.0, -3.0, 4.0]))];
+    write_npz(&folder.join("two.npz"), &two).expect("inputs");
     folder
+}
+
+fn vector(values: [f32; 4]) -> Array {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Array { element_type: ElementType::F32, extents: vec![4], bytes }
 }
 
 /// Runs commands one after the other in a folder, and keeps what each says: `!` before standard error, `?` before the exit
@@ -67,7 +78,8 @@ fn without_numbers(text: &str) -> String {
 
 #[test]
 fn help_is_short() {
-    let commands = ["--help", "run --help", "compare --help", "inspect --help", "bench --help", "ops --help"];
+    let commands =
+        ["--help", "run --help", "compare --help", "inspect --help", "bench --help", "ops --help", "targets --help"];
     transcript("help", &commands, as_it_is);
 }
 
@@ -124,6 +136,14 @@ fn wrong_flags_are_explained() {
         "run digits.onnx --input seven.png --mean 1,2,3",
         "run digits-labels.txt --input seven.png",
         "inspect digits.onnx",
+        "",
+        "digits.onnx --dim N=1 --dim N=2 -o x.bin",
+        "run digits.onnx --input in.npz --threads 0",
+        "bench digits.onnx --runs 0",
+        "digits.onnx --target aarch64 --dim N=1 -o phone.bin",
+        "run phone.bin --input in.npz --dim N=2",
+        "bench phone.bin --shape image=2x1x8x8",
+        "compare digits.onnx digits.onnx --input in.npz",
     ];
     transcript("wrong", &commands, as_it_is);
 }
@@ -149,4 +169,74 @@ fn graphs_of_every_phase_are_written() {
     }
     assert!(phases[0].ends_with("00-import.eir") && phases.len() > 3, "{phases:?}");
     assert_eq!(texts.last().map(String::as_bytes), Some(&output.stdout[..]));
+}
+
+#[test]
+fn what_is_not_supported_is_listed_at_once() {
+    transcript("unsupported", &["unsupported.onnx -o x.bin", "ops unsupported.onnx"], as_it_is);
+}
+
+#[test]
+fn artifacts_are_compared_with_the_model() {
+    let commands = [
+        "digits.onnx --dim N=1 -o here.bin",
+        "compare digits.onnx here.bin --input in.npz",
+        "compare digits.onnx here.bin --input in.npz --json",
+        "compare digits.onnx here.bin --input in.npz --relative 0 --of-channel 0",
+        "compare two_outputs.onnx here.bin --input two.npz",
+    ];
+    transcript("compare", &commands, |text| without_numbers(text).replace("e-N", "").replace("eN", ""));
+}
+
+#[test]
+fn stages_are_written_as_text() {
+    let commands = [
+        "two_outputs.onnx --emit graph",
+        "two_outputs.onnx --target aarch64 --cpu cortex-a53 --emit clif",
+        "two_outputs.onnx --target aarch64 --emit asm",
+        "two_outputs.onnx --emit graph -o two.eir",
+        "run two_outputs.onnx --input two.npz",
+    ];
+    transcript("stages", &commands, as_it_is);
+}
+
+#[test]
+fn outputs_are_written_in_graph_order() {
+    let folder = folder("outputs");
+    let paths = ["two_outputs.onnx", "two.npz", "out.npz"].map(|name| folder.join(name).into_os_string());
+    let [model, inputs, outputs] = &paths;
+    let run: [&std::ffi::OsStr; 6] = ["run".as_ref(), model, "--input".as_ref(), inputs, "--output".as_ref(), outputs];
+    assert!(binary::run(&run).status.success());
+    let expected = [("zeta", [9.0, 22.0, 27.0, 44.0]), ("alpha", [0.0, 2.0, 0.0, 4.0])];
+    let expected = expected.map(|(name, values)| (name.to_string(), vector(values)));
+    assert_eq!(read_npz(&folder.join("out.npz")).expect("outputs"), expected);
+}
+
+/// The link would go if results were renamed onto devices.
+#[cfg(unix)]
+#[test]
+fn results_for_a_device_leave_it_one() {
+    let folder = folder("device");
+    let null = folder.join("null.npz");
+    std::os::unix::fs::symlink("/dev/null", &null).expect("a link");
+    let model = folder.join("two_outputs.onnx");
+    let inputs = folder.join("two.npz");
+    let run = ["run".as_ref(), model.as_os_str(), "--input".as_ref(), inputs.as_os_str(), "--output".as_ref()];
+    assert!(binary::run(&[&run[..], &[null.as_os_str()]].concat()).status.success());
+    assert!(std::fs::symlink_metadata(&null).expect("a link").is_symlink());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_is_no_error() {
+    let mut child = Command::new(binary::edgecc())
+        .arg("ops")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("edgecc starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("edgecc ends");
+    assert!(output.status.success(), "{}", output.status);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

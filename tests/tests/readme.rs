@@ -4,8 +4,8 @@ use edgecc_tests::report::skipped;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use edgecc_device::tensor_file::{Array, read_npz, write_npz};
-use edgecc_tests::{binary, python};
+use edgecc_device::tensor_file::write_npz;
+use edgecc_tests::{binary, python, sample};
 
 fn workspace(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -27,11 +27,7 @@ fn folder(name: &str) -> PathBuf {
     let folder = python::generated(name);
     std::fs::copy(workspace("sample/digits.onnx"), folder.join("model.onnx")).expect("a model");
     std::fs::copy(workspace("sample/seven.png"), folder.join("picture.png")).expect("a picture");
-    let arrays = read_npz(&workspace("sample/digits-test.npz")).expect("the test split");
-    let (_, images) = arrays.iter().find(|(name, _)| name == "image").expect("images");
-    let bytes = images.bytes[..images.bytes.len() / images.extents[0]].to_vec();
-    let image = Array { extents: [&[1], &images.extents[1..]].concat(), bytes, ..images.clone() };
-    write_npz(&folder.join("in.npz"), &[("image".into(), image)]).expect("an input");
+    write_npz(&folder.join("in.npz"), &[("image".into(), sample::first_image())]).expect("an input");
     folder
 }
 

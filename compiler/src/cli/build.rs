@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use edgecc_backends::cpu::isa::{Architecture, Listing};
 use edgecc_backends::cpu::program::PlacedKernel;
+use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
 
 use super::loading::{compile_options, make_folder, read_labels};
@@ -12,7 +13,6 @@ use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::{CliError, CliResult, print};
 use crate::compile::{CompileOptions, Compiled, Phase, compile};
-use crate::files::{Pending, write_whole};
 use crate::link::{identifier, link};
 use crate::target::{Target, target};
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use edgecc_format::ElementType;
 
+use crate::files::write_whole;
+
 /// A dense row-major tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
@@ -82,17 +84,14 @@ pub fn read_npy(path: &Path) -> Result<Array, TensorFileError> {
     array.ok_or_else(|| format("holds text, not numbers".into()))
 }
 
-/// Writes arrays as an uncompressed `.npz`. The file appears whole or not at all.
+/// Writes arrays as an uncompressed `.npz`. The file appears whole or not at all; a device is written to and stays one.
 pub fn write_npz(path: &Path, arrays: &[(String, Array)]) -> Result<(), TensorFileError> {
     let failed = |source| TensorFileError::Io { path: path.into(), source };
-    let temporary = path.with_extension("npz.part");
-    let file = File::create(&temporary).map_err(failed)?;
-    let written = write_archive(file, arrays).map_err(io::Error::from);
-    let renamed = written.and_then(|()| std::fs::rename(&temporary, path));
-    renamed.map_err(|source| {
-        let _ = std::fs::remove_file(&temporary);
-        failed(source)
-    })
+    // Archives are written with seeks, which a pipe has not.
+    let mut archive = io::Cursor::new(Vec::new());
+    write_archive(&mut archive, arrays).map_err(|error| failed(error.into()))?;
+    let bytes = archive.into_inner();
+    write_whole(path, |out| out.write_all(&bytes).map(|()| bytes.len() as u64)).map(|_| ()).map_err(failed)
 }
 
 fn write_archive(file: impl Write + Seek, arrays: &[(String, Array)]) -> zip::result::ZipResult<()> {
