@@ -12,11 +12,11 @@ Runs, times, compares and profiles artifacts of edgecc on this device
 
 Usage: edgecc-device run ARTIFACT --input FILE.npz|NAME=FILE.npy [--output FILE.npz]
        edgecc-device bench ARTIFACT [--runs N] [--warm-up N] [--sustain 90s|10m]
-       edgecc-device compare ARTIFACT --input FILE.npz --expected FILE.npz
+       edgecc-device compare ARTIFACT --input FILE.npz [--expected FILE.npz]
        edgecc-device profile ARTIFACT
 
   --input [NAME=]FILE    Arrays named like inputs or in_0, in_1; zeros for bench and profile without it
-  --expected FILE.npz    Arrays named like outputs or out_0, out_1
+  --expected FILE.npz    Arrays named like outputs or out_0, out_1; without it, out_0, out_1 of the input's file
   --relative F           Allowed difference as a share of the value [1e-3]
   --of-channel F         Allowed difference as a share of the channel's largest value [1e-4]
   --channel N            The axis of channels [last]
@@ -27,7 +27,7 @@ Usage: edgecc-device run ARTIFACT --input FILE.npz|NAME=FILE.npy [--output FILE.
   --sustain TIME         Run for this long instead, to see the device get hot
   --json                 Machine-readable
 
-Exit codes: 0 ok, 1 artifact or run failed, 2 usage, 3 a check failed, 4 input or output
+Exit codes: 0 ok, 1 artifact or run failed, 2 usage, 3 a check failed, 4 input or output, 5 a limit hit, 70 our bug
 ";
 
 /// What to do.
@@ -97,9 +97,15 @@ pub fn parse(mut parser: Parser) -> Result<Option<Command>, Error> {
     command.verb = verb;
     command.artifact = artifact.ok_or("no artifact given")?;
     if verb == Verb::Compare && command.expected.is_none() {
-        return Err("compare needs --expected FILE.npz".into());
+        command.expected = Some(file_with_both(&command.inputs).ok_or("compare needs --expected FILE.npz")?);
     }
     Ok(Some(command))
+}
+
+/// The archive that a single `--input` names: it may hold the outputs beside the inputs.
+fn file_with_both(inputs: &[String]) -> Option<PathBuf> {
+    let [file] = inputs else { return None };
+    Some(PathBuf::from(file)).filter(|file| file.extension().is_some_and(|extension| extension == "npz"))
 }
 
 fn verb_named(name: &str) -> Result<Verb, String> {

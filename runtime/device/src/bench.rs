@@ -24,7 +24,8 @@ pub struct BenchOptions {
 pub struct BenchResult {
     /// Whole runs.
     pub latency: Latency,
-    /// The tenths of the time, one after the other: how far a device throttles.
+    /// The tenths of a sustained measurement's time, one after the other, without those that no run began in: how far a
+    /// device throttles. None where a number of runs was timed.
     pub tenths: Vec<Latency>,
     /// Steps in order.
     pub steps: Vec<StepTime>,
@@ -55,7 +56,7 @@ pub fn bench(model: &Model, session: &mut Session, options: &BenchOptions) -> Re
     }
     let samples = sample(session, options)?;
     let steps = profile(model, session)?;
-    let tenths = samples.chunks(samples.len().div_ceil(10).max(1)).filter_map(latency).collect();
+    let tenths = if options.sustain.is_some() { tenths(&samples) } else { Vec::new() };
     let none = Latency { runs: 0, min: 0, p50: 0, p90: 0, p99: 0, max: 0, mean: 0 };
     Ok(BenchResult { latency: latency(&samples).unwrap_or(none), tenths, steps })
 }
@@ -83,6 +84,18 @@ fn sample(session: &mut Session, options: &BenchOptions) -> Result<Vec<u64>, Run
     Ok(samples)
 }
 
+/// Splits runs, in order, by the tenth of their time that each begins in.
+fn tenths(samples: &[u64]) -> Vec<Latency> {
+    let total: u128 = samples.iter().map(|&sample| sample as u128).sum();
+    let mut begun: u128 = 0;
+    let mut parts = vec![Vec::new(); 10];
+    for &sample in samples {
+        parts[(begun * 10 / total.max(1)).min(9) as usize].push(sample);
+        begun += sample as u128;
+    }
+    parts.iter().filter_map(|part| latency(part)).collect()
+}
+
 /// The median time of every step.
 pub fn profile(model: &Model, session: &mut Session) -> Result<Vec<StepTime>, RunError> {
     let calls: Vec<_> = model.program().steps.iter().filter_map(|step| step.action.as_ref()).collect();
@@ -105,25 +118,37 @@ pub fn profile(model: &Model, session: &mut Session) -> Result<Vec<StepTime>, Ru
 pub fn report(result: &BenchResult, as_json: bool) -> String {
     let BenchResult { latency, tenths, steps } = result;
     if as_json {
-        let line = json!({"schema_version": 1, "runs": latency.runs, "min_ns": latency.min, "p50_ns": latency.p50,
-            "p90_ns": latency.p90, "p99_ns": latency.p99, "max_ns": latency.max, "mean_ns": latency.mean,
-            "tenths_p50_ns": tenths.iter().map(|tenth| tenth.p50).collect::<Vec<_>>(), "steps": steps_json(steps)});
+        let mut line = latency_json(latency);
+        line["schema_version"] = 1.into();
+        line["tenths"] = tenths.iter().map(latency_json).collect();
+        line["steps"] = steps_json(steps);
         return format!("{line}\n");
     }
+    let mut text = latency_line(latency);
+    if !tenths.is_empty() {
+        text.push_str("by tenths of the time:\n");
+        tenths.iter().for_each(|tenth| text.push_str(&format!("  {}", latency_line(tenth))));
+    }
+    text.push_str(&table(steps));
+    text
+}
+
+fn latency_json(latency: &Latency) -> Value {
+    json!({"runs": latency.runs, "min_ns": latency.min, "p50_ns": latency.p50, "p90_ns": latency.p90,
+           "p99_ns": latency.p99, "max_ns": latency.max, "mean_ns": latency.mean})
+}
+
+fn latency_line(latency: &Latency) -> String {
     let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
-    let tenths: Vec<String> = tenths.iter().map(|tenth| format!("{:.3}", milliseconds(tenth.p50))).collect();
-    let mut text = format!(
-        "{} runs: min {:.3} ms, p50 {:.3}, p90 {:.3}, p99 {:.3}, max {:.3}; p50 by tenths of the time: {}\n",
+    format!(
+        "{} runs: min {:.3} ms, p50 {:.3}, p90 {:.3}, p99 {:.3}, max {:.3}\n",
         latency.runs,
         milliseconds(latency.min),
         milliseconds(latency.p50),
         milliseconds(latency.p90),
         milliseconds(latency.p99),
         milliseconds(latency.max),
-        tenths.join(" "),
-    );
-    text.push_str(&table(steps));
-    text
+    )
 }
 
 /// Name, nodes, multiply-adds and nanoseconds of every step, in order.
@@ -150,4 +175,24 @@ pub fn table(steps: &[StepTime]) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tenths;
+
+    #[test]
+    fn tenths_are_of_the_time_and_not_of_the_runs() {
+        // 500 ns: 50 runs of 5 ns, then 10 of 25 ns. Each tenth has 50 ns: 10 fast runs, or 2 slow ones.
+        let samples = [vec![5; 50], vec![25; 10]].concat();
+        let rows: Vec<(usize, u64)> = tenths(&samples).iter().map(|tenth| (tenth.runs, tenth.p50)).collect();
+        assert_eq!(rows, [[(10, 5); 5], [(2, 25); 5]].concat());
+    }
+
+    #[test]
+    fn a_tenth_in_which_no_run_begins_is_left_out() {
+        let rows: Vec<usize> = tenths(&[50, 50]).iter().map(|tenth| tenth.runs).collect();
+        assert_eq!(rows, [1, 1]);
+        assert!(tenths(&[]).is_empty());
+    }
 }

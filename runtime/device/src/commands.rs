@@ -7,7 +7,7 @@ use edgecc_device::bench::{BenchOptions, bench, profile, report, steps_json, tab
 use edgecc_device::inputs::{InputError, gather, references};
 use edgecc_device::outputs::{outputs, summary};
 use edgecc_device::tensor_file::{Array, write_npz};
-use edgecc_runtime::{LoadError, LoadOptions, Model, Session, SessionOptions};
+use edgecc_runtime::{LoadError, LoadOptions, Model, Session, SessionError, SessionOptions, Verify};
 use serde_json::json;
 
 use crate::arguments::{Command, Verb};
@@ -20,7 +20,7 @@ pub enum DeviceError {
     #[error("{path}: {source}", path = path.display())]
     Load { path: PathBuf, source: LoadError },
     #[error(transparent)]
-    Session(#[from] edgecc_runtime::SessionError),
+    Session(#[from] SessionError),
     #[error(transparent)]
     Run(#[from] edgecc_runtime::RunError),
     #[error(transparent)]
@@ -32,11 +32,13 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// 1 artifact or run failed, 2 usage, 3 a check failed, 4 input or output.
+    /// 1 artifact or run failed, 2 usage, 3 a check failed, 4 input or output, 5 a limit hit.
     pub fn exit_code(&self) -> u8 {
         match self {
             DeviceError::Load { source: LoadError::Io { .. }, .. } => 4,
-            DeviceError::Load { .. } | DeviceError::Session(_) | DeviceError::Run(_) => 1,
+            DeviceError::Load { .. } | DeviceError::Run(_) => 1,
+            DeviceError::Session(SessionError::ThreadCount { .. }) => 2,
+            DeviceError::Session(SessionError::Memory { .. } | SessionError::Thread(_)) => 5,
             DeviceError::Input(InputError::File(_)) | DeviceError::Output(_) => 4,
             DeviceError::Input(_) | DeviceError::Usage(_) => 2,
             DeviceError::Check { .. } => 3,
@@ -75,7 +77,7 @@ pub fn execute(command: &Command) -> Result<String, DeviceError> {
 #[allow(unsafe_code)]
 fn open(command: &Command) -> Result<Model, DeviceError> {
     // SAFETY: the user asks for this file's code to be run, as for any program; integrity is checked by hash.
-    let model = unsafe { Model::open(&command.artifact, LoadOptions::default()) };
+    let model = unsafe { Model::open(&command.artifact, LoadOptions { verify: Verify::Full }) };
     model.map_err(|source| DeviceError::Load { path: command.artifact.clone(), source })
 }
 

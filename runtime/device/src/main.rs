@@ -9,7 +9,15 @@ use std::process::ExitCode;
 use arguments::HELP;
 use commands::{DeviceError, execute};
 
+/// The exit code of our own bugs.
+const BUG: i32 = 70;
+
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        // Not `eprintln`, which panics where standard error cannot be written to.
+        let _ = writeln!(std::io::stderr(), "bug: {panic}; please report it with the artifact and the command");
+        std::process::exit(BUG)
+    }));
     let outcome = match arguments::parse(lexopt::Parser::from_env()) {
         Ok(Some(command)) => execute(&command),
         Ok(None) => Ok(HELP.into()),
