@@ -3,8 +3,10 @@
 pub mod binary;
 pub mod conformance;
 pub mod cross;
+pub mod light;
 pub mod models;
 pub mod numbers;
+pub mod pictures;
 pub mod python;
 pub mod reference;
 pub mod report;

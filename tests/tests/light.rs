@@ -5,9 +5,8 @@ use edgecc_tests::report::say;
 use std::path::{Path, PathBuf};
 
 use edgecc_backends::cpu::isa::Architecture;
-use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
-use edgecc_format::ElementType;
+use edgecc_tests::light::{self, BOUND};
 use edgecc_tests::{python, reference, run};
 
 const NAMES: [&str; 9] = [
@@ -22,9 +21,6 @@ const NAMES: [&str; 9] = [
     "zfnet512",
 ];
 
-/// The tolerance of ONNX's own test of these.
-const BOUND: Bound = Bound { relative: 1e-3, of_channel: 1e-4 };
-
 /// Random logits come near 0, so all of an image's share one scale.
 const WHOLE_IMAGE: Option<usize> = Some(0);
 
@@ -34,25 +30,12 @@ fn compile_and_run(model: &Path, inputs: &[Array]) -> Vec<u8> {
     run::run_here(&compiled.to_bytes().expect("an artifact"), inputs, 2).remove(0)
 }
 
-/// `arange(elements) / elements`, as ONNX's backend test makes the input of these networks.
-fn ramp(extents: &[usize]) -> Array {
-    let count: usize = extents.iter().product();
-    let bytes = (0..count).flat_map(|i| (i as f32 / count as f32).to_le_bytes()).collect();
-    Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes }
-}
-
 #[test]
 fn networks_with_equal_weights_answer_as_shipped() {
     let Some(folder) = reference::shared("models/light") else { return };
     for name in NAMES {
-        let expected = edgecc::onnx::read_tensor(&folder.join(format!("light_{name}_output_0.pb"))).expect("a tensor");
-        let actual = compile_and_run(&folder.join(format!("light_{name}.onnx")), &[ramp(&[1, 3, 224, 224])]);
-        let reference = Array {
-            element_type: ElementType::F32,
-            extents: expected.shape().extents(),
-            bytes: expected.bytes().to_vec(),
-        };
-        let agreement = run::agree(&actual, &reference, None, BOUND);
+        let actual = compile_and_run(&light::model(&folder, name), &[light::image()]);
+        let agreement = run::agree(&actual, &light::answer(&folder, name), None, BOUND);
         say(&format!(
             "{name:<14} {:.1e} of {:.1}% of the bound",
             agreement.max_absolute,

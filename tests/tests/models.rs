@@ -4,8 +4,9 @@ use edgecc_tests::report::say;
 use std::path::Path;
 
 use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::Array;
 use edgecc_tests::models::{MODELS, PICTURES, Row};
-use edgecc_tests::{reference, run};
+use edgecc_tests::{pictures, reference, run};
 
 /// Compiles and runs one model, prints its row, and tells whether its outputs keep to the bound.
 fn agrees(folder: &Path, row: &Row) -> bool {
@@ -52,4 +53,22 @@ fn models_agree_with_onnxruntime() {
     let rows = MODELS.iter().chain(&PICTURES);
     let failed: Vec<&Row> = rows.filter(|row| !agrees(&folder, row)).collect();
     assert!(failed.is_empty(), "out of bounds or not compiled: {failed:?}");
+}
+
+/// The outputs of a run on this machine.
+fn outputs(folder: &Path, row: &Row) -> Vec<Vec<f64>> {
+    let expected = reference::read(&row.reference(folder));
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let compiled = run::compile_for(&row.model(folder), host, &expected.inputs).expect("the model compiles");
+    let outputs = run::run_here(&compiled.to_bytes().expect("an artifact"), &expected.inputs, 1);
+    let values = |(bytes, array): (Vec<u8>, &Array)| Array { bytes, ..array.clone() }.to_f64();
+    outputs.into_iter().zip(&expected.outputs).map(values).collect()
+}
+
+#[test]
+fn the_cat_and_the_face_are_found() {
+    let Some(folder) = reference::shared("models") else { return };
+    let [cat, _, _, face, ..] = PICTURES;
+    pictures::assert_cat(&outputs(&folder, &cat));
+    pictures::assert_face(&outputs(&folder, &face), &folder);
 }
