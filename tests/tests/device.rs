@@ -206,7 +206,7 @@ fn classic_networks_answer_as_shipped_on_aarch64() {
     let folder = python::generated("device-light");
     for name in ["squeezenet", "shufflenet"] {
         let (image, answer) = (light::image(), light::answer(&source, name));
-        let (artifact, _) = compile(&light::model(&source, name), &[image.clone()], &folder);
+        let (artifact, _) = compile(&light::model(&source, name), std::slice::from_ref(&image), &folder);
         let npz = folder.join(name).with_extension("npz");
         write_npz(&npz, &[("in_0".into(), image), ("out_0".into(), answer)]).expect("a reference file");
         let compared = cross::emulate("cortex-a72", &program, &comparison(&artifact, &npz, None, light::BOUND));

@@ -1,16 +1,14 @@
 //! Executed aarch64 instructions of one inference, counted by a plugin of the emulator; they do not vary. Prints a table.
 
-use edgecc_tests::report::{say, skipped};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::agreement::{Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
+use edgecc_tests::executed::{plugin, total, trace};
+use edgecc_tests::report::say;
 use edgecc_tests::{cross, python, reference, run};
-use serde_json::Value;
 
 /// A network, its input, and what ncnn executes for it in f32, in millions (`peers/MEASURED.md` in the shared material).
 struct Network {
@@ -44,22 +42,6 @@ fn to_f64(bytes: &[u8]) -> Vec<f64> {
     array.to_f64()
 }
 
-/// The plugin that counts between two marks, compiled from the shared material.
-fn plugin(peers: &Path) -> Option<PathBuf> {
-    let library = python::generated("instructions").join("insncount.so");
-    let built = Command::new("cc")
-        .args(["-O2", "-w", "-shared", "-fPIC"])
-        .arg(peers.join("src/insncount.c"))
-        .arg("-o")
-        .arg(&library)
-        .status();
-    if built.is_ok_and(|status| status.success()) {
-        return Some(library);
-    }
-    skipped("the counting plugin needs a C compiler");
-    None
-}
-
 /// Millions of instructions of the second of two runs, and the cosine of the answer with onnxruntime's.
 fn count(peers: &Path, plugin: &Path, line: &Path, network: &Network) -> (f64, f64) {
     let folder = python::generated("instructions");
@@ -67,23 +49,10 @@ fn count(peers: &Path, plugin: &Path, line: &Path, network: &Network) -> (f64, f
     let input =
         Array { element_type: ElementType::F32, extents: network.shape.to_vec(), bytes: floats(&file("x.f32")) };
     let compiled = run::compile_for(&file("onnx"), Architecture::Aarch64, &[input]).expect("the network compiles");
-    let [artifact, output, counts] = ["model.bin", "output.f32", "counts.txt"].map(|name| folder.join(name));
+    let [artifact, output] = ["model.bin", "output.f32"].map(|name| folder.join(name));
     std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
-    let shape = network.shape.map(|extent| extent.to_string()).join("x");
-    let mut running = cross::emulator("cortex-a76")
-        .args(["-d", "plugin", "-plugin"])
-        .args([plugin, Path::new("-D"), &counts, line, &artifact, &file("x.f32"), &output])
-        .args([shape.as_str(), "1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the emulator starts");
-    running.stdin.take().expect("a pipe").write_all(b"1\n1\n").expect("two runs");
-    assert!(running.wait().expect("it ends").success(), "{}", network.name);
-    let marks = std::fs::read_to_string(counts).expect("counts");
-    let marks = marks.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut marks = marks.filter(|mark| mark["at"].as_str().is_some_and(|at| at.starts_with("mark")));
-    let total = marks.nth(3).expect("four marks")["total"].as_f64().expect("a count");
+    let trace = trace(plugin, line, "cortex-a76", [&artifact, &file("x.f32"), &output], &network.shape);
+    let total = total(&trace).total() as f64;
     let (actual, expected) = (to_f64(&floats(&output)), to_f64(&floats(&file("y.f32"))));
     let agreement = agreement(&actual, &expected, &[actual.len()], None, Bound::FLOAT);
     (total / 1e6, agreement.cosine)
@@ -93,7 +62,7 @@ fn count(peers: &Path, plugin: &Path, line: &Path, network: &Network) -> (f64, f
 fn networks_execute_few_instructions() {
     let Some(peers) = reference::shared("peers") else { return };
     let Some(line) = cross::line_program() else { return };
-    let Some(plugin) = plugin(&peers) else { return };
+    let Some(plugin) = plugin() else { return };
     say(&format!("{:<20} {:>10} {:>10} {:>6} {:>10}", "network", "edgecc M", "ncnn M", "ratio", "cosine"));
     for network in &NETWORKS {
         let (millions, cosine) = count(&peers, &plugin, &line, network);

@@ -1,0 +1,51 @@
+//! Prints the executed aarch64 instructions of one inference, by class and kernel:
+//!
+//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [CPU]`
+
+use std::path::Path;
+
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::Array;
+use edgecc_format::ElementType;
+use edgecc_tests::executed::{Class, Counts, by_kernel, plugin, total, trace};
+use edgecc_tests::{cross, python, run};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, input, shape, processor @ ..] = arguments.as_slice() else {
+        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [CPU]");
+        std::process::exit(2);
+    };
+    let (Some(line), Some(plugin)) = (cross::line_program(), plugin()) else { return };
+    let processor = processor.first().map_or("cortex-a76", String::as_str);
+    let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
+    let bytes = std::fs::read(input).expect("the input");
+    let array = Array { element_type: ElementType::F32, extents: extents.clone(), bytes };
+    let compiled = run::compile_for(Path::new(model), Architecture::Aarch64, &[array]).expect("the model compiles");
+    let folder = python::generated("executed");
+    let [artifact, output] = ["model.bin", "output.f32"].map(|name| folder.join(name));
+    std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
+    let trace = trace(&plugin, &line, processor, [&artifact, Path::new(input), &output], &extents);
+
+    let kernels = &compiled.emitted.kernels;
+    let counts = by_kernel(&trace, &compiled.emitted.code, kernels).expect("the code in the process");
+    print!("{:<34} {:>5} {:>9} {:>9} {:>6}", "kernel", "calls", "macs/4 k", "total k", "ratio");
+    Class::ALL.iter().for_each(|class| print!(" {:>8}", class.name()));
+    println!();
+    for (number, (kernel, counts)) in kernels.iter().zip(&counts).enumerate() {
+        let steps = compiled.program.steps.iter().filter(|step| step.kernel == number);
+        let (calls, macs) = steps.fold((0, 0), |(calls, macs), step| (calls + 1, macs + step.macs));
+        row(&kernel.name, calls, macs, counts);
+    }
+    let macs = compiled.program.steps.iter().map(|step| step.macs).sum();
+    row("all", compiled.program.steps.len(), macs, &total(&trace));
+}
+
+fn row(name: &str, calls: usize, macs: u64, counts: &Counts) {
+    let thousands = |count: u64| count as f64 / 1e3;
+    let (floor, total) = (macs as f64 / 4e3, thousands(counts.total()));
+    let ratio = if macs > 0 { format!("{:.3}", total / floor) } else { String::new() };
+    print!("{name:<34} {calls:>5} {floor:>9.1} {total:>9.1} {ratio:>6}");
+    counts.0.iter().for_each(|&count| print!(" {:>8.1}", thousands(count)));
+    println!();
+}
