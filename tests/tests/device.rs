@@ -134,7 +134,7 @@ fn the_device_program_says_what_is_wrong() {
     fails(&["run", &artifact], 2, "input `image` (f32[1x1x8x8]) is not given");
     fails(&["run", &artifact, "--input", "picture.png"], 2, "pictures are read by `edgecc run`");
     fails(&["run", &input], 1, "not an edgecc artifact");
-    fails(&["compare", &artifact, "--input", &input], 2, "holds no output of the model");
+    fails(&["compare", &artifact, "--input", &input], 2, "no output `image`");
     fails(&["compare", &artifact], 2, "needs --expected");
     fails(&["bench", &artifact, "--threads", "0"], 2, "threads, not 0");
     let mut damaged = std::fs::read(&artifact).expect("the artifact");

@@ -82,7 +82,19 @@ pub struct CpuTarget {
     pub architecture: Architecture,
     /// The text that each function comes with.
     pub listing: Listing,
+    /// Who writes kernels.
+    pub kernels: Kernels,
     isa: OwnedTargetIsa,
+}
+
+/// Who writes kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Kernels {
+    /// Our own encoders where they have the kernel, Cranelift otherwise.
+    #[default]
+    Encoded,
+    /// Cranelift alone.
+    Clif,
 }
 
 /// A text beside a function's code.
@@ -100,12 +112,22 @@ impl CpuTarget {
     /// The baseline of an architecture.
     pub fn new(architecture: Architecture) -> Result<Self, EmitError> {
         let isa = build_isa(architecture).map_err(|reason| EmitError::Target { architecture, reason })?;
-        Ok(CpuTarget { architecture, listing: Listing::Off, isa })
+        Ok(CpuTarget { architecture, listing: Listing::Off, kernels: Kernels::default(), isa })
     }
 
     /// The same target with a text beside each function.
     pub fn with_listing(self, listing: Listing) -> Self {
         CpuTarget { listing, ..self }
+    }
+
+    /// The same target with other writers of kernels.
+    pub fn with_kernels(self, kernels: Kernels) -> Self {
+        CpuTarget { kernels, ..self }
+    }
+
+    /// Whether our encoder of aarch64 takes part.
+    pub(super) fn encodes_a64(&self) -> bool {
+        self.architecture == Architecture::Aarch64 && self.kernels == Kernels::Encoded && self.listing != Listing::Clif
     }
 
     /// Cranelift's view of the target.

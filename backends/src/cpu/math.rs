@@ -15,6 +15,7 @@ use cranelift_frontend::FunctionBuilder;
 use super::expr::{Shared, select};
 use super::function::lanes as lane_flags;
 use super::isa::Architecture;
+pub(super) use exponential::{ERF, EXP_SHORT, LN_2, TANH};
 
 /// A floating-point format.
 #[derive(Clone, Copy, PartialEq)]

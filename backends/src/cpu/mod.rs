@@ -1,5 +1,6 @@
 //! Native code for CPUs: Cranelift's IR, written in the order in which it shall run.
 
+pub mod a64;
 pub mod contraction;
 pub mod entry;
 pub mod expr;

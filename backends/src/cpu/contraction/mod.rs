@@ -16,6 +16,7 @@ use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_foot
 use crate::pack::{PackedLayout, TapTable};
 use crate::schedule::Schedule;
 
+use super::a64;
 use super::function::{EmitError, FunctionCode, compile_kernel};
 use super::isa::CpuTarget;
 
@@ -54,6 +55,11 @@ pub fn emit_contraction(
     schedule: &Schedule,
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
+    if target.encodes_a64()
+        && let Some(kernel) = a64::emit_contraction(target, spec, schedule, |layout| footprints(spec, layout))
+    {
+        return Ok(kernel);
+    }
     let nest = nest::Nest::new(spec, schedule, target.architecture);
     let code = compile_kernel(target, name, |b, parameters| nest.emit(b, parameters))?;
     Ok(EmittedKernel::new(code, nest.units(), footprints(spec, &nest.layout)))

@@ -6,7 +6,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 use super::{Floats, Format};
 
 /// ln(2) as a sum; the first part has few bits, so that products with exponents are exact.
-pub(super) const LN_2: [f64; 2] = [0.693_359_375, -2.121_944_400_546_905_8e-4];
+pub(in crate::cpu) const LN_2: [f64; 2] = [0.693_359_375, -2.121_944_400_546_905_8e-4];
 
 /// `e^r` for `|r| <= ln(2) / 2`.
 const EXP: [f64; 8] = [
@@ -19,6 +19,38 @@ const EXP: [f64; 8] = [
     1.0,
     1.0,
 ];
+
+/// `e^r` for `|r| <= ln(2) / 2` within 9.2e-8 of its value, by rising power: a minimax fit.
+pub(in crate::cpu) const EXP_SHORT: [f64; 6] =
+    [1.0, 0.999_999_7, 0.499_991_48, 0.166_676_52, 0.041_898_176, 0.008_289_36];
+
+/// Numerator and denominator, by falling power of `x^2`, of `tanh(x) / x` (the minimax fit of Eigen).
+pub(in crate::cpu) const TANH: ([f64; 7], [f64; 4]) = (
+    [
+        -2.760_768_477_423_55e-16,
+        2.000_187_904_824_77e-13,
+        -8.604_671_522_137_35e-11,
+        5.122_297_090_371_14e-8,
+        1.485_722_357_179_79e-5,
+        6.372_619_288_754_36e-4,
+        4.893_524_558_917_86e-3,
+    ],
+    [1.198_258_394_667_02e-6, 1.185_347_056_866_54e-4, 2.268_434_632_439_00e-3, 4.893_525_185_543_85e-3],
+);
+
+/// Numerator and denominator, by falling power of `x^2`, of `erf(x) / x` (the minimax fit of Eigen).
+pub(in crate::cpu) const ERF: ([f64; 7], [f64; 5]) = (
+    [
+        -2.726_142_344_e-10,
+        2.770_681_498_e-8,
+        -2.101_023_963_e-6,
+        -5.692_506_433_e-5,
+        -7.349_906_297_e-4,
+        -2.954_600_170_e-3,
+        -1.609_602_616_e-2,
+    ],
+    [-1.456_607_182_e-5, -2.133_740_559_e-4, -1.682_826_969_e-3, -7.373_329_252_e-3, -1.426_473_911_e-2],
+);
 
 /// `x = n * ln(2) + r`, n whole.
 struct Reduced {
@@ -158,51 +190,22 @@ impl Floats<'_, '_> {
         self.over(1.0, &sum)
     }
 
-    /// `x * P(x^2) / Q(x^2)` on [-7.9, 7.9], beyond which f32 says 1 (the minimax fit of Eigen's `tanh`).
+    /// `x * P(x^2) / Q(x^2)` on [-7.9, 7.9], beyond which f32 says 1.
     pub fn tanh(&mut self, x: &[Value]) -> Vec<Value> {
-        let x = self.clamp(x, -7.905_311_107_635_498, 7.905_311_107_635_498);
-        let square = self.multiply(&x, &x);
-        let numerator = self.polynomial(
-            &square,
-            &[
-                -2.760_768_477_423_55e-16,
-                2.000_187_904_824_77e-13,
-                -8.604_671_522_137_35e-11,
-                5.122_297_090_371_14e-8,
-                1.485_722_357_179_79e-5,
-                6.372_619_288_754_36e-4,
-                4.893_524_558_917_86e-3,
-            ],
-        );
-        let numerator = self.multiply(&numerator, &x);
-        let denominator = self.polynomial(
-            &square,
-            &[1.198_258_394_667_02e-6, 1.185_347_056_866_54e-4, 2.268_434_632_439_00e-3, 4.893_525_185_543_85e-3],
-        );
-        self.divide(&numerator, &denominator)
+        self.rational(x, 7.905_311_107_635_498, &TANH.0, &TANH.1)
     }
 
-    /// The error function as `x * P(x^2) / Q(x^2)` on [-4, 4], beyond which it is 1 (the minimax fit of Eigen's `erf`).
+    /// The error function as `x * P(x^2) / Q(x^2)` on [-4, 4], beyond which it is 1.
     pub fn erf(&mut self, x: &[Value]) -> Vec<Value> {
-        let x = self.clamp(x, -4.0, 4.0);
+        self.rational(x, 4.0, &ERF.0, &ERF.1)
+    }
+
+    fn rational(&mut self, x: &[Value], limit: f64, numerator: &[f64], denominator: &[f64]) -> Vec<Value> {
+        let x = self.clamp(x, -limit, limit);
         let square = self.multiply(&x, &x);
-        let numerator = self.polynomial(
-            &square,
-            &[
-                -2.726_142_344_e-10,
-                2.770_681_498_e-8,
-                -2.101_023_963_e-6,
-                -5.692_506_433_e-5,
-                -7.349_906_297_e-4,
-                -2.954_600_170_e-3,
-                -1.609_602_616_e-2,
-            ],
-        );
-        let denominator = self.polynomial(
-            &square,
-            &[-1.456_607_182_e-5, -2.133_740_559_e-4, -1.682_826_969_e-3, -7.373_329_252_e-3, -1.426_473_911_e-2],
-        );
+        let numerator = self.polynomial(&square, numerator);
         let numerator = self.multiply(&numerator, &x);
+        let denominator = self.polynomial(&square, denominator);
         self.divide(&numerator, &denominator)
     }
 }

@@ -1,0 +1,507 @@
+//! Contractions: panels of weights, lines of output pixels, tiles of a line, and inside of a tile runs of the depth. Tiles
+//! never cross lines; where every operand's pixels follow each other at one distance, the whole image is one line.
+
+mod depth;
+mod geometry;
+mod tile;
+
+use crate::contraction::{ContractionSpec, Footprint, Strides};
+use crate::cpu::contraction::{EmittedKernel, operand};
+use crate::cpu::isa::CpuTarget;
+use crate::pack::PackedLayout;
+use crate::schedule::{LANES, Schedule};
+
+use super::assembler::Assembler;
+use super::instruction::{Access, Cond, Instruction, X, ZERO};
+use super::vector::Formula;
+use geometry::Geometry;
+use tile::{Columns, Shape};
+
+/// Registers of integers, by what they hold.
+mod register {
+    use super::X;
+
+    /// The table of operands' addresses.
+    pub const BASES: X = X(0);
+    pub const SCRATCH: [X; 4] = [X(1), X(2), X(16), X(17)];
+    /// The panel of weights, where a tile of the line begins to read it.
+    pub const PANEL: X = X(3);
+    /// The weights while they are read.
+    pub const WEIGHTS: X = X(4);
+    /// The input under the tile's first pixel and the line's first tap.
+    pub const TILE: X = X(5);
+    /// The same in the row of taps at work.
+    pub const ROW: X = X(6);
+    /// The input while it is read.
+    pub const INPUT: X = X(7);
+    pub const DEPTH_LEFT: X = X(8);
+    pub const ROWS_LEFT: X = X(9);
+    pub const TILES_LEFT: X = X(10);
+    pub const LINES_LEFT: X = X(11);
+    /// Rows of taps of the line that lie within the input.
+    pub const ROWS: X = X(13);
+    pub const OUTPUT: X = X(14);
+    /// Bytes from one output pixel to the next.
+    pub const OUTPUT_STEP: X = X(15);
+    /// For further operands, and for rows of a tile that have an address each.
+    pub const POOL: [X; 12] = [X(30), X(29), X(12), X(28), X(27), X(26), X(25), X(24), X(23), X(22), X(21), X(20)];
+}
+
+/// Words of the stack, by what they hold.
+mod slot {
+    pub const UNIT: u16 = 0;
+    pub const END: u16 = 1;
+    /// The operands for the unit's batch; the input and whatever differs by pixel at the block's first pixel.
+    pub const INPUT: u16 = 2;
+    pub const OUTPUT: u16 = 3;
+    /// The panel at work, and the bytes of output channels before it.
+    pub const WEIGHTS: u16 = 4;
+    pub const CHANNEL: u16 = 5;
+    pub const FIRST_PANEL: u16 = 6;
+    pub const PANELS_LEFT: u16 = 7;
+    /// First line of the block and number of its lines; whole tiles where there is one line.
+    pub const FIRST: u16 = 8;
+    pub const COUNT: u16 = 9;
+    /// The line at work.
+    pub const LINE: u16 = 10;
+    /// Further operands, from here on.
+    pub const FURTHER: u16 = 11;
+}
+
+/// How a further operand is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Further {
+    /// The number in the epilogue, from 1.
+    number: u16,
+    /// Its own values for each pixel.
+    per_pixel: bool,
+    /// Its own values for each channel.
+    per_channel: bool,
+    /// The address while a line is at work.
+    pointer: X,
+    /// Bytes from one pixel to the next.
+    step: X,
+}
+
+/// A contraction with everything that its emission asks.
+struct Contraction<'a> {
+    spec: &'a ContractionSpec,
+    schedule: &'a Schedule,
+    layout: PackedLayout,
+    geometry: Geometry,
+    formula: Formula,
+    /// The operand that starts the sums.
+    start: Option<Further>,
+    further: Vec<Further>,
+    /// Registers for the rows of a tile that have an address each.
+    rows: Vec<X>,
+}
+
+/// Emits a contraction, where it has a shape and an epilogue that is written here.
+pub fn emit_contraction(
+    target: &CpuTarget,
+    spec: &ContractionSpec,
+    schedule: &Schedule,
+    footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
+) -> Option<EmittedKernel> {
+    let contraction = Contraction::of(spec, schedule)?;
+    let mut assembler = Assembler::new(slot::FURTHER + spec.operands.len() as u16);
+    contraction.emit(&mut assembler)?;
+    let code = assembler.finish(target.listing);
+    Some(EmittedKernel::new(code, contraction.units(), footprints(&contraction.layout)))
+}
+
+impl<'a> Contraction<'a> {
+    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+        let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
+        let tile = schedule.tile;
+        let registers = tile.rows * tile.vectors + tile.rows + 1;
+        if spec.output.channel != 1 || !operand_channels_fit || spec.operands.len() > 6 || registers > 32 {
+            return None;
+        }
+        let geometry = Geometry::of(spec, schedule.tile.rows)?;
+        let formula = Formula::of(&spec.epilogue)?;
+        let is_start = |n: u16| {
+            let strides = &spec.operands[n as usize - 1];
+            (strides.row, strides.column, strides.channel) == (0, 0, 1)
+        };
+        let (start, formula) = match formula.without_start(is_start) {
+            Some((start, formula)) => (Some(start), formula),
+            None => (None, formula),
+        };
+        let mut pool = register::POOL.to_vec();
+        let mut locate = |number: u16| {
+            let strides = &spec.operands[number as usize - 1];
+            let per_pixel = (strides.row != 0 && spec.window.height > 1) || (strides.column != 0 && geometry.width > 1);
+            let pointer = pool.pop()?;
+            let step = match per_pixel {
+                true if strides.column == spec.output.column => register::OUTPUT_STEP,
+                true => pool.pop()?,
+                false => ZERO,
+            };
+            Some(Further { number, per_pixel, per_channel: strides.channel == 1, pointer, step })
+        };
+        let start = match start {
+            Some(number) => Some(locate(number)?),
+            None => None,
+        };
+        let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
+        let layout = PackedLayout::of(spec, schedule);
+        Some(Contraction { spec, schedule, layout, geometry, formula, start, further, rows: pool })
+    }
+
+    /// Every operand that is read beside input and weights.
+    fn all_further(&self) -> impl Iterator<Item = &Further> {
+        self.start.iter().chain(&self.further)
+    }
+
+    fn strides(&self, further: &Further) -> &Strides {
+        &self.spec.operands[further.number as usize - 1]
+    }
+
+    /// Lines of one block, or tiles where all pixels are one line.
+    fn block(&self) -> i64 {
+        if self.geometry.is_flat {
+            return self.schedule.block_tiles.max(1);
+        }
+        (self.schedule.block_tiles * self.schedule.tile.rows / self.geometry.width).clamp(1, self.geometry.lines)
+    }
+
+    fn blocks(&self) -> i64 {
+        match self.geometry.is_flat {
+            true => divide_up(divide_up(self.geometry.width, self.schedule.tile.rows), self.block()),
+            false => divide_up(self.geometry.lines, self.block()),
+        }
+    }
+
+    fn panel_blocks(&self) -> i64 {
+        divide_up(self.layout.panels(), self.schedule.block_panels)
+    }
+
+    /// Length of the range: batches x blocks x blocks of panels.
+    fn units(&self) -> i64 {
+        self.spec.batch.iter().product::<i64>() * self.blocks() * self.panel_blocks()
+    }
+
+    fn emit(&self, a: &mut Assembler) -> Option<()> {
+        let [unit, end, ..] = register::SCRATCH;
+        a.push(Instruction::MovW(X(16), X(2)));
+        a.push(Instruction::MovW(X(17), X(3)));
+        a.slot(Access::Store, X(16), slot::UNIT);
+        a.slot(Access::Store, X(17), slot::END);
+        a.constant(register::OUTPUT_STEP, self.spec.output.column * 4);
+        for further in self.all_further() {
+            if further.per_pixel && further.step != register::OUTPUT_STEP {
+                a.constant(further.step, self.strides(further).column * 4);
+            }
+        }
+        let (head, exit) = (a.here(), a.label());
+        a.slot(Access::Load, unit, slot::UNIT);
+        a.slot(Access::Load, end, slot::END);
+        a.push(Instruction::Compare(unit, end));
+        a.push(Instruction::BranchIf(Cond::HigherSame, exit));
+        self.locate_unit(a, unit);
+        self.panels(a)?;
+        a.slot(Access::Load, unit, slot::UNIT);
+        a.push(Instruction::AddImmediate(unit, unit, 1, false));
+        a.slot(Access::Store, unit, slot::UNIT);
+        a.push(Instruction::Branch(head));
+        a.place(exit);
+        Some(())
+    }
+
+    /// Fills the slots of a unit: its block of panels, block of pixels and batch.
+    fn locate_unit(&self, a: &mut Assembler, unit: X) {
+        let (panel, block, batch) = (X(8), X(9), X(10));
+        let [_, rest, part, scratch] = register::SCRATCH;
+        split(a, unit, self.panel_blocks(), (rest, panel), scratch);
+        split(a, rest, self.blocks(), (batch, block), scratch);
+
+        a.constant(part, self.schedule.block_panels);
+        a.push(Instruction::MultiplyAdd(panel, panel, part, ZERO));
+        a.slot(Access::Store, panel, slot::FIRST_PANEL);
+        self.rest_of(a, (part, scratch), panel, self.layout.full_panels(), self.schedule.block_panels);
+        a.slot(Access::Store, part, slot::PANELS_LEFT);
+        a.constant(part, self.layout.panel * 4);
+        a.push(Instruction::MultiplyAdd(part, panel, part, ZERO));
+        a.slot(Access::Store, part, slot::CHANNEL);
+
+        a.constant(part, self.block());
+        a.push(Instruction::MultiplyAdd(block, block, part, ZERO));
+        a.slot(Access::Store, block, slot::FIRST);
+        let whole = match self.geometry.is_flat {
+            true => self.geometry.width / self.schedule.tile.rows,
+            false => self.geometry.lines,
+        };
+        self.rest_of(a, (part, scratch), block, whole, self.block());
+        a.slot(Access::Store, part, slot::COUNT);
+
+        let input = self.spec.window.stepped(&self.spec.input);
+        let pixels =
+            |strides: &Strides| if self.geometry.is_flat { strides.column * self.schedule.tile.rows } else { 0 };
+        let matrix = self.layout.matrix_elements();
+        let weights: Vec<i64> = self.spec.weight_batch.iter().map(|&stride| stride * matrix).collect();
+        let mut placed = vec![
+            (operand::INPUT, slot::INPUT, input.base, input.batch.clone(), pixels(&input), 0),
+            (operand::WEIGHTS, slot::WEIGHTS, 0, weights, 0, self.layout.panel_elements()),
+            (
+                operand::OUTPUT,
+                slot::OUTPUT,
+                self.spec.output.base,
+                self.spec.output.batch.clone(),
+                pixels(&self.spec.output),
+                0,
+            ),
+        ];
+        for further in self.all_further() {
+            let (strides, number) = (self.strides(further), further.number as usize - 1);
+            let moved = if further.per_pixel { pixels(strides) } else { 0 };
+            placed.push((
+                operand::FURTHER + number,
+                slot::FURTHER + number as u16,
+                strides.base,
+                strides.batch.clone(),
+                moved,
+                0,
+            ));
+        }
+        // The batch's number along each axis, in the order from the innermost out.
+        let address = register::TILE;
+        for (index, slot, base, strides, by_block, by_panel) in placed {
+            a.push(Instruction::Word(Access::Load, address, register::BASES, 8 * index as u16));
+            a.add(address, address, base * 4, scratch);
+            a.add_product(address, block, by_block * 4, address, scratch);
+            a.add_product(address, panel, by_panel * 4, address, scratch);
+            self.add_batch(a, address, batch, &strides);
+            a.slot(Access::Store, address, slot);
+        }
+    }
+
+    /// Moves an address to the batch of a number.
+    fn add_batch(&self, a: &mut Assembler, address: X, batch: X, strides: &[i64]) {
+        let [left, rest, part, scratch] = register::SCRATCH;
+        if strides.iter().zip(&self.spec.batch).all(|(&stride, &extent)| stride == 0 || extent == 1) {
+            return;
+        }
+        a.push(Instruction::Mov(left, batch));
+        for (&extent, &stride) in self.spec.batch.iter().zip(strides).rev() {
+            split(a, left, extent, (rest, part), scratch);
+            a.add_product(address, part, stride * 4, address, scratch);
+            a.push(Instruction::Mov(left, rest));
+        }
+    }
+
+    /// `part = min(whole - first, size)`.
+    fn rest_of(&self, a: &mut Assembler, (part, scratch): (X, X), first: X, whole: i64, size: i64) {
+        a.constant(part, whole);
+        a.push(Instruction::Sub(part, part, first));
+        a.constant(scratch, size);
+        a.push(Instruction::Compare(part, scratch));
+        a.push(Instruction::Choose(part, part, scratch, Cond::Less));
+    }
+
+    /// Jumps where the block that begins at the number in `slot` does not reach beyond `whole`.
+    fn unless_beyond(&self, a: &mut Assembler, slot: u16, size: i64, whole: i64, otherwise: super::assembler::Label) {
+        let [first, limit, ..] = register::SCRATCH;
+        a.slot(Access::Load, first, slot);
+        a.constant(limit, whole - size + 1);
+        a.push(Instruction::Compare(first, limit));
+        a.push(Instruction::BranchIf(Cond::Less, otherwise));
+    }
+
+    /// Full panels of the unit, then the narrower one where the unit holds it.
+    fn panels(&self, a: &mut Assembler) -> Option<()> {
+        let (full, vectors) = (self.layout.full_panels(), self.schedule.tile.vectors);
+        let [left, scratch, ..] = register::SCRATCH;
+        if full > 0 {
+            let (head, exit) = (a.here(), a.label());
+            a.slot(Access::Load, left, slot::PANELS_LEFT);
+            a.push(Instruction::SubsImmediate(left, left, 1));
+            a.push(Instruction::BranchIf(Cond::Less, exit));
+            a.slot(Access::Store, left, slot::PANELS_LEFT);
+            self.lines(a, Columns { vectors, last_lanes: LANES })?;
+            for (slot, bytes) in
+                [(slot::WEIGHTS, self.layout.panel_elements() * 4), (slot::CHANNEL, self.layout.panel * 4)]
+            {
+                a.slot(Access::Load, left, slot);
+                a.add(left, left, bytes, scratch);
+                a.slot(Access::Store, left, slot);
+            }
+            a.push(Instruction::Branch(head));
+            a.place(exit);
+        }
+        let channels = self.layout.last_channels();
+        if channels > 0 {
+            let exit = a.label();
+            if self.panel_blocks() > 1 {
+                self.unless_beyond(a, slot::FIRST_PANEL, self.schedule.block_panels, full, exit);
+            }
+            let vectors = divide_up(channels, LANES);
+            self.lines(a, Columns { vectors, last_lanes: channels - (vectors - 1) * LANES })?;
+            a.place(exit);
+        }
+        Some(())
+    }
+
+    /// All lines of the block.
+    fn lines(&self, a: &mut Assembler, columns: Columns) -> Option<()> {
+        if self.geometry.lines == 1 {
+            self.begin_line(a, None, columns);
+            return self.line(a, columns);
+        }
+        let [line, ..] = register::SCRATCH;
+        a.slot(Access::Load, line, slot::FIRST);
+        a.slot(Access::Store, line, slot::LINE);
+        a.slot(Access::Load, register::LINES_LEFT, slot::COUNT);
+        let head = a.here();
+        a.slot(Access::Load, line, slot::LINE);
+        self.begin_line(a, Some(line), columns);
+        self.line(a, columns)?;
+        a.slot(Access::Load, line, slot::LINE);
+        a.push(Instruction::AddImmediate(line, line, 1, false));
+        a.slot(Access::Store, line, slot::LINE);
+        a.push(Instruction::SubsImmediate(register::LINES_LEFT, register::LINES_LEFT, 1));
+        a.push(Instruction::BranchIf(Cond::NotEqual, head));
+        Some(())
+    }
+
+    /// Addresses of a line, by its number; the only line has none.
+    fn begin_line(&self, a: &mut Assembler, line: Option<X>, columns: Columns) {
+        let [_, channel, part, scratch] = register::SCRATCH;
+        let geometry = &self.geometry;
+        a.slot(Access::Load, channel, slot::CHANNEL);
+        a.slot(Access::Load, register::OUTPUT, slot::OUTPUT);
+        a.push(Instruction::Add(register::OUTPUT, register::OUTPUT, channel));
+        if let Some(line) = line {
+            a.add_product(register::OUTPUT, line, self.spec.output.row * 4, register::OUTPUT, scratch);
+        }
+        for further in self.all_further() {
+            a.slot(Access::Load, further.pointer, slot::FURTHER + further.number - 1);
+            if further.per_channel {
+                a.push(Instruction::Add(further.pointer, further.pointer, channel));
+            }
+            if let Some(line) = line.filter(|_| further.per_pixel) {
+                a.add_product(further.pointer, line, self.strides(further).row * 4, further.pointer, scratch);
+            }
+        }
+        a.slot(Access::Load, register::PANEL, slot::WEIGHTS);
+        a.slot(Access::Load, register::TILE, slot::INPUT);
+        let input = &self.spec.input;
+        let first = geometry.first_row * input.row + geometry.columns[0] * input.column;
+        a.add(register::TILE, register::TILE, first * 4, scratch);
+        if let Some(line) = line {
+            a.add_product(register::TILE, line, geometry.step[0] * input.row * 4, register::TILE, scratch);
+        }
+        if !geometry.rows_inside {
+            self.clip_rows(a, line, part, columns);
+        }
+    }
+
+    /// Leaves out rows of taps above and below the input: moves the panel and the input to the first within, and counts.
+    fn clip_rows(&self, a: &mut Assembler, line: Option<X>, top: X, columns: Columns) {
+        let [_, bottom, _, scratch] = register::SCRATCH;
+        let geometry = &self.geometry;
+        match line {
+            Some(line) => {
+                a.constant(scratch, geometry.step[0]);
+                a.push(Instruction::MultiplyAdd(top, line, scratch, ZERO));
+            }
+            None => a.constant(top, 0),
+        }
+        a.add(bottom, top, geometry.first_row + (geometry.tap_rows - 1) * geometry.row_step, scratch);
+        a.add(top, top, geometry.first_row, scratch);
+        a.constant(register::ROWS, geometry.tap_rows);
+        let (above, below, within, exit) = (a.label(), a.label(), a.label(), a.label());
+        a.place(above);
+        a.push(Instruction::SubsImmediate(ZERO, top, 0));
+        a.push(Instruction::BranchIf(Cond::GreaterEqual, below));
+        a.add(top, top, geometry.row_step, scratch);
+        a.add(register::TILE, register::TILE, geometry.row_step * self.spec.input.row * 4, scratch);
+        a.add(register::PANEL, register::PANEL, self.tap_bytes(columns) * geometry.columns.len() as i64, scratch);
+        a.push(Instruction::SubImmediate(register::ROWS, register::ROWS, 1, false));
+        a.push(Instruction::Branch(above));
+        a.place(below);
+        a.constant(top, geometry.input_height);
+        a.place(within);
+        a.push(Instruction::Compare(bottom, top));
+        a.push(Instruction::BranchIf(Cond::Less, exit));
+        a.add(bottom, bottom, -geometry.row_step, scratch);
+        a.push(Instruction::SubImmediate(register::ROWS, register::ROWS, 1, false));
+        a.push(Instruction::Branch(within));
+        a.place(exit);
+    }
+
+    /// The tiles of a line from left to right.
+    fn line(&self, a: &mut Assembler, columns: Columns) -> Option<()> {
+        let (width, rows) = (self.geometry.width, self.schedule.tile.rows);
+        if self.geometry.is_flat {
+            return self.flat_line(a, columns);
+        }
+        let [begin, end] = self.geometry.inside;
+        let shape = |tile: i64| Shape { rows: rows.min(width - tile * rows), columns };
+        for tile in 0..begin {
+            self.tile(a, shape(tile), Some(tile * rows))?;
+        }
+        match end - begin {
+            0 => {}
+            1 => self.tile(a, shape(begin), None)?,
+            count => {
+                a.constant(register::TILES_LEFT, count);
+                let head = a.here();
+                self.tile(a, shape(begin), None)?;
+                a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
+                a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            }
+        }
+        for tile in end..divide_up(width, rows) {
+            self.tile(a, shape(tile), Some(tile * rows))?;
+        }
+        Some(())
+    }
+
+    /// The block's whole tiles, then the smaller one where the block holds it.
+    fn flat_line(&self, a: &mut Assembler, columns: Columns) -> Option<()> {
+        let (width, rows) = (self.geometry.width, self.schedule.tile.rows);
+        let (whole, rest) = (width / rows, width % rows);
+        if whole > 0 {
+            let (head, exit) = (a.label(), a.label());
+            a.slot(Access::Load, register::TILES_LEFT, slot::COUNT);
+            a.push(Instruction::SubsImmediate(ZERO, register::TILES_LEFT, 1));
+            a.push(Instruction::BranchIf(Cond::Less, exit));
+            a.place(head);
+            self.tile(a, Shape { rows, columns }, None)?;
+            a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
+            a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            a.place(exit);
+        }
+        if rest > 0 {
+            let exit = a.label();
+            if self.blocks() > 1 {
+                self.unless_beyond(a, slot::FIRST, self.block(), whole, exit);
+            }
+            self.tile(a, Shape { rows: rest, columns }, None)?;
+            a.place(exit);
+        }
+        Some(())
+    }
+
+    /// Bytes of the weights of one tap in a panel of this many columns.
+    fn tap_bytes(&self, columns: Columns) -> i64 {
+        self.spec.depth * columns.vectors * LANES * 4
+    }
+}
+
+/// `(quotient, remainder)` of a register by a number. `value` is neither of them.
+fn split(a: &mut Assembler, value: X, parts: i64, (quotient, remainder): (X, X), scratch: X) {
+    if parts == 1 {
+        a.push(Instruction::Mov(quotient, value));
+        return a.constant(remainder, 0);
+    }
+    a.constant(scratch, parts);
+    a.push(Instruction::Divide(quotient, value, scratch));
+    a.push(Instruction::MultiplySubtract(remainder, quotient, scratch, value));
+}
+
+fn divide_up(total: i64, part: i64) -> i64 {
+    (total + part - 1) / part
+}

@@ -1,0 +1,93 @@
+//! Lines of output pixels, the tiles of a line, and the rows of taps that a line meets.
+
+use crate::contraction::ContractionSpec;
+
+/// Tiles that meet the border have code of their own: no more than this many.
+const MOST_BORDER_TILES: i64 = 6;
+
+/// Where a contraction's pixels lie.
+pub(in crate::cpu::a64) struct Geometry {
+    /// All pixels of all operands follow each other at one distance, and no tap misses the input: one line.
+    pub is_flat: bool,
+    pub lines: i64,
+    /// Pixels of a line.
+    pub width: i64,
+    /// Input rows and columns from one output pixel to the next.
+    pub step: [i64; 2],
+    /// Rows of taps, the offset of the first in input rows, and from one to the next.
+    pub tap_rows: i64,
+    pub first_row: i64,
+    pub row_step: i64,
+    /// Column offsets of the taps of each row.
+    pub columns: Vec<i64>,
+    /// Taps of a row lie side by side in memory.
+    pub merges_columns: bool,
+    /// Every row of taps of every line lies within the input.
+    pub rows_inside: bool,
+    pub input_height: i64,
+    pub input_width: i64,
+    /// Tiles of a line whose taps all lie within the input's columns, as a half-open range.
+    pub inside: [i64; 2],
+}
+
+impl Geometry {
+    /// The geometry for tiles of `rows` pixels. `None` where rows of taps are irregular, or too many tiles meet the border.
+    pub fn of(spec: &ContractionSpec, rows: i64) -> Option<Geometry> {
+        let window = &spec.window;
+        let stepped = window.stepped(&spec.input);
+        let mut strides = [&stepped, &spec.output].into_iter().chain(&spec.operands);
+        let is_flat = window.taps.len() == 1
+            && window.is_interior()
+            && strides.all(|strides| strides.is_flat(window.height, window.width));
+        let first = window.taps.first()?;
+        let columns: Vec<i64> =
+            window.taps.iter().take_while(|tap| tap.row == first.row).map(|tap| tap.column).collect();
+        let rows_of_taps: Vec<_> = window.taps.chunks(columns.len()).collect();
+        let row_step = rows_of_taps.get(1).map_or(1, |second| second[0].row - first.row);
+        let is_regular = rows_of_taps.iter().enumerate().all(|(number, taps)| {
+            let row = first.row + number as i64 * row_step;
+            taps.len() == columns.len()
+                && taps.iter().zip(&columns).all(|(tap, &column)| (tap.row, tap.column) == (row, column))
+        });
+        if !is_regular || row_step < 1 || columns.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return None;
+        }
+        let adjacent = columns.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        let (lines, width) = if is_flat { (1, window.pixels()) } else { (window.height, window.width) };
+        let geometry = Geometry {
+            is_flat,
+            lines,
+            width,
+            step: window.step,
+            tap_rows: rows_of_taps.len() as i64,
+            first_row: first.row,
+            row_step,
+            merges_columns: adjacent && spec.input.column == spec.depth,
+            columns,
+            rows_inside: window.interior_rows() == [0, window.height],
+            input_height: window.input_height,
+            input_width: window.input_width,
+            inside: if is_flat { [0, width / rows] } else { inside_tiles(window.interior_columns(), rows) },
+        };
+        let border = divide_up(width, rows) - (geometry.inside[1] - geometry.inside[0]);
+        (width > 0 && lines > 0 && border <= MOST_BORDER_TILES).then_some(geometry)
+    }
+
+    /// The pixels of a tile, from `first` on, that meet a column of taps within the input: a half-open range of the tile's
+    /// `count` pixels.
+    pub fn reached(&self, first: i64, count: i64, column: i64) -> [i64; 2] {
+        let is_within = |pixel: &i64| (0..self.input_width).contains(&((first + pixel) * self.step[1] + column));
+        let begin = (0..count).find(is_within).unwrap_or(0);
+        let end = (0..count).rev().find(is_within).map_or(0, |last| last + 1);
+        [begin.min(end), end]
+    }
+}
+
+fn inside_tiles([begin, end]: [i64; 2], rows: i64) -> [i64; 2] {
+    let (first, last) = (divide_up(begin, rows), end / rows);
+    if first < last { [first, last] } else { [0, 0] }
+}
+
+fn divide_up(total: i64, part: i64) -> i64 {
+    (total + part - 1) / part
+}

@@ -1,0 +1,12 @@
+//! Kernels for aarch64 that we encode ourselves, where Cranelift leaves instructions on the table: by-lane multiply-adds
+//! on loads of up to four registers, addresses that move by themselves, and epilogues in place. Each is an overlay: the
+//! same kernel exists through Cranelift, and takes over wherever an emitter here returns `None`.
+
+mod assembler;
+mod contraction;
+mod instruction;
+mod text;
+mod vector;
+
+pub(super) use contraction::emit_contraction;
+pub use instruction::{Access, After, ByLane, Cond, Float, Instruction, Lanes, LanesOne, V, Width, X};

@@ -1,0 +1,124 @@
+//! Instructions as an assembler reads them.
+
+use std::fmt;
+
+use super::instruction::{Access, After, Instruction, V, Width, X};
+
+struct Base(X);
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.0 == 31 { f.write_str("sp") } else { write!(f, "x{}", self.0.0) }
+    }
+}
+
+impl fmt::Display for X {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 31 { f.write_str("xzr") } else { write!(f, "x{}", self.0) }
+    }
+}
+
+struct Four(V);
+
+impl fmt::Display for Four {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}.4s", self.0.0)
+    }
+}
+
+fn letter(width: Width) -> char {
+    match width {
+        Width::S => 's',
+        Width::D => 'd',
+        Width::Q => 'q',
+    }
+}
+
+/// One of two mnemonics.
+fn either(access: Access, load: &'static str, store: &'static str) -> &'static str {
+    if access == Access::Load { load } else { store }
+}
+
+fn after(after: After, bytes: i64) -> String {
+    match after {
+        After::Stay => String::new(),
+        After::Past => format!(", #{bytes}"),
+        After::By(by) => format!(", {by}"),
+    }
+}
+
+impl fmt::Display for Instruction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shift = |place: u8| 16 * place;
+        let twelve = |high: bool| if high { ", lsl #12" } else { "" };
+        match *self {
+            Instruction::BtiC => write!(f, "bti c"),
+            Instruction::Ret => write!(f, "ret"),
+            Instruction::MovZ(d, value, place) => write!(f, "movz {d}, #{value}, lsl #{}", shift(place)),
+            Instruction::MovK(d, value, place) => write!(f, "movk {d}, #{value}, lsl #{}", shift(place)),
+            Instruction::MovN(d, value, place) => write!(f, "movn {d}, #{value}, lsl #{}", shift(place)),
+            Instruction::Mov(d, n) => write!(f, "mov {d}, {n}"),
+            Instruction::MovW(d, n) => write!(f, "mov w{}, w{}", d.0, n.0),
+            Instruction::AddImmediate(d, n, value, high) => {
+                write!(f, "add {}, {}, #{value}{}", Base(d), Base(n), twelve(high))
+            }
+            Instruction::SubImmediate(d, n, value, high) => {
+                write!(f, "sub {}, {}, #{value}{}", Base(d), Base(n), twelve(high))
+            }
+            Instruction::SubsImmediate(d, n, value) => write!(f, "subs {d}, {}, #{value}", Base(n)),
+            Instruction::Add(d, n, m) => write!(f, "add {d}, {n}, {m}"),
+            Instruction::Sub(d, n, m) => write!(f, "sub {d}, {n}, {m}"),
+            Instruction::MultiplyAdd(d, n, m, a) => write!(f, "madd {d}, {n}, {m}, {a}"),
+            Instruction::MultiplySubtract(d, n, m, a) => write!(f, "msub {d}, {n}, {m}, {a}"),
+            Instruction::Divide(d, n, m) => write!(f, "udiv {d}, {n}, {m}"),
+            Instruction::Compare(n, m) => write!(f, "cmp {n}, {m}"),
+            Instruction::Choose(d, n, m, cond) => write!(f, "csel {d}, {n}, {m}, {}", cond.row().0),
+            Instruction::Word(access, t, base, offset) => {
+                write!(f, "{} {t}, [{}, #{offset}]", either(access, "ldr", "str"), Base(base))
+            }
+            Instruction::Words(access, a, b, base, offset) => {
+                write!(f, "{} {a}, {b}, [{}, #{offset}]", either(access, "ldp", "stp"), Base(base))
+            }
+            Instruction::Doubles(access, a, b, base, offset) => {
+                write!(f, "{} d{}, d{}, [{}, #{offset}]", either(access, "ldp", "stp"), a.0, b.0, Base(base))
+            }
+            Instruction::Branch(label) => write!(f, "b {label}"),
+            Instruction::BranchIf(cond, label) => write!(f, "b.{} {label}", cond.row().0),
+            Instruction::BranchNonZero(t, label) => write!(f, "cbnz {t}, {label}"),
+            Instruction::Vector(access, width, t, base, offset) => {
+                write!(f, "{} {}{}, [{}, #{offset}]", either(access, "ldr", "str"), letter(width), t.0, Base(base))
+            }
+            Instruction::VectorPost(access, width, t, base, offset) => {
+                write!(f, "{} {}{}, [{}], #{offset}", either(access, "ldr", "str"), letter(width), t.0, Base(base))
+            }
+            Instruction::Vectors(access, a, b, base, offset) => {
+                write!(f, "{} q{}, q{}, [{}, #{offset}]", either(access, "ldp", "stp"), a.0, b.0, Base(base))
+            }
+            Instruction::Multiple(access, first, count, base, then) => {
+                let registers: Vec<String> = (0..count).map(|n| Four(V((first.0 + n) % 32)).to_string()).collect();
+                let then = after(then, 16 * i64::from(count));
+                write!(f, "{} {{{}}}, [{}]{then}", either(access, "ld1", "st1"), registers.join(", "), Base(base))
+            }
+            Instruction::Lane(access, t, lane, base) => {
+                write!(f, "{} {{v{}.s}}[{lane}], [{}]", either(access, "ld1", "st1"), t.0, Base(base))
+            }
+            Instruction::LoadSpread(t, base, then) => {
+                write!(f, "ld1r {{{}}}, [{}]{}", Four(t), Base(base), after(then, 4))
+            }
+            Instruction::Literal(t, label) => write!(f, "ldr q{}, {label}", t.0),
+            Instruction::Zero(d) => write!(f, "movi {}, #0", Four(d)),
+            Instruction::MovFloat(d, value) => write!(f, "fmov {}, #{:?}", Four(d), value.value()),
+            Instruction::Spread(d, n, lane) => write!(f, "dup {}, v{}.s[{lane}]", Four(d), n.0),
+            Instruction::Lanes(op, d, n, m) => {
+                let (name, is_bytes, _) = op.row();
+                let kind = if is_bytes { "16b" } else { "4s" };
+                write!(f, "{name} v{}.{kind}, v{}.{kind}, v{}.{kind}", d.0, n.0, m.0)
+            }
+            Instruction::LanesOne(op, d, n) => write!(f, "{} {}, {}", op.row().0, Four(d), Four(n)),
+            Instruction::ByLane(op, d, n, m, lane) => {
+                write!(f, "{} {}, {}, v{}.s[{lane}]", op.row().0, Four(d), Four(n), m.0)
+            }
+            Instruction::ShiftLeft(d, n, by) => write!(f, "shl {}, {}, #{by}", Four(d), Four(n)),
+        }
+    }
+}

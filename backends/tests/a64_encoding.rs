@@ -1,0 +1,126 @@
+//! Each instruction of our encoder of aarch64, as GNU's assembler encodes its text.
+
+use std::process::Command;
+
+use edgecc_backends::cpu::a64::{Access, After, ByLane, Cond, Float, Instruction, Lanes, LanesOne, V, Width, X};
+
+fn samples() -> Vec<Instruction> {
+    use Instruction as I;
+    let (a, b, c, sp) = (X(3), X(17), X(30), X(31));
+    let (v, w, u) = (V(5), V(18), V(31));
+    let mut samples = vec![
+        I::BtiC,
+        I::Ret,
+        I::MovZ(a, 513, 2),
+        I::MovK(b, 65535, 3),
+        I::MovN(c, 77, 0),
+        I::Mov(a, c),
+        I::MovW(b, a),
+        I::AddImmediate(a, sp, 4095, false),
+        I::AddImmediate(sp, sp, 16, true),
+        I::SubImmediate(b, a, 77, true),
+        I::SubsImmediate(X(31), a, 1),
+        I::Add(a, b, c),
+        I::Sub(c, b, a),
+        I::MultiplyAdd(a, b, c, X(31)),
+        I::MultiplySubtract(a, b, c, X(7)),
+        I::Divide(a, b, c),
+        I::Compare(a, b),
+        I::Spread(v, u, 3),
+        I::Zero(w),
+        I::ShiftLeft(v, w, 23),
+    ];
+    for cond in [Cond::Equal, Cond::NotEqual, Cond::HigherSame, Cond::Lower, Cond::Less, Cond::GreaterEqual] {
+        samples.push(I::Choose(a, b, c, cond));
+    }
+    for access in [Access::Load, Access::Store] {
+        samples.extend([
+            I::Word(access, a, sp, 264),
+            I::Words(access, X(19), X(20), sp, 80),
+            I::Words(access, X(19), X(20), b, -512),
+            I::Doubles(access, V(8), V(9), sp, 96),
+            I::Vectors(access, v, w, a, -1024),
+            I::Vectors(access, v, w, a, 1008),
+            I::Lane(access, w, 2, b),
+            I::Lane(access, w, 1, b),
+        ]);
+        for (width, offsets) in
+            [(Width::S, [-256, 255, 16380]), (Width::D, [-8, 17, 32760]), (Width::Q, [-16, 8, 65520])]
+        {
+            samples.extend(offsets.map(|offset| I::Vector(access, width, v, sp, offset)));
+            samples.extend([-256, 255].map(|offset| I::VectorPost(access, width, u, a, offset)));
+        }
+        for count in 1..=4 {
+            for after in [After::Stay, After::Past, After::By(c)] {
+                samples.push(I::Multiple(access, V(30), count, a, after));
+            }
+        }
+    }
+    samples.extend([After::Stay, After::Past, After::By(b)].map(|after| I::LoadSpread(v, a, after)));
+    samples.extend(
+        [1.0, -1.0, 6.0, 0.5, 31.0, -0.125].map(|value| I::MovFloat(w, Float::of(value).expect("a short float"))),
+    );
+    for op in [
+        Lanes::MultiplyAdd,
+        Lanes::MultiplySubtract,
+        Lanes::Add,
+        Lanes::Subtract,
+        Lanes::Multiply,
+        Lanes::Divide,
+        Lanes::Maximum,
+        Lanes::Minimum,
+        Lanes::Greater,
+        Lanes::GreaterEqual,
+        Lanes::Equal,
+        Lanes::AddIntegers,
+        Lanes::SubtractIntegers,
+        Lanes::And,
+        Lanes::Or,
+        Lanes::ExclusiveOr,
+        Lanes::Select,
+    ] {
+        samples.push(I::Lanes(op, v, w, u));
+    }
+    for op in [
+        LanesOne::Absolute,
+        LanesOne::Negate,
+        LanesOne::SquareRoot,
+        LanesOne::RoundNearest,
+        LanesOne::RoundDown,
+        LanesOne::RoundUp,
+        LanesOne::RoundToZero,
+        LanesOne::ToInteger,
+        LanesOne::FromInteger,
+    ] {
+        samples.push(I::LanesOne(op, v, u));
+    }
+    for op in [ByLane::MultiplyAdd, ByLane::MultiplySubtract, ByLane::Multiply] {
+        samples.extend((0..4).map(|lane| I::ByLane(op, v, w, u, lane)));
+    }
+    samples
+}
+
+#[test]
+fn words_are_those_of_an_assembler() {
+    let folder = std::env::temp_dir().join(format!("edgecc-a64-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let [source, object, bytes] = ["a.s", "a.o", "a.bin"].map(|name| folder.join(name));
+    let samples = samples();
+    let lines: Vec<String> = samples.iter().map(ToString::to_string).collect();
+    std::fs::write(&source, lines.join("\n") + "\n").expect("a source");
+    let assembled = Command::new("aarch64-linux-gnu-as").arg(&source).arg("-o").arg(&object).status();
+    let Ok(status) = assembled else {
+        println!("skipped: no aarch64-linux-gnu-as (tests/setup/setup.sh)");
+        return;
+    };
+    assert!(status.success(), "a text that the assembler refuses");
+    let copied = Command::new("aarch64-linux-gnu-objcopy").args(["-O", "binary"]).arg(&object).arg(&bytes).status();
+    assert!(copied.expect("objcopy").success());
+    let expected = std::fs::read(&bytes).expect("words");
+    assert_eq!(expected.len(), 4 * samples.len());
+    for ((sample, line), expected) in samples.iter().zip(&lines).zip(expected.chunks(4)) {
+        let expected = u32::from_le_bytes(expected.try_into().expect("a word"));
+        assert_eq!(sample.word(0), expected, "{line}: {:08x} instead of {expected:08x}", sample.word(0));
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
