@@ -41,6 +41,7 @@ fn samples() -> Vec<Instruction> {
             I::Doubles(access, V(8), V(9), sp, 96),
             I::Vectors(access, v, w, a, -1024),
             I::Vectors(access, v, w, a, 1008),
+            I::VectorsPost(access, v, w, a, 32),
             I::Lane(access, w, 2, b),
             I::Lane(access, w, 1, b),
         ]);

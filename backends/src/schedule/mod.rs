@@ -47,10 +47,10 @@ struct CoreTable {
     tiles: &'static [Tile],
     /// Tiles for one to three rows, widest first.
     narrow_tiles: &'static [Tile],
-    /// Instructions per row and step of k beside the multiply-adds and the loads of weights.
-    per_row: f64,
-    /// Instructions around the depth loop of one tile, per accumulator.
-    overhead: f64,
+    /// Instructions of a tile in one step of k.
+    along_depth: fn(Tile) -> f64,
+    /// Instructions of a tile around its loop over k, without the arithmetic of the epilogue.
+    around_depth: fn(Tile) -> f64,
     /// Bytes of input rows that stay in the second-level cache while panels pass.
     block_bytes: i64,
     /// Units of the range, below which threads would lie idle.
@@ -114,14 +114,13 @@ fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     tiles * (taps + 12) + loads + width * (taps + 5)
 }
 
-/// Instructions of the whole contraction: per tile and step of k one load per vector of weights, what the core needs per
-/// row, and one multiply-add per accumulator.
+/// Instructions of the whole contraction, without the arithmetic of its epilogue.
 fn cost(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> f64 {
     let (pixels, vectors) = (spec.window.pixels(), (spec.channels + LANES - 1) / LANES);
     let depth = (spec.depth * spec.window.taps.len() as i64) as f64;
     let one = |rows: i64, vectors: i64| {
-        let (rows, vectors) = (rows as f64, vectors as f64);
-        depth * (rows * vectors + vectors + rows * table.per_row + 0.75) + table.overhead * rows * vectors
+        let tile = Tile { rows, vectors };
+        depth * (table.along_depth)(tile) + (table.around_depth)(tile)
     };
     let along = |total: i64, part: i64| [(total / part, part), (i64::from(total % part > 0), total % part)];
     let mut sum = 0.0;

@@ -7,9 +7,18 @@ use super::{CoreTable, Tile};
 pub(super) const TABLE: CoreTable = CoreTable {
     tiles: &[Tile { rows: 3, vectors: 3 }, Tile { rows: 4, vectors: 2 }, Tile { rows: 3, vectors: 2 }],
     narrow_tiles: &[Tile { rows: 1, vectors: 6 }, Tile { rows: 2, vectors: 4 }, Tile { rows: 3, vectors: 2 }],
-    // A load, a spread, and a copy for the multiply-add that overwrites it.
-    per_row: 3.0,
-    overhead: 5.0,
+    along_depth,
+    around_depth,
     block_bytes: 256 << 10,
     least_units: 16,
 };
+
+/// One multiply-add per sum; per row a load, a spread, and a copy for the multiply-add that overwrites it; the weights.
+fn along_depth(tile: Tile) -> f64 {
+    (tile.rows * tile.vectors + tile.vectors + 3 * tile.rows) as f64 + 0.75
+}
+
+/// About five instructions per sum.
+fn around_depth(tile: Tile) -> f64 {
+    (5 * tile.rows * tile.vectors) as f64
+}

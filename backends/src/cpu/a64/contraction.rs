@@ -11,6 +11,7 @@ use crate::cpu::isa::CpuTarget;
 use crate::pack::PackedLayout;
 use crate::schedule::{LANES, Schedule};
 
+use super::address::{add_batch, split};
 use super::assembler::Assembler;
 use super::instruction::{Access, Cond, Instruction, X, ZERO};
 use super::vector::Formula;
@@ -272,22 +273,8 @@ impl<'a> Contraction<'a> {
             a.add(address, address, base * 4, scratch);
             a.add_product(address, block, by_block * 4, address, scratch);
             a.add_product(address, panel, by_panel * 4, address, scratch);
-            self.add_batch(a, address, batch, &strides);
+            add_batch(a, address, batch, (&self.spec.batch, &strides), register::SCRATCH);
             a.slot(Access::Store, address, slot);
-        }
-    }
-
-    /// Moves an address to the batch of a number.
-    fn add_batch(&self, a: &mut Assembler, address: X, batch: X, strides: &[i64]) {
-        let [left, rest, part, scratch] = register::SCRATCH;
-        if strides.iter().zip(&self.spec.batch).all(|(&stride, &extent)| stride == 0 || extent == 1) {
-            return;
-        }
-        a.push(Instruction::Mov(left, batch));
-        for (&extent, &stride) in self.spec.batch.iter().zip(strides).rev() {
-            split(a, left, extent, (rest, part), scratch);
-            a.add_product(address, part, stride * 4, address, scratch);
-            a.push(Instruction::Mov(left, rest));
         }
     }
 
@@ -489,17 +476,6 @@ impl<'a> Contraction<'a> {
     fn tap_bytes(&self, columns: Columns) -> i64 {
         self.spec.depth * columns.vectors * LANES * 4
     }
-}
-
-/// `(quotient, remainder)` of a register by a number. `value` is neither of them.
-fn split(a: &mut Assembler, value: X, parts: i64, (quotient, remainder): (X, X), scratch: X) {
-    if parts == 1 {
-        a.push(Instruction::Mov(quotient, value));
-        return a.constant(remainder, 0);
-    }
-    a.constant(scratch, parts);
-    a.push(Instruction::Divide(quotient, value, scratch));
-    a.push(Instruction::MultiplySubtract(remainder, quotient, scratch, value));
 }
 
 fn divide_up(total: i64, part: i64) -> i64 {

@@ -286,14 +286,16 @@ pub enum Instruction {
     Branch(Label),
     /// Jump on a condition.
     BranchIf(Cond, Label),
-    /// Jump where the register is not zero.
-    BranchNonZero(X, Label),
+    /// Jump where the register is zero.
+    BranchZero(X, Label),
     /// Part of a vector at `base + offset`.
     Vector(Access, Width, V, X, i64),
     /// Part of a vector at `base`, which then moves by -256 to 255 bytes.
     VectorPost(Access, Width, V, X, i16),
     /// Two vectors at `base + offset`, a multiple of 16 within 1024.
     Vectors(Access, V, V, X, i16),
+    /// Two vectors at `base`, which then moves by a multiple of 16 within 1024.
+    VectorsPost(Access, V, V, X, i16),
     /// One to four consecutive registers at `base`.
     Multiple(Access, V, u8, X, After),
     /// One lane at `base`.
@@ -386,7 +388,7 @@ impl Instruction {
             }
             Instruction::Branch(_) => 0x1400_0000 | field(distance, 26, 0),
             Instruction::BranchIf(cond, _) => 0x5400_0000 | field(distance, 19, 5) | cond.row().1,
-            Instruction::BranchNonZero(t, _) => 0xb500_0000 | field(distance, 19, 5) | x(t, 0),
+            Instruction::BranchZero(t, _) => 0xb400_0000 | field(distance, 19, 5) | x(t, 0),
             Instruction::Vector(access, width, t, base, offset) => {
                 let registers = load_bit(access) | x(base, 5) | v(t, 0);
                 if offset >= 0 && offset % width.bytes() == 0 && offset / width.bytes() < 4096 {
@@ -405,6 +407,9 @@ impl Instruction {
             }
             Instruction::Vectors(access, a, b, base, offset) => {
                 0xad00_0000 | load_bit(access) | field(i64::from(offset) / 16, 7, 15) | v(b, 10) | x(base, 5) | v(a, 0)
+            }
+            Instruction::VectorsPost(access, a, b, base, by) => {
+                0xac80_0000 | load_bit(access) | field(i64::from(by) / 16, 7, 15) | v(b, 10) | x(base, 5) | v(a, 0)
             }
             Instruction::Multiple(access, first, count, base, after) => {
                 let opcode = match count {
@@ -441,7 +446,7 @@ impl Instruction {
         match *self {
             Instruction::Branch(label)
             | Instruction::BranchIf(_, label)
-            | Instruction::BranchNonZero(_, label)
+            | Instruction::BranchZero(_, label)
             | Instruction::Literal(_, label) => Some(label),
             _ => None,
         }

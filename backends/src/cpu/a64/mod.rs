@@ -2,11 +2,14 @@
 //! on loads of up to four registers, addresses that move by themselves, and epilogues in place. Each is an overlay: the
 //! same kernel exists through Cranelift, and takes over wherever an emitter here returns `None`.
 
+mod address;
 mod assembler;
 mod contraction;
+mod depthwise;
 mod instruction;
 mod text;
 mod vector;
 
 pub(super) use contraction::emit_contraction;
+pub(super) use depthwise::emit_depthwise;
 pub use instruction::{Access, After, ByLane, Cond, Float, Instruction, Lanes, LanesOne, V, Width, X};

@@ -84,7 +84,7 @@ impl fmt::Display for Instruction {
             }
             Instruction::Branch(label) => write!(f, "b {label}"),
             Instruction::BranchIf(cond, label) => write!(f, "b.{} {label}", cond.row().0),
-            Instruction::BranchNonZero(t, label) => write!(f, "cbnz {t}, {label}"),
+            Instruction::BranchZero(t, label) => write!(f, "cbz {t}, {label}"),
             Instruction::Vector(access, width, t, base, offset) => {
                 write!(f, "{} {}{}, [{}, #{offset}]", either(access, "ldr", "str"), letter(width), t.0, Base(base))
             }
@@ -93,6 +93,9 @@ impl fmt::Display for Instruction {
             }
             Instruction::Vectors(access, a, b, base, offset) => {
                 write!(f, "{} q{}, q{}, [{}, #{offset}]", either(access, "ldp", "stp"), a.0, b.0, Base(base))
+            }
+            Instruction::VectorsPost(access, a, b, base, by) => {
+                write!(f, "{} q{}, q{}, [{}], #{by}", either(access, "ldp", "stp"), a.0, b.0, Base(base))
             }
             Instruction::Multiple(access, first, count, base, then) => {
                 let registers: Vec<String> = (0..count).map(|n| Four(V((first.0 + n) % 32)).to_string()).collect();

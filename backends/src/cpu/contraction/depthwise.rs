@@ -8,6 +8,7 @@ use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 use crate::contraction::{DepthwiseSpec, Footprint, Strides, input_footprint, pixel_footprint};
+use crate::cpu::a64;
 use crate::cpu::expr::Width;
 use crate::cpu::function::{
     EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, load, offset, scale, store,
@@ -19,20 +20,22 @@ use super::epilogue::{Constants, each};
 use super::nest::{Unit, batch_offsets, split};
 use super::{EmittedKernel, operand};
 
-/// Packs depthwise weights: `[block of four channels][tap][channel]`, then `[tap]` for each channel that is left.
-/// `weight(tap, channel)` is the value, `tap` the place in the spec's list.
+/// Packs depthwise weights: `[block of four channels][tap][channel]`, padded with zeros. `weight(tap, channel)` is the value,
+/// `tap` the place in the spec's list.
 pub fn pack_depthwise(spec: &DepthwiseSpec, weight: impl Fn(i64, i64) -> f32) -> Vec<f32> {
     let taps = spec.window.taps.len() as i64;
-    let whole = spec.channels / LANES * LANES;
-    let blocks = (0..whole).step_by(LANES as usize).map(|first| first..first + LANES);
-    let channels = blocks.chain((whole..spec.channels).map(|channel| channel..channel + 1));
-    let mut packed = Vec::with_capacity((taps * spec.channels) as usize);
-    for channels in channels {
+    let mut packed = Vec::with_capacity(packed_elements(spec) as usize);
+    for first in (0..spec.channels).step_by(LANES as usize) {
         for tap in 0..taps {
-            packed.extend(channels.clone().map(|channel| weight(tap, channel)));
+            let channels = first..first + LANES;
+            packed.extend(channels.map(|channel| if channel < spec.channels { weight(tap, channel) } else { 0.0 }));
         }
     }
     packed
+}
+
+fn packed_elements(spec: &DepthwiseSpec) -> i64 {
+    (spec.channels + LANES - 1) / LANES * LANES * spec.window.taps.len() as i64
 }
 
 /// Emits a depthwise convolution with weights as [`pack_depthwise`] lays them out.
@@ -43,6 +46,11 @@ pub fn emit_depthwise(
     schedule: &DepthwiseSchedule,
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
+    if target.encodes_a64()
+        && let Some(kernel) = a64::emit_depthwise(target, spec, footprints(spec))
+    {
+        return Ok(kernel);
+    }
     let emission = Depthwise { spec, schedule, architecture: target.architecture, rows: rows_of_taps(spec) };
     let code = compile_kernel(target, name, |b, parameters| emission.emit(b, parameters))?;
     let units = spec.batch.iter().product::<i64>() * spec.window.height;
@@ -74,7 +82,7 @@ fn footprints(spec: &DepthwiseSpec) -> Vec<Footprint> {
     let DepthwiseSpec { batch, window, channels, .. } = spec;
     let mut footprints = vec![
         input_footprint(&spec.input, batch, window, *channels),
-        Footprint::leading(window.taps.len() as i64 * channels * 4),
+        Footprint::leading(packed_elements(spec) * 4),
         pixel_footprint(&spec.output, batch, window, *channels),
     ];
     footprints.extend(spec.operands.iter().map(|strides| pixel_footprint(strides, batch, window, *channels)));
@@ -306,7 +314,7 @@ impl Depthwise<'_> {
         let strides = self.spec.operands.iter();
         Addresses {
             rows: here.rows.iter().map(|&row| offset(b, row, bytes)).collect(),
-            weights: offset(b, here.weights, bytes * self.spec.window.taps.len() as i64),
+            weights: offset(b, here.weights, if bytes == 4 { 4 } else { bytes * self.spec.window.taps.len() as i64 }),
             output: offset(b, here.output, bytes),
             further: here.further.iter().zip(strides).map(|(&at, s)| offset(b, at, bytes * s.channel)).collect(),
         }
@@ -375,7 +383,6 @@ impl Depthwise<'_> {
         sums: &mut [Option<Value>],
     ) {
         let Channels { columns, kind, weights } = channels;
-        let bytes = i64::from(kind.bytes());
         let products = self.products(columns, row);
         let mut inputs: BTreeMap<i64, Value> = BTreeMap::new();
         let mut input = |b: &mut FunctionBuilder<'_>, position: i64| {
@@ -384,7 +391,7 @@ impl Depthwise<'_> {
         };
         let Some(first) = products.first() else { return };
         input(b, first.position);
-        let weights: Vec<Value> = row.taps.iter().map(|&(_, tap)| load(b, kind, weights, tap * bytes)).collect();
+        let weights: Vec<Value> = row.taps.iter().map(|&(_, tap)| load(b, kind, weights, tap * LANES * 4)).collect();
         for (place, product) in products.iter().enumerate() {
             if let Some(following) = products.get(place + 1) {
                 input(b, following.position);

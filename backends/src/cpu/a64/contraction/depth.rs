@@ -9,10 +9,10 @@ use super::{Contraction, register};
 
 /// Elements of the depth that one vector of a row holds.
 const BLOCK: i64 = LANES;
-/// Blocks of a run that stand one behind the other without a loop.
-const UNROLLED: i64 = 4;
-/// Blocks of one turn of the loop.
-const TURN: i64 = 2;
+/// Elements of a run that stand one behind the other without a loop.
+const UNROLLED: i64 = 16;
+/// Elements of one turn of the loop.
+const TURN: i64 = 16;
 
 /// Elements that lie side by side in memory for each of some pixels of a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,127 +44,147 @@ impl Contraction<'_> {
         (base, offset, may_move): (X, i64, bool),
     ) -> Option<i64> {
         let count = run.pixels[1] - run.pixels[0];
-        let loops = run.depth / BLOCK > UNROLLED;
+        let loops = run.depth > UNROLLED;
         let [scratch, ..] = register::SCRATCH;
         let moves_base = may_move && offset == 0;
-        if run.offsets_fit(loops) {
+        let pairs = pairs_of_blocks(shape) && run.depth >= 2 * BLOCK;
+        if !pairs && run.offsets_fit(loops) {
             let pointer = if moves_base || (!loops && offset == 0) { base } else { register::INPUT };
             if pointer != base {
                 a.add(pointer, base, offset, scratch);
             }
             let mut rows = Rows::Offsets(pointer, 0);
-            self.along_depth(a, shape, run, loops, &mut rows);
+            self.along_depth(a, shape, run, BLOCK, &mut rows);
             return Some(match rows {
                 Rows::Offsets(_, moved) if moves_base => moved,
                 _ => 0,
             });
         }
-        let pointers: Vec<X> =
-            [register::INPUT].into_iter().chain(self.rows.iter().copied()).take(count as usize).collect();
+        let mut pointers: Vec<X> = if moves_base { vec![base] } else { vec![register::INPUT] };
+        pointers.extend(self.rows.iter().take(count as usize - 1));
         if pointers.len() < count as usize {
             return None;
         }
-        a.add(pointers[0], base, offset, scratch);
+        if !moves_base {
+            a.add(pointers[0], base, offset, scratch);
+        }
         for pair in pointers.windows(2) {
             a.add(pair[1], pair[0], run.pixel_bytes, scratch);
         }
-        self.along_depth(a, shape, run, loops, &mut Rows::Each(pointers));
-        Some(0)
+        let block = if pairs { 2 * BLOCK } else { BLOCK };
+        self.along_depth(a, shape, run, block, &mut Rows::Each(pointers));
+        Some(if moves_base { run.depth * 4 } else { 0 })
     }
 
-    fn along_depth(&self, a: &mut Assembler, shape: Shape, run: Run, loops: bool, rows: &mut Rows) {
-        let blocks = run.depth / BLOCK;
+    /// The whole run, `block` elements with each load of a row.
+    fn along_depth(&self, a: &mut Assembler, shape: Shape, run: Run, block: i64, rows: &mut Rows) {
         let mut done = 0;
-        if loops {
-            let turns = blocks / TURN;
+        if run.depth > UNROLLED {
+            let turns = run.depth / TURN;
             a.constant(register::DEPTH_LEFT, turns);
             let head = a.here();
-            (0..TURN).for_each(|block| self.part(a, shape, run, rows, (block * BLOCK * 4, Width::Q, block == 0)));
+            (0..TURN).step_by(block as usize).for_each(|at| self.part(a, shape, run, rows, (at, block, at == 0)));
             a.push(Instruction::SubsImmediate(register::DEPTH_LEFT, register::DEPTH_LEFT, 1));
             a.push(Instruction::BranchIf(Cond::NotEqual, head));
             done = turns * TURN;
             if let Rows::Offsets(_, moved) = rows {
-                *moved = done * BLOCK * 4;
+                *moved = done * 4;
             }
         }
-        let mut place = done;
-        while place < blocks {
-            self.part(a, shape, run, rows, (place * BLOCK * 4, Width::Q, false));
-            place += 1;
-        }
-        let mut at = blocks * BLOCK * 4;
-        for (lanes, width) in [(2, Width::D), (1, Width::S)] {
-            if run.depth % BLOCK & lanes != 0 {
-                self.part(a, shape, run, rows, (at, width, false));
-                at += width.bytes();
+        let mut size = block;
+        while size > 0 {
+            while run.depth - done >= size {
+                self.part(a, shape, run, rows, (done, size, false));
+                done += size;
             }
+            size /= 2;
         }
     }
 
-    /// Some elements of the depth, which begin `at` bytes from the run's first: one load of each row, and their products.
+    /// `size` elements of the depth from element `at` of the run on: one load of each row, and their products.
     fn part(
         &self,
         a: &mut Assembler,
         shape: Shape,
         run: Run,
         rows: &mut Rows,
-        (at, width, begins_turn): (i64, Width, bool),
+        (at, size, begins_turn): (i64, i64, bool),
     ) {
         let [begin, end] = run.pixels;
-        let input = |pixel: i64| V((shape.sums() + pixel) as u8);
+        let registers = inputs_of(shape);
+        let input = |pixel: i64, block: i64| V((shape.sums() + pixel * registers + block) as u8);
+        let width = match size {
+            1 => Width::S,
+            2 => Width::D,
+            _ => Width::Q,
+        };
         for pixel in begin..end {
-            let row = pixel - begin;
+            let (row, first) = (pixel - begin, input(pixel, 0));
             match rows {
+                Rows::Each(pointers) if size > BLOCK => {
+                    let (pointer, second) = (pointers[row as usize], input(pixel, 1));
+                    a.push(Instruction::VectorsPost(Access::Load, first, second, pointer, 4 * size as i16));
+                }
                 Rows::Each(pointers) => {
                     let pointer = pointers[row as usize];
-                    a.push(Instruction::VectorPost(Access::Load, width, input(pixel), pointer, width.bytes() as i16));
+                    a.push(Instruction::VectorPost(Access::Load, width, first, pointer, 4 * size as i16));
                 }
                 Rows::Offsets(pointer, moved) if begins_turn && row == 0 => {
-                    *moved = TURN * BLOCK * 4;
-                    a.push(Instruction::VectorPost(Access::Load, width, input(pixel), *pointer, *moved as i16));
+                    *moved = TURN * 4;
+                    a.push(Instruction::VectorPost(Access::Load, width, first, *pointer, *moved as i16));
                 }
                 Rows::Offsets(pointer, moved) => {
-                    let offset = row * run.pixel_bytes + at - *moved;
-                    a.push(Instruction::Vector(Access::Load, width, input(pixel), *pointer, offset));
+                    let offset = row * run.pixel_bytes + at * 4 - *moved;
+                    a.push(Instruction::Vector(Access::Load, width, first, *pointer, offset));
                 }
             }
         }
         let vectors = shape.columns.vectors;
-        let total = width.bytes() / 4 * vectors;
-        let first_free = shape.sums() + shape.rows;
+        let first_free = shape.sums() + shape.rows * registers;
         let chunk = (32 - first_free).clamp(1, 4);
         let groups = ((32 - first_free) / chunk).clamp(1, 2);
-        for place in 0..total {
+        for place in 0..size * vectors {
             let group = place / chunk % groups;
             let weights = V((first_free + group * chunk + place % chunk) as u8);
             if place % chunk == 0 {
-                let count = chunk.min(total - place) as u8;
+                let count = chunk.min(size * vectors - place) as u8;
                 a.push(Instruction::Multiple(Access::Load, weights, count, register::WEIGHTS, After::Past));
             }
-            let (lane, vector) = ((place / vectors) as u8, place % vectors);
+            let (k, vector) = (place / vectors, place % vectors);
             for pixel in begin..end {
-                let sum = shape.sum(pixel, vector);
-                a.push(Instruction::ByLane(ByLane::MultiplyAdd, sum, weights, input(pixel), lane));
+                let (sum, input) = (shape.sum(pixel, vector), input(pixel, k / BLOCK));
+                a.push(Instruction::ByLane(ByLane::MultiplyAdd, sum, weights, input, (k % BLOCK) as u8));
             }
         }
     }
 }
 
+/// Whether a tile has the registers to load two blocks of a row at once, and four vectors of weights.
+fn pairs_of_blocks(shape: Shape) -> bool {
+    shape.sums() + 2 * shape.rows + 4 <= 32
+}
+
+/// Registers for each row of the input.
+fn inputs_of(shape: Shape) -> i64 {
+    if pairs_of_blocks(shape) { 2 } else { 1 }
+}
+
 impl Run {
-    /// Whether every load of the run can be written as an offset from one register.
+    /// Whether every load of a block of the run can be written as an offset from one register.
     fn offsets_fit(&self, loops: bool) -> bool {
-        let (blocks, rest) = (self.depth / BLOCK, self.depth % BLOCK);
         let rows = self.pixels[1] - self.pixels[0];
-        let turn = TURN * BLOCK * 4;
-        let unrolled_from = if loops { blocks / TURN * TURN } else { 0 };
-        let in_turn = (0..if loops { TURN } else { 0 }).map(|block| (block * BLOCK * 4 - turn, Width::Q));
-        let behind = (unrolled_from..blocks).map(|block| ((block - unrolled_from) * BLOCK * 4, Width::Q));
-        let end = (blocks - unrolled_from) * BLOCK * 4;
-        let pair = (rest & 2 != 0).then_some((end, Width::D));
-        let single = (rest & 1 != 0).then_some((end + (rest & 2) * 4, Width::S));
+        let looped = if loops { self.depth / TURN * TURN } else { 0 };
+        let turn = if loops { TURN } else { 0 };
+        let in_turn = (0..turn).step_by(BLOCK as usize).map(|at| (at - TURN, Width::Q));
+        let whole = self.depth / BLOCK * BLOCK;
+        let behind = (looped..whole).step_by(BLOCK as usize).map(|at| (at - looped, Width::Q));
+        let rest = self.depth % BLOCK;
+        let pair = (rest & 2 != 0).then_some((whole - looped, Width::D));
+        let single = (rest & 1 != 0).then_some((whole - looped + (rest & 2), Width::S));
         let mut loads = in_turn.chain(behind).chain(pair).chain(single);
         loads.all(|(at, width)| {
-            (0..rows).all(|row| (row == 0 && at == -turn) || fits_offset(width, row * self.pixel_bytes + at))
+            let is_moving = |row: i64| row == 0 && at == -TURN;
+            (0..rows).all(|row| is_moving(row) || fits_offset(width, row * self.pixel_bytes + at * 4))
         })
     }
 }
