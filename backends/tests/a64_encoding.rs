@@ -51,6 +51,9 @@ fn samples() -> Vec<Instruction> {
             samples.extend(offsets.map(|offset| I::Vector(access, width, v, sp, offset)));
             samples.extend([-256, 255].map(|offset| I::VectorPost(access, width, u, a, offset)));
         }
+        for ways in 2..=4 {
+            samples.extend([I::Structures(access, V(30), ways, a), I::StructureLane(access, v, ways, sp)]);
+        }
         for count in 1..=4 {
             for after in [After::Stay, After::Past, After::By(c)] {
                 samples.push(I::Multiple(access, V(30), count, a, after));

@@ -14,17 +14,25 @@ use address::Pointer;
 use counted::Extent;
 use memory::{LANES, Memory};
 
+use super::a64;
 use super::contraction::EmittedKernel;
 use super::expr::{Shared, Width, emit_items, machine_type};
 use super::function::{EmitError, KernelParameters, compile_kernel, operand_base};
 use super::isa::{Architecture, CpuTarget};
 use crate::contraction::Footprint;
 use crate::kernel::linear::Linear;
-use crate::kernel::{Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value as KernelValue, Var, check};
+use crate::kernel::{BufferType, Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value as KernelValue, Var, check};
 
 /// Emits a loop nest. Fails on one that [`check`] refuses.
 pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<EmittedKernel, EmitError> {
     check(kernel).map_err(|error| EmitError::Kernel { kernel: name.into(), error })?;
+    let bytes = |buffer: &BufferType| Footprint::leading((buffer.elements * buffer.dtype.size()) as i64);
+    let footprints: Vec<Footprint> = kernel.buffers.iter().map(bytes).collect();
+    if target.encodes_a64()
+        && let Some(kernel) = a64::emit_permutation(target, kernel, footprints.clone())
+    {
+        return Ok(kernel);
+    }
     let body = expand::expanded(&kernel.body, false);
     let code = compile_kernel(target, name, |b, parameters| {
         let mut emitter = Emitter::new(b, target.architecture, kernel, parameters);
@@ -32,9 +40,7 @@ pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<Emitt
         emitter.counted(Var(0), extent, &body)
     })
     .map_err(|error| named(error, name))?;
-    let footprints =
-        kernel.buffers.iter().map(|buffer| Footprint::leading((buffer.elements * buffer.dtype.size()) as i64));
-    Ok(EmittedKernel::new(code, kernel.range as i64, footprints.collect()))
+    Ok(EmittedKernel::new(code, kernel.range as i64, footprints))
 }
 
 /// The expression emitter does not know whose expression it is.

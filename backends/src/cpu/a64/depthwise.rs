@@ -2,6 +2,7 @@
 //! channels, eight at once. Every input of a tile is loaded once and meets all rows and columns of the tile; rows of taps
 //! come and go in registers.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contraction::{DepthwiseSpec, Footprint, Strides};
@@ -413,15 +414,17 @@ impl<'a> Depthwise<'a> {
         for (number, &row) in rows.iter().enumerate() {
             let products = self.rows_met(row);
             for &(_, tap_row) in &products {
-                if !weights.contains_key(&tap_row) {
-                    weights.insert(tap_row, self.load_weights(a, &mut free, group)?);
+                if let Entry::Vacant(entry) = weights.entry(tap_row) {
+                    entry.insert(self.load_weights(a, &mut free, group)?);
                 }
             }
             let skip = a.label();
             if at_border {
                 a.push(Instruction::BranchZero(register::INPUT_ROWS[number], skip));
             }
-            self.row(a, register::INPUT_ROWS[number], &positions, (tile, group, shape), (&products, &weights, free))?;
+            let inputs = input_registers(free, group);
+            let met = RowsMet { products: &products, weights: &weights, inputs: &inputs };
+            self.row(a, register::INPUT_ROWS[number], &positions, (tile, group, shape), &met)?;
             a.place(skip);
             let last_use = |tap: usize| self.tap_rows[tap] + (self.band.rows as i64 - 1) * self.spec.window.step[0];
             let over: Vec<usize> = weights.keys().copied().filter(|&tap| last_use(tap) <= row).collect();
@@ -492,15 +495,8 @@ impl<'a> Depthwise<'a> {
         pointer: X,
         positions: &[i64],
         (tile, group, shape): (Tile, Group, Sums),
-        (products, weights, mut free): (&[(usize, usize)], &BTreeMap<usize, Vec<V>>, Registers),
+        met: &RowsMet<'_>,
     ) -> Option<()> {
-        let mut inputs: Vec<V> = Vec::new();
-        while let Some(first) = free.take_run(group.vectors as u8) {
-            inputs.push(first);
-            if inputs.len() == 4 {
-                break;
-            }
-        }
         let columns = self.tap_columns.len();
         let mut before = positions.first().copied()?;
         let [scratch, ..] = register::SCRATCH;
@@ -508,7 +504,7 @@ impl<'a> Depthwise<'a> {
             let gap = position - before - i64::from(number > 0);
             a.add(pointer, pointer, gap * self.spec.input.column * 4, scratch);
             before = position;
-            let input = inputs.get(number % inputs.len().max(1)).copied()?;
+            let input = met.inputs.get(number % met.inputs.len().max(1)).copied()?;
             if group.width == Width::Q {
                 let after = After::By(register::INPUT_STEP);
                 a.push(Instruction::Multiple(Access::Load, input, group.vectors as u8, pointer, after));
@@ -519,9 +515,9 @@ impl<'a> Depthwise<'a> {
             for column in 0..tile.columns {
                 let tap = position - column as i64 * self.spec.window.step[1];
                 let Some(tap) = self.tap_columns.iter().position(|&other| other == tap) else { continue };
-                for &(out, tap_row) in products {
+                for &(out, tap_row) in met.products {
                     for vector in 0..group.vectors {
-                        let weight = weights.get(&tap_row)?[vector * columns + tap];
+                        let weight = met.weights.get(&tap_row)?[vector * columns + tap];
                         let sum = shape.at(out, column, vector);
                         let input = V(input.0 + vector as u8);
                         a.push(Instruction::Lanes(Lanes::MultiplyAdd, sum, input, weight));
@@ -579,6 +575,21 @@ impl Sums {
     fn at(self, row: usize, column: usize, vector: usize) -> V {
         V(((row * self.columns + column) * self.vectors + vector) as u8)
     }
+}
+
+/// What an input row meets.
+struct RowsMet<'a> {
+    /// Rows of the band, each with the row of taps.
+    products: &'a [(usize, usize)],
+    /// The registers of each row of taps: `[vector][column]`.
+    weights: &'a BTreeMap<usize, Vec<V>>,
+    /// First registers for inputs, in turn.
+    inputs: &'a [V],
+}
+
+/// Up to four places for an input of all vectors of a group.
+fn input_registers(mut free: Registers, group: Group) -> Vec<V> {
+    std::iter::from_fn(|| free.take_run(group.vectors as u8)).take(4).collect()
 }
 
 /// Where `count` outputs meet their taps, ascending.

@@ -7,9 +7,11 @@ mod assembler;
 mod contraction;
 mod depthwise;
 mod instruction;
+mod permute;
 mod text;
 mod vector;
 
 pub(super) use contraction::emit_contraction;
 pub(super) use depthwise::emit_depthwise;
 pub use instruction::{Access, After, ByLane, Cond, Float, Instruction, Lanes, LanesOne, V, Width, X};
+pub(super) use permute::emit_permutation;

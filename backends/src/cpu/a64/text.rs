@@ -39,6 +39,11 @@ fn either(access: Access, load: &'static str, store: &'static str) -> &'static s
     if access == Access::Load { load } else { store }
 }
 
+fn consecutive(first: V, count: u8, kind: &str) -> String {
+    let registers: Vec<String> = (0..count).map(|n| format!("v{}.{kind}", (first.0 + n) % 32)).collect();
+    registers.join(", ")
+}
+
 fn after(after: After, bytes: i64) -> String {
     match after {
         After::Stay => String::new(),
@@ -98,9 +103,17 @@ impl fmt::Display for Instruction {
                 write!(f, "{} q{}, q{}, [{}], #{by}", either(access, "ldp", "stp"), a.0, b.0, Base(base))
             }
             Instruction::Multiple(access, first, count, base, then) => {
-                let registers: Vec<String> = (0..count).map(|n| Four(V((first.0 + n) % 32)).to_string()).collect();
+                let registers = consecutive(first, count, "4s");
                 let then = after(then, 16 * i64::from(count));
-                write!(f, "{} {{{}}}, [{}]{then}", either(access, "ld1", "st1"), registers.join(", "), Base(base))
+                write!(f, "{} {{{}}}, [{}]{then}", either(access, "ld1", "st1"), registers, Base(base))
+            }
+            Instruction::Structures(access, first, ways, base) => {
+                let registers = consecutive(first, ways, "4s");
+                write!(f, "{}{ways} {{{registers}}}, [{}], #{}", either(access, "ld", "st"), Base(base), 16 * ways)
+            }
+            Instruction::StructureLane(access, first, ways, base) => {
+                let registers = consecutive(first, ways, "s");
+                write!(f, "{}{ways} {{{registers}}}[0], [{}], #{}", either(access, "ld", "st"), Base(base), 4 * ways)
             }
             Instruction::Lane(access, t, lane, base) => {
                 write!(f, "{} {{v{}.s}}[{lane}], [{}]", either(access, "ld1", "st1"), t.0, Base(base))
