@@ -10,3 +10,4 @@ pub mod plan;
 pub mod program;
 pub mod schedule;
 pub mod view;
+pub mod winograd;

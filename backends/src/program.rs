@@ -9,6 +9,7 @@ use crate::kernel::{Access, LoopKernel};
 use crate::pack::PackedLayout;
 use crate::schedule::{DepthwiseSchedule, Schedule};
 use crate::view::StorageId;
+use crate::winograd::{WinogradInput, WinogradOutput};
 
 /// What a storage is.
 #[derive(Clone, PartialEq, Debug)]
@@ -41,6 +42,10 @@ pub enum KernelSource {
     Contraction(ContractionSpec, Schedule),
     /// A depthwise convolution.
     Depthwise(DepthwiseSpec, DepthwiseSchedule),
+    /// Inputs of Winograd's convolution.
+    WinogradInput(WinogradInput),
+    /// Results of Winograd's convolution.
+    WinogradOutput(WinogradOutput),
     /// Packs weights that are known only at run time.
     Pack(RuntimeWeights, PackedLayout),
 }

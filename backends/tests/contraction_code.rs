@@ -92,7 +92,7 @@ fn an_oversized_tile_spills() {
 #[test]
 fn kernels_are_small() {
     for (name, code) in kernels() {
-        assert!(code.len() <= 10 << 10, "{name} takes {} bytes", code.len());
+        assert!(code.len() <= 13 << 10, "{name} takes {} bytes", code.len());
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::cpu::function::EmitError;
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Listing};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Kernels, Listing};
 use edgecc_backends::cpu::program::{Emitted, emit};
-use edgecc_backends::lower::{LowerError, lower};
+use edgecc_backends::lower::{LowerError, LowerOptions, lower};
 use edgecc_backends::plan::{Plan, plan};
 use edgecc_backends::program::Program;
 use edgecc_format::{ConstantPool, Contents, Manifest, WriteError};
@@ -21,6 +21,10 @@ pub struct CompileOptions {
     pub import: ImportOptions,
     /// The instruction set to emit for.
     pub architecture: Architecture,
+    /// Who writes kernels.
+    pub kernels: Kernels,
+    /// Whether weights may be kept in larger forms where they make the model faster.
+    pub allow_size: bool,
     /// The text that each kernel comes with.
     pub listing: Listing,
     /// Largest tensor, in bytes.
@@ -106,9 +110,10 @@ pub fn compile_graph(
 
 /// Lowering, plan and emission.
 fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
-    let program = lower(&graph, options.architecture)?;
+    let CompileOptions { architecture, kernels, listing, allow_size, .. } = *options;
+    let program = lower(&graph, LowerOptions { architecture, constants_may_grow: allow_size })?;
     let plan = plan(&program);
-    let target = CpuTarget::new(options.architecture)?.with_listing(options.listing);
+    let target = CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels);
     let emitted = emit(&program, &target)?;
     Ok(Compiled {
         graph,

@@ -1,10 +1,11 @@
 //! Prints the executed aarch64 instructions of one inference, by class and kernel:
 //!
-//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [CPU]`
+//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif]`
 
 use std::path::Path;
 
-use edgecc_backends::cpu::isa::Architecture;
+use edgecc::compile::CompileOptions;
+use edgecc_backends::cpu::isa::{Architecture, Kernels};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
 use edgecc_tests::executed::{Class, Counts, by_kernel, plugin, total, trace};
@@ -12,20 +13,23 @@ use edgecc_tests::{cross, python, run};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, input, shape, processor @ ..] = arguments.as_slice() else {
-        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [CPU]");
+    let [model, input, shape, flags @ ..] = arguments.as_slice() else {
+        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif]");
         std::process::exit(2);
     };
     let (Some(line), Some(plugin)) = (cross::line_program(), plugin()) else { return };
-    let processor = processor.first().map_or("cortex-a76", String::as_str);
+    let has = |flag: &str| flags.iter().any(|other| other == flag);
     let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
     let bytes = std::fs::read(input).expect("the input");
     let array = Array { element_type: ElementType::F32, extents: extents.clone(), bytes };
-    let compiled = run::compile_for(Path::new(model), Architecture::Aarch64, &[array]).expect("the model compiles");
+    let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
+    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, ..options };
+    let compiled = run::compile_with(Path::new(model), Architecture::Aarch64, std::slice::from_ref(&array), adjust);
+    let compiled = compiled.expect("the model compiles");
     let folder = python::generated("executed");
     let [artifact, output] = ["model.bin", "output.f32"].map(|name| folder.join(name));
     std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
-    let trace = trace(&plugin, &line, processor, [&artifact, Path::new(input), &output], &extents);
+    let trace = trace(&plugin, &line, "cortex-a76", [&artifact, Path::new(input), &output], &extents);
 
     let kernels = &compiled.emitted.kernels;
     let counts = by_kernel(&trace, &compiled.emitted.code, kernels).expect("the code in the process");

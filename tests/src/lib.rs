@@ -4,6 +4,7 @@ pub mod binary;
 pub mod conformance;
 pub mod cross;
 pub mod executed;
+pub mod graphs;
 pub mod light;
 pub mod models;
 pub mod numbers;

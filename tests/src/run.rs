@@ -4,7 +4,7 @@ use std::path::Path;
 
 use edgecc::compile::{CompileOptions, Compiled, compile};
 use edgecc::onnx::ImportOptions;
-use edgecc_backends::cpu::isa::{Architecture, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_runtime::{LoadOptions, Model, SessionOptions};
@@ -15,6 +15,8 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
     CompileOptions {
         import: ImportOptions { shapes: shapes.iter().cloned().collect(), max_memory, ..ImportOptions::default() },
         architecture,
+        kernels: Kernels::default(),
+        allow_size: false,
         listing: Listing::Off,
         max_memory,
         labels: Vec::new(),
@@ -24,11 +26,21 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
 
 /// Compiles a model with the shapes of the inputs that it will be given, in graph order.
 pub fn compile_for(model: &Path, architecture: Architecture, inputs: &[Array]) -> Result<Compiled, String> {
+    compile_with(model, architecture, inputs, |options| options)
+}
+
+/// Compiles a model with the shapes of its inputs, and with other options than usual.
+pub fn compile_with(
+    model: &Path,
+    architecture: Architecture,
+    inputs: &[Array],
+    adjust: impl FnOnce(CompileOptions) -> CompileOptions,
+) -> Result<Compiled, String> {
     let decoded = edgecc::onnx::read(model).map_err(|error| error.to_string())?;
     let names = edgecc::onnx::input_names(&decoded);
     let shapes: Vec<(String, Vec<usize>)> =
         names.into_iter().zip(inputs.iter().map(|input| input.extents.clone())).collect();
-    compile(model, &options(architecture, &shapes), &mut |_| {}).map_err(|error| error.to_string())
+    compile(model, &adjust(options(architecture, &shapes)), &mut |_| {}).map_err(|error| error.to_string())
 }
 
 /// Runs an artifact of this machine on inputs in graph order.

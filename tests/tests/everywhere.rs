@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use edgecc::compile::compile_graph;
-use edgecc_backends::cpu::isa::Architecture;
-use edgecc_device::tensor_file::{Array, read_npz, write_npz};
-use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor, eval};
+use edgecc_tests::graphs::{Way, outputs_emulated, outputs_here};
 use edgecc_tests::report::say;
-use edgecc_tests::{cross, numbers, python, run};
+use edgecc_tests::{cross, numbers};
 
 /// The most by which an element may differ, as a part of 1 plus its size: passes and kernels reorder sums.
 const TOLERANCE: f64 = 1e-5;
@@ -35,15 +32,6 @@ fn case(path: PathBuf) -> Option<(String, Graph)> {
     Some((name, Graph::from_text(&text).expect("a sound graph")))
 }
 
-fn array(tensor: &Tensor) -> Array {
-    let element_type = match tensor.dtype() {
-        DType::F16 => ElementType::F16,
-        DType::F32 => ElementType::F32,
-        other => panic!("no case has inputs of {other:?} yet"),
-    };
-    Array { element_type, extents: tensor.shape().extents(), bytes: tensor.bytes().to_vec() }
-}
-
 fn assert_close(name: &str, expected: &Tensor, actual: &[f64]) {
     assert_eq!(expected.elements(), actual.len(), "{name}");
     let tolerance = if expected.dtype() == DType::F16 { HALF_TOLERANCE } else { TOLERANCE };
@@ -55,22 +43,14 @@ fn assert_close(name: &str, expected: &Tensor, actual: &[f64]) {
     }
 }
 
-fn artifact(graph: &Graph, architecture: Architecture) -> Vec<u8> {
-    let compiled = compile_graph(graph.clone(), &run::options(architecture, &[]), &mut |_| {}).expect("compiles");
-    compiled.to_bytes().expect("an artifact")
-}
-
 #[test]
 fn graphs_compute_here_what_the_evaluator_does() {
-    let host = Architecture::host().expect("a host that code is emitted for");
     for (name, graph) in cases() {
-        let tensors = numbers::inputs(&graph);
-        let arrays: Vec<Array> = tensors.iter().map(array).collect();
-        let outputs = run::run_here(&artifact(&graph, host), &arrays, 1);
-        let expected = eval::run(&graph, &tensors).expect("values");
-        for (expected, bytes) in expected.iter().zip(outputs) {
-            let actual = Array { bytes, ..array(expected) };
-            assert_close(&name, expected, &actual.to_f64());
+        let inputs = numbers::inputs(&graph);
+        let expected = eval::run(&graph, &inputs).expect("values");
+        for way in [Way::USUAL, Way::LARGE] {
+            let outputs = outputs_here(&graph, &inputs, &expected, way);
+            expected.iter().zip(&outputs).for_each(|(expected, actual)| assert_close(&name, expected, actual));
         }
     }
 }
@@ -78,24 +58,14 @@ fn graphs_compute_here_what_the_evaluator_does() {
 #[test]
 fn graphs_compute_on_aarch64_what_the_evaluator_does() {
     let Some(program) = cross::device_program() else { return };
-    let folder = python::generated("everywhere");
     let cases = cases();
-    say(&format!("{} graphs on emulated aarch64", cases.len()));
+    say(&format!("{} graphs on emulated aarch64, by our encoders and by Cranelift alone", cases.len()));
     for (name, graph) in &cases {
-        let tensors = numbers::inputs(graph);
-        let named = |(place, tensor): (usize, &Tensor)| (format!("in_{place}"), array(tensor));
-        let arrays: Vec<(String, Array)> = tensors.iter().enumerate().map(named).collect();
-        let [model, input, output] = ["model.bin", "in.npz", "out.npz"].map(|file| folder.join(file));
-        std::fs::write(&model, artifact(graph, Architecture::Aarch64)).expect("the artifact is written");
-        write_npz(&input, &arrays).expect("the inputs are written");
-        let path = |path: &Path| path.to_str().expect("UTF-8").to_string();
-        let arguments = ["run".into(), path(&model), "--input".into(), path(&input), "--output".into(), path(&output)];
-        for processor in ["cortex-a72", "max"] {
-            let ran = cross::emulate(processor, &program, &arguments);
-            assert!(ran.status.success(), "{name}: {}", String::from_utf8_lossy(&ran.stderr));
-            let outputs = read_npz(&output).expect("outputs");
-            for (expected, (_, actual)) in eval::run(graph, &tensors).expect("values").iter().zip(&outputs) {
-                assert_close(name, expected, &actual.to_f64());
+        let inputs = numbers::inputs(graph);
+        let expected = eval::run(graph, &inputs).expect("values");
+        for (way, processors) in [(Way::USUAL, &["cortex-a72", "max"][..]), (Way::CLIF, &["cortex-a72"])] {
+            for outputs in outputs_emulated(&program, graph, &inputs, way, processors) {
+                expected.iter().zip(&outputs).for_each(|(expected, actual)| assert_close(name, expected, actual));
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::program::{KernelSource, Program};
 
-use super::contraction::{EmittedKernel, emit_contraction, emit_depthwise, emit_pack};
+use super::contraction::{
+    EmittedKernel, emit_contraction, emit_depthwise, emit_pack, emit_winograd_input, emit_winograd_output,
+};
 use super::function::EmitError;
 use super::isa::CpuTarget;
 use super::loops;
@@ -56,6 +58,8 @@ fn emit_kernel(target: &CpuTarget, name: &str, source: &KernelSource) -> Result<
         KernelSource::Loops(kernel) => loops::emit(target, name, kernel),
         KernelSource::Contraction(spec, schedule) => emit_contraction(target, name, spec, schedule),
         KernelSource::Depthwise(spec, schedule) => emit_depthwise(target, name, spec, schedule),
+        KernelSource::WinogradInput(spec) => emit_winograd_input(target, name, spec),
+        KernelSource::WinogradOutput(spec) => emit_winograd_output(target, name, spec),
         KernelSource::Pack(weights, layout) => emit_pack(target, name, weights, layout),
     }
 }

@@ -69,8 +69,20 @@ pub(super) fn contract(
     let pixels = spec.batch.iter().product::<i64>() * spec.window.pixels();
     let macs = pixels * spec.channels * spec.depth * spec.window.taps.len() as i64;
     let call = Call { macs: macs as u64, in_place, ..Call::default() };
-    let schedule = schedule(&spec, lowering.architecture);
+    let schedule = schedule(&spec, lowering.options.architecture);
     lowering.push(id, KernelSource::Contraction(spec, schedule), operands, call);
+}
+
+/// Adds the step of a contraction that stands for `macs` multiply-adds of the model.
+pub(super) fn contract_with_macs(
+    lowering: &mut Lowering<'_>,
+    id: NodeId,
+    spec: ContractionSpec,
+    operands: Vec<Operand>,
+    macs: u64,
+) {
+    let schedule = schedule(&spec, lowering.options.architecture);
+    lowering.push(id, KernelSource::Contraction(spec, schedule), operands, Call { macs, ..Call::default() });
 }
 
 /// Adds the epilogue's operands. One that is read where the result is written may share its memory.
@@ -94,11 +106,10 @@ pub(super) fn further_views(lowering: &Lowering<'_>, id: NodeId) -> Vec<View> {
 pub(super) fn pack(
     lowering: &mut Lowering<'_>,
     spec: &ContractionSpec,
-    weights: &Tensor,
+    values: &Weights<'_>,
     place: impl Fn(i64, i64, i64, i64) -> usize,
 ) -> Operand {
-    let layout = PackedLayout::of(spec, &schedule(spec, lowering.architecture));
-    let values = Weights::of(weights);
+    let layout = PackedLayout::of(spec, &schedule(spec, lowering.options.architecture));
     let packed = pack_weights(&layout, |matrix, tap, k, n| values.at(place(matrix, tap, k, n)));
     let packed = lowering.constant(to_bytes(packed));
     lowering.whole(packed, Access::Read)
@@ -107,6 +118,7 @@ pub(super) fn pack(
 /// Constant f32 elements by row-major position, without a copy.
 pub(super) enum Weights<'a> {
     Dense(&'a [u8]),
+    Numbers(&'a [f32]),
     Splat(f32),
 }
 
@@ -124,6 +136,7 @@ impl<'a> Weights<'a> {
                 [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
                 _ => 0.0,
             },
+            Weights::Numbers(numbers) => numbers[position],
             Weights::Splat(value) => *value,
         }
     }

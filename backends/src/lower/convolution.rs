@@ -4,7 +4,7 @@
 use edgecc_ir::{Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
-use super::{Call, Lowering, movement, operand};
+use super::{Call, Lowering, movement, operand, winograd};
 use crate::contraction::{ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window};
 use crate::cpu::contraction::pack_depthwise;
 use crate::kernel::Access;
@@ -13,8 +13,8 @@ use crate::schedule::depthwise_schedule;
 use crate::view::View;
 
 /// An image `[N,C,H,W]` or `[N,C,W]` as strides, channels cut in groups: batch axes (N, group).
-struct Image {
-    extents: [i64; 4],
+pub(super) struct Image {
+    pub(super) extents: [i64; 4],
     strides: [i64; 4],
 }
 
@@ -29,7 +29,7 @@ impl Image {
         }
     }
 
-    fn strides(&self, lead: usize, groups: i64) -> Strides {
+    pub(super) fn strides(&self, lead: usize, groups: i64) -> Strides {
         let [image, channel, row, column] = self.strides;
         let group = self.extents[1] / groups * channel;
         Strides { base: lead as i64, batch: vec![image, group], row, column, channel }
@@ -61,7 +61,7 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
         Parts { id, input: &input, output: &output, image: &image, result: &result, groups: groups as i64, epilogue };
     if groups > 1 && groups as i64 == image.extents[1] && groups as i64 == result.extents[1] {
         depthwise(lowering, &parts, window);
-    } else {
+    } else if !winograd(lowering, &parts, &window, &shape) {
         let taps = window.taps.len();
         let weights =
             ConvWeights { depth: image.extents[1] / groups as i64, filters: result.extents[1] / groups as i64, taps };
@@ -72,6 +72,25 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
             place(group * weights.filters + n, k, tap)
         });
     }
+}
+
+/// Lowers what Winograd's algorithm takes where constants may grow: its weights are four times as large. Tells whether it did.
+fn winograd(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: &Window, shape: &KernelShape) -> bool {
+    let is_plain = (shape.kernel, shape.stride, shape.dilation) == ([3, 3], [1, 1], [1, 1]) && parts.groups == 1;
+    if !lowering.options.constants_may_grow || !is_plain {
+        return false;
+    }
+    let candidate = winograd::Candidate {
+        id: parts.id,
+        window,
+        pads: [shape.pads[0], shape.pads[1]],
+        input: parts.input,
+        output: parts.output,
+        image: parts.image,
+        result: parts.result,
+        epilogue: parts.epilogue,
+    };
+    winograd::lower(lowering, &candidate)
 }
 
 #[derive(Clone, Copy)]
@@ -197,9 +216,15 @@ fn grouped_phase(
         window,
     };
     let Some(weights) = lowering.constant_value(lowering.graph.operands(parts.id)[1]) else { return };
-    let packed =
-        pack(lowering, &spec, weights, |matrix, tap, k, n| place(matrix, spec.window.taps[tap as usize].weight, k, n));
+    let packed = pack(lowering, &spec, &Weights::of(weights), |matrix, tap, k, n| {
+        place(matrix, spec.window.taps[tap as usize].weight, k, n)
+    });
     contract(lowering, parts.id, spec, parts.input, packed, parts.output, &further);
+}
+
+/// A view of an image's shape as strides of one group.
+pub(super) fn image_strides(view: &View) -> Strides {
+    phase_strides(view, 1, EVERY_PIXEL)
 }
 
 fn phase_strides(view: &View, groups: i64, phase: Phase) -> Strides {
@@ -230,7 +255,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let packed = pack_depthwise(&spec, |tap, channel| values.at(channel as usize * taps + tap as usize));
     let packed = lowering.constant(to_bytes(packed));
     let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
-    let schedule = depthwise_schedule(&spec, lowering.architecture);
+    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
     let mut operands = vec![
         operand(parts.input, Access::Read),
         lowering.whole(packed, Access::Read),

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{Expr, NodeId, Shape, TensorType};
 
-use super::contraction::{contract, further_views, pack};
+use super::contraction::{Weights, contract, further_views, pack};
 use super::{Call, Lowering, movement, operand};
 use crate::contraction::{ContractionSpec, RuntimeWeights, Strides, Window};
 use crate::kernel::Access;
@@ -55,7 +55,7 @@ pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool,
                 let (k, n) = (k as usize, n as usize);
                 matrix as usize * depth * channels + if transpose_b { n * depth + k } else { k * channels + n }
             };
-            pack(lowering, &spec, value, place)
+            pack(lowering, &spec, &Weights::of(value), place)
         }
         None => pack_at_run_time(lowering, id, &spec, &right),
     };
@@ -114,7 +114,7 @@ fn dense_copy(lowering: &mut Lowering<'_>, id: NodeId, view: &View) -> View {
 
 /// Packs the right operand into planned memory.
 fn pack_at_run_time(lowering: &mut Lowering<'_>, id: NodeId, spec: &ContractionSpec, right: &View) -> Operand {
-    let layout = PackedLayout::of(spec, &schedule(spec, lowering.architecture));
+    let layout = PackedLayout::of(spec, &schedule(spec, lowering.options.architecture));
     let packed = lowering.untyped(layout.bytes() as usize);
     let (batch, matrix) = right.extents.split_at(right.rank() - 2);
     let stride = |axis: usize| right.strides[axis] as i64;

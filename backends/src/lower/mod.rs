@@ -21,6 +21,7 @@ mod scatter;
 mod softmax;
 mod top_k;
 mod window;
+mod winograd;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
@@ -51,13 +52,21 @@ pub(crate) type Lowered<T> = Result<T, String>;
 /// The state of lowering one graph.
 pub(crate) struct Lowering<'a> {
     pub(crate) graph: &'a Graph,
-    /// Decides the schedules of contractions, and with them how weights are packed.
-    pub(crate) architecture: Architecture,
+    pub(crate) options: LowerOptions,
     program: Program,
     /// Where results lie, by node index; several for a tuple.
     views: Vec<Vec<View>>,
     /// Where results are wanted, by node index.
     places: Vec<Option<View>>,
+}
+
+/// What lowering decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowerOptions {
+    /// Decides the schedules of contractions, and with them how weights are packed.
+    pub architecture: Architecture,
+    /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.
+    pub constants_may_grow: bool,
 }
 
 /// What a step needs beside kernel and operands.
@@ -79,8 +88,8 @@ impl Default for Call {
 }
 
 /// Lowers a verified graph with layouts chosen. Fails with the list of every node that has no kernel.
-pub fn lower(graph: &Graph, architecture: Architecture) -> Result<Program, LowerError> {
-    let mut lowering = Lowering::new(graph, architecture);
+pub fn lower(graph: &Graph, options: LowerOptions) -> Result<Program, LowerError> {
+    let mut lowering = Lowering::new(graph, options);
     placement::place(&mut lowering);
     let mut refused = Vec::new();
     for id in graph.order() {
@@ -148,7 +157,7 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, architecture: Architecture) -> Self {
+    fn new(graph: &'a Graph, options: LowerOptions) -> Self {
         let port = |name: &str, id: NodeId| Port { name: name.to_string(), ty: graph.ty(id).clone() };
         let mut program = Program { name: graph.name().to_string(), ..Program::default() };
         for (index, &id) in graph.inputs().iter().enumerate() {
@@ -160,13 +169,7 @@ impl<'a> Lowering<'a> {
             program.outputs.push(port(&output.name, output.node));
             program.storages.push(Storage { kind: StorageKind::Output(index), bytes: bytes(graph.ty(output.node)) });
         }
-        Lowering {
-            graph,
-            architecture,
-            program,
-            views: vec![Vec::new(); graph.bound()],
-            places: vec![None; graph.bound()],
-        }
+        Lowering { graph, options, program, views: vec![Vec::new(); graph.bound()], places: vec![None; graph.bound()] }
     }
 
     /// Where a node's single result lies.

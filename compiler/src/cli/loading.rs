@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use edgecc_backends::cpu::isa::{Architecture, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
 use edgecc_runtime::{LoadOptions, Model, Verify};
 
-use super::options::ModelArguments;
+use super::options::{KernelWriter, ModelArguments};
 use super::progress::Progress;
 use super::{CliError, CliResult};
 use crate::array::to_tensor;
@@ -32,6 +32,11 @@ pub fn compile_options(
             max_memory,
         },
         architecture,
+        kernels: match reading.kernels {
+            KernelWriter::Encoded => Kernels::Encoded,
+            KernelWriter::Clif => Kernels::Clif,
+        },
+        allow_size: reading.allow_size,
         listing: Listing::Off,
         max_memory,
         labels,
@@ -71,6 +76,12 @@ fn configuration(reading: &ModelArguments, architecture: Architecture) -> String
     for (name, file) in &reading.constants {
         text.push_str(&format!("constant {name} = {}\n", file.file_name().unwrap_or_default().to_string_lossy()));
     }
+    if reading.allow_size {
+        text.push_str("allow-size\n");
+    }
+    if reading.kernels == KernelWriter::Clif {
+        text.push_str("kernels = clif\n");
+    }
     text
 }
 
@@ -96,6 +107,8 @@ fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
         ("--shape", !reading.shapes.is_empty()),
         ("--constant", !reading.constants.is_empty()),
         ("--labels", !labels.is_empty()),
+        ("--allow-size", reading.allow_size),
+        ("--kernels", reading.kernels == KernelWriter::Clif),
     ];
     given.into_iter().find_map(|(flag, given)| given.then_some(flag))
 }

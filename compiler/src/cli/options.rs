@@ -47,6 +47,21 @@ pub struct ModelArguments {
     /// Refuse tensors above this size
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub max_memory: usize,
+    /// Keep weights in larger forms where that makes the model faster
+    #[arg(long)]
+    pub allow_size: bool,
+    /// Who writes kernels: encoded (our encoders, and Cranelift where they have none), clif (Cranelift alone)
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = KernelWriter::Encoded, hide_possible_values = true)]
+    pub kernels: KernelWriter,
+}
+
+/// Who writes kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KernelWriter {
+    /// Our encoders, and Cranelift where they have none
+    Encoded,
+    /// Cranelift alone
+    Clif,
 }
 
 /// Compiling.

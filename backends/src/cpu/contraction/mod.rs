@@ -8,9 +8,11 @@ mod nest;
 mod pack;
 mod pixels;
 mod tile;
+mod winograd;
 
 pub use depthwise::{emit_depthwise, pack_depthwise};
 pub use pack::emit_pack;
+pub use winograd::{emit_winograd_input, emit_winograd_output};
 
 use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_footprint};
 use crate::pack::{PackedLayout, TapTable};

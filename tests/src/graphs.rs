@@ -1,0 +1,82 @@
+//! Graphs as machine code, here and on emulated aarch64.
+
+use std::path::{Path, PathBuf};
+
+use edgecc::compile::{CompileOptions, compile_graph};
+use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_device::tensor_file::{Array, read_npz, write_npz};
+use edgecc_format::ElementType;
+use edgecc_ir::{DType, Graph, Tensor};
+
+use crate::{cross, python, run};
+
+/// How a graph is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Who writes kernels.
+    pub kernels: Kernels,
+    /// Whether weights may grow.
+    pub allow_size: bool,
+}
+
+impl Way {
+    /// As the command line compiles without flags.
+    pub const USUAL: Way = Way { kernels: Kernels::Encoded, allow_size: false };
+    /// Cranelift alone.
+    pub const CLIF: Way = Way { kernels: Kernels::Clif, allow_size: false };
+    /// With weights that may grow.
+    pub const LARGE: Way = Way { kernels: Kernels::Encoded, allow_size: true };
+    /// The latter by Cranelift alone.
+    pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, allow_size: true };
+}
+
+/// A tensor as files hold it.
+pub fn array(tensor: &Tensor) -> Array {
+    let element_type = match tensor.dtype() {
+        DType::F16 => ElementType::F16,
+        DType::F32 => ElementType::F32,
+        other => panic!("no case has inputs of {other:?} yet"),
+    };
+    Array { element_type, extents: tensor.shape().extents(), bytes: tensor.bytes().to_vec() }
+}
+
+/// The bytes of a compiled graph.
+pub fn artifact(graph: &Graph, architecture: Architecture, way: Way) -> Vec<u8> {
+    let Way { kernels, allow_size } = way;
+    let options = CompileOptions { kernels, allow_size, ..run::options(architecture, &[]) };
+    let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
+    compiled.to_bytes().expect("an artifact")
+}
+
+/// Outputs of a run on this machine, as numbers.
+pub fn outputs_here(graph: &Graph, inputs: &[Tensor], expected: &[Tensor], way: Way) -> Vec<Vec<f64>> {
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let arrays: Vec<Array> = inputs.iter().map(array).collect();
+    let outputs = run::run_here(&artifact(graph, host, way), &arrays, 2);
+    expected.iter().zip(outputs).map(|(expected, bytes)| Array { bytes, ..array(expected) }.to_f64()).collect()
+}
+
+/// Outputs of runs on emulated processors, one after the other.
+pub fn outputs_emulated(
+    program: &Path,
+    graph: &Graph,
+    inputs: &[Tensor],
+    way: Way,
+    processors: &[&str],
+) -> Vec<Vec<Vec<f64>>> {
+    let folder = python::generated("everywhere");
+    let named = |(place, tensor): (usize, &Tensor)| (format!("in_{place}"), array(tensor));
+    let arrays: Vec<(String, Array)> = inputs.iter().enumerate().map(named).collect();
+    let unique = format!("{:?}", std::thread::current().id());
+    let [model, input, output] = ["model.bin", "in.npz", "out.npz"].map(|file| folder.join(format!("{unique}-{file}")));
+    std::fs::write(&model, artifact(graph, Architecture::Aarch64, way)).expect("the artifact is written");
+    write_npz(&input, &arrays).expect("the inputs are written");
+    let path = |path: &PathBuf| path.to_str().expect("UTF-8").to_string();
+    let arguments = ["run".into(), path(&model), "--input".into(), path(&input), "--output".into(), path(&output)];
+    let run = |processor: &&str| {
+        let ran = cross::emulate(processor, program, &arguments);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        read_npz(&output).expect("outputs").iter().map(|(_, array)| array.to_f64()).collect()
+    };
+    processors.iter().map(run).collect()
+}
