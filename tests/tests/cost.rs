@@ -92,7 +92,7 @@ fn compiling_and_loading_stay_within_their_limits() {
     }
     check_load(&mobilenet.with_extension("host.bin"));
     let resnet = folder.join("resnet50.onnx");
-    python::tool(&interpreter, "make_resnet50.py", &[&resnet.to_string_lossy()]);
+    python::tool(&interpreter, "make_resnet.py", &[&resnet.to_string_lossy()]);
     let cost = compile(&interpreter, &resnet, "aarch64");
     check(&cost, 20);
     std::fs::remove_file(cost.artifact).expect("the artifact goes");

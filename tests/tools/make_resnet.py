@@ -1,10 +1,11 @@
-"""Writes a seeded ResNet-50-shaped network of 100 MB, batch norms apart, and OUT.npz with an image and its logits.
+"""Writes a seeded network of the shape of ResNet-50 (100 MB) or ResNet-18, batch norms apart, and OUT.npz with an image and
+its logits.
 
-    python make_resnet50.py OUT.onnx
+    python make_resnet.py OUT.onnx [--depth 18|50]
 
 Fails where onnxruntime and the forward pass in NumPy differ by more than 1e-4 of the largest logit.
 """
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,13 @@ import onnx
 from conv_net import Builder, activate, draw_conv, run_onnxruntime, save_reference, settle
 from onnx import TensorProto, helper
 
-# channels inside, blocks, stride of the first block: table 1 of https://arxiv.org/abs/1512.03385
-STAGES = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)]
-EXPANSION = 4
+# Channels inside, blocks, stride of the first block, and the growth of channels in a block: table 1 of
+# https://arxiv.org/abs/1512.03385
+STAGES = {
+    18: [(64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2)],
+    50: [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)],
+}
+EXPANSION = {18: 1, 50: 4}
 
 
 def max_pool(x):
@@ -24,11 +29,15 @@ def max_pool(x):
     return windows[:, :, ::2, ::2].max((4, 5))
 
 
-def draw_block(random, name, inputs, inside, stride):
-    outputs = inside * EXPANSION
-    branch = [draw_conv(random, f"{name}.reduce", inputs, inside, activation="relu"),
-              draw_conv(random, f"{name}.spatial", inside, inside, 3, stride, activation="relu"),
-              draw_conv(random, f"{name}.expand", inside, outputs)]
+def draw_block(random, name, inputs, inside, stride, expansion):
+    outputs = inside * expansion
+    if expansion == 1:
+        branch = [draw_conv(random, f"{name}.first", inputs, inside, 3, stride, activation="relu"),
+                  draw_conv(random, f"{name}.second", inside, inside, 3)]
+    else:
+        branch = [draw_conv(random, f"{name}.reduce", inputs, inside, activation="relu"),
+                  draw_conv(random, f"{name}.spatial", inside, inside, 3, stride, activation="relu"),
+                  draw_conv(random, f"{name}.expand", inside, outputs)]
     shortcut = draw_conv(random, f"{name}.shortcut", inputs, outputs, 1, stride) if inputs != outputs else None
     return name, branch, shortcut
 
@@ -36,14 +45,14 @@ def draw_block(random, name, inputs, inside, stride):
 class Network:
     """`blocks` holds (name, branch, shortcut); `dense` and `bias` map the mean over the image to the logits."""
 
-    def __init__(self):
+    def __init__(self, depth):
         random = np.random.default_rng(20260131)
         self.stem, self.blocks, inputs = draw_conv(random, "stem", 3, 64, 7, 2, activation="relu"), [], 64
-        for inside, count, first_stride in STAGES:
+        for inside, count, first_stride in STAGES[depth]:
             for place in range(count):
                 name, stride = f"block{len(self.blocks)}", first_stride if place == 0 else 1
-                self.blocks.append(draw_block(random, name, inputs, inside, stride))
-                inputs = inside * EXPANSION
+                self.blocks.append(draw_block(random, name, inputs, inside, stride, EXPANSION[depth]))
+                inputs = inside * EXPANSION[depth]
         self.dense = random.normal(0, np.sqrt(1 / inputs), (1000, inputs)).astype(np.float32)
         self.bias = random.normal(0, 0.1, 1000).astype(np.float32)
         images = random.normal(0, 1, (2, 3, 224, 224)).astype(np.float32)
@@ -80,15 +89,16 @@ def export(network):
     builder.nodes[-1].output[0] = "logits"
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 224, 224])]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 1000])]
-    graph = helper.make_graph(builder.nodes, "resnet50", inputs, outputs, builder.tensors)
+    graph = helper.make_graph(builder.nodes, "resnet", inputs, outputs, builder.tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    path = Path(sys.argv[1])
-    network = Network()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--depth", type=int, choices=STAGES, default=50)
+    arguments = parser.parse_args()
+    path, network = arguments.path, Network(arguments.depth)
     model = export(network)
     onnx.save(model, path)
     logits = run_onnxruntime(path, [network.image])[0]
