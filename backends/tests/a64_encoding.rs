@@ -52,7 +52,10 @@ fn samples() -> Vec<Instruction> {
             samples.extend([-256, 255].map(|offset| I::VectorPost(access, width, u, a, offset)));
         }
         for ways in 2..=4 {
-            samples.extend([I::Structures(access, V(30), ways, a), I::StructureLane(access, v, ways, sp)]);
+            samples.push(I::Structures(access, V(30), ways, a));
+            for (lane, after) in [(0, After::Past), (1, After::Stay), (2, After::By(b)), (3, After::By(c))] {
+                samples.push(I::StructureLane(access, v, ways, lane, sp, after));
+            }
         }
         for count in 1..=4 {
             for after in [After::Stay, After::Past, After::By(c)] {

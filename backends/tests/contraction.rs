@@ -7,7 +7,7 @@ use edgecc_backends::contraction::{ContractionSpec, RuntimeWeights, Strides, Tap
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
-use edgecc_backends::schedule::{Schedule, Tile, schedule};
+use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
 use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot};
 use support::{Buffer, Machine, run};
@@ -104,6 +104,11 @@ fn check_finished(
     if TapTable::is_read(spec) {
         buffers.push(Buffer::new(&TapTable::of(spec).bytes));
     }
+    let scratch = schedule.scratch(spec);
+    if scratch > 0 {
+        buffers.push(Buffer::unwritten(scratch / 4));
+    }
+    let written = |index: usize| index == 2 || scratch > 0 && index + 1 == buffers.len();
     for (buffer, footprint) in buffers.iter().zip(&kernel.footprints) {
         assert_eq!((0, buffer.content().len() as i64), (footprint.begin.min(0), footprint.end), "{name}: footprint");
     }
@@ -114,7 +119,7 @@ fn check_finished(
         let same = (got - want).abs() <= tolerance || got.is_nan() && want.is_nan();
         assert!(same, "{name} on {machine:?} with {schedule:?}: element {place} is {got}, not {want}");
     }
-    for (index, (before, after)) in buffers.iter().zip(&after).enumerate().filter(|&(index, _)| index != 2) {
+    for (index, (before, after)) in buffers.iter().zip(&after).enumerate().filter(|&(index, _)| !written(index)) {
         assert!(before == after, "{name}: operand {index} was written");
     }
 }
@@ -123,6 +128,7 @@ fn check(name: &str, spec: &ContractionSpec) {
     for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
         let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
         check_scheduled(machine, name, spec, &schedule(spec, architecture));
+        check_scheduled(machine, name, spec, &schedule_with_scratch(spec, architecture));
     }
 }
 
@@ -146,9 +152,28 @@ fn few_rows_run_over_panels() {
 fn every_tile_of_the_tables() {
     let spec = dense(1, Window::matrix(29), 11, 45);
     for (rows, vectors) in [(8, 2), (7, 3), (6, 3), (5, 4), (4, 4), (1, 8), (2, 8), (3, 6), (4, 2), (3, 2)] {
-        let schedule = Schedule { tile: Tile { rows, vectors }, block_tiles: 2, block_panels: 2 };
+        let schedule = Schedule { tile: Tile { rows, vectors }, block_tiles: 2, block_panels: 2, packs_rows: false };
         for machine in [Machine::Host, Machine::CortexA72] {
             check_scheduled(machine, "tiles", &spec, &schedule);
+        }
+    }
+}
+
+#[test]
+fn packed_rows_of_every_tile() {
+    let tiles = [(8, 3), (12, 2), (8, 2), (4, 4), (8, 1), (12, 1)];
+    let sizes = [(29, 11, 45), (24, 16, 24), (59, 39, 20), (12, 64, 7), (8, 5, 36), (100, 17, 50)];
+    for ((rows, vectors), (pixels, depth, channels)) in
+        tiles.into_iter().flat_map(|tile| sizes.map(|size| (tile, size)))
+    {
+        for block_panels in [1, 3] {
+            let tile = Tile { rows, vectors };
+            let schedule = Schedule { tile, block_tiles: 2, block_panels, packs_rows: true };
+            let mut spec = dense(2, Window::matrix(pixels), depth, channels);
+            check_scheduled(Machine::CortexA72, "packed rows", &spec, &schedule);
+            spec.operands.clear();
+            spec.epilogue = Expr::argument(0, DType::F32);
+            check_finished(Machine::CortexA72, "packed rows alone", &spec, &schedule, (|sum| sum, 0.0));
         }
     }
 }
@@ -259,7 +284,7 @@ fn random_convolutions_with_random_schedules() {
         let window = convolution(input, kernel, draw(1, 2), 1, pads);
         let spec = dense(draw(1, 2), window, draw(1, 13), draw(1, 30));
         let tile = Tile { rows: draw(1, 8), vectors: draw(1, 4) };
-        let schedule = Schedule { tile, block_tiles: draw(1, 4), block_panels: draw(1, 3) };
+        let schedule = Schedule { tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
         let machine = if case % 6 == 0 { Machine::CortexA72 } else { Machine::Host };
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }

@@ -25,6 +25,8 @@ pub struct CompileOptions {
     pub kernels: Kernels,
     /// Whether weights may be kept in larger forms where they make the model faster.
     pub allow_size: bool,
+    /// Whether the code is for an object file: an app's workers have no scratch.
+    pub linked: bool,
     /// The text that each kernel comes with.
     pub listing: Listing,
     /// Largest tensor, in bytes.
@@ -110,8 +112,9 @@ pub fn compile_graph(
 
 /// Lowering, plan and emission.
 fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
-    let CompileOptions { architecture, kernels, listing, allow_size, .. } = *options;
-    let program = lower(&graph, LowerOptions { architecture, constants_may_grow: allow_size })?;
+    let CompileOptions { architecture, kernels, listing, allow_size, linked, .. } = *options;
+    let workers_have_scratch = kernels == Kernels::Encoded && !linked;
+    let program = lower(&graph, LowerOptions { architecture, constants_may_grow: allow_size, workers_have_scratch })?;
     let plan = plan(&program);
     let target = CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels);
     let emitted = emit(&program, &target)?;

@@ -17,6 +17,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         architecture,
         kernels: Kernels::default(),
         allow_size: false,
+        linked: false,
         listing: Listing::Off,
         max_memory,
         labels: Vec::new(),

@@ -8,7 +8,6 @@ use crate::contraction::ContractionSpec;
 use crate::kernel::Access;
 use crate::pack::{PackedLayout, TapTable, pack_weights};
 use crate::program::{KernelSource, Operand};
-use crate::schedule::schedule;
 use crate::view::View;
 
 /// Lowers a convolution, transposed convolution or matrix product.
@@ -68,8 +67,8 @@ pub(super) fn contract(
     }
     let pixels = spec.batch.iter().product::<i64>() * spec.window.pixels();
     let macs = pixels * spec.channels * spec.depth * spec.window.taps.len() as i64;
-    let call = Call { macs: macs as u64, in_place, ..Call::default() };
-    let schedule = schedule(&spec, lowering.options.architecture);
+    let schedule = lowering.schedule(&spec);
+    let call = Call { macs: macs as u64, in_place, scratch: schedule.scratch(&spec), ..Call::default() };
     lowering.push(id, KernelSource::Contraction(spec, schedule), operands, call);
 }
 
@@ -81,8 +80,9 @@ pub(super) fn contract_with_macs(
     operands: Vec<Operand>,
     macs: u64,
 ) {
-    let schedule = schedule(&spec, lowering.options.architecture);
-    lowering.push(id, KernelSource::Contraction(spec, schedule), operands, Call { macs, ..Call::default() });
+    let schedule = lowering.schedule(&spec);
+    let call = Call { macs, scratch: schedule.scratch(&spec), ..Call::default() };
+    lowering.push(id, KernelSource::Contraction(spec, schedule), operands, call);
 }
 
 /// Adds the epilogue's operands. One that is read where the result is written may share its memory.
@@ -109,7 +109,7 @@ pub(super) fn pack(
     values: &Weights<'_>,
     place: impl Fn(i64, i64, i64, i64) -> usize,
 ) -> Operand {
-    let layout = PackedLayout::of(spec, &schedule(spec, lowering.options.architecture));
+    let layout = PackedLayout::of(spec, &lowering.schedule(spec));
     let packed = pack_weights(&layout, |matrix, tap, k, n| values.at(place(matrix, tap, k, n)));
     let packed = lowering.constant(to_bytes(packed));
     lowering.whole(packed, Access::Read)

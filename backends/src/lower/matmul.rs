@@ -8,7 +8,6 @@ use crate::contraction::{ContractionSpec, RuntimeWeights, Strides, Window};
 use crate::kernel::Access;
 use crate::pack::PackedLayout;
 use crate::program::{KernelSource, Operand};
-use crate::schedule::schedule;
 use crate::view::View;
 
 /// `[.., M, K] x [.., K, N]`: batch axes are the leading axes; where the second operand has none, rows of all batches are
@@ -114,7 +113,7 @@ fn dense_copy(lowering: &mut Lowering<'_>, id: NodeId, view: &View) -> View {
 
 /// Packs the right operand into planned memory.
 fn pack_at_run_time(lowering: &mut Lowering<'_>, id: NodeId, spec: &ContractionSpec, right: &View) -> Operand {
-    let layout = PackedLayout::of(spec, &schedule(spec, lowering.options.architecture));
+    let layout = PackedLayout::of(spec, &lowering.schedule(spec));
     let packed = lowering.untyped(layout.bytes() as usize);
     let (batch, matrix) = right.extents.split_at(right.rank() - 2);
     let stride = |axis: usize| right.strides[axis] as i64;

@@ -25,9 +25,11 @@ mod winograd;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
+use crate::contraction::ContractionSpec;
 use crate::cpu::isa::Architecture;
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
+use crate::schedule::{Schedule, schedule, schedule_with_scratch};
 use crate::view::{StorageId, View};
 
 /// A graph that cannot become a program: the nodes concerned, all of them.
@@ -67,6 +69,8 @@ pub struct LowerOptions {
     pub architecture: Architecture,
     /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.
     pub constants_may_grow: bool,
+    /// Whether kernels may ask for scratch for each worker.
+    pub workers_have_scratch: bool,
 }
 
 /// What a step needs beside kernel and operands.
@@ -238,6 +242,12 @@ impl<'a> Lowering<'a> {
         let operands =
             operands.iter().zip(&kernel.buffers).map(|(view, buffer)| operand(view, buffer.access)).collect();
         self.push(id, KernelSource::Loops(kernel), operands, call);
+    }
+
+    /// How a contraction runs.
+    pub(crate) fn schedule(&self, spec: &ContractionSpec) -> Schedule {
+        let choose = if self.options.workers_have_scratch { schedule_with_scratch } else { schedule };
+        choose(spec, self.options.architecture)
     }
 
     /// Adds a step. Equal kernels are shared.

@@ -30,6 +30,15 @@ pub struct Schedule {
     pub block_tiles: i64,
     /// Panels of one block.
     pub block_panels: i64,
+    /// Rows of whole tiles are first copied to the worker's scratch, `[tile][k][row]`, so that loads bring rows side by side.
+    pub packs_rows: bool,
+}
+
+impl Schedule {
+    /// Bytes of scratch for each worker.
+    pub fn scratch(&self, spec: &ContractionSpec) -> usize {
+        if self.packs_rows { (self.block_tiles * self.tile.rows * spec.depth * 4) as usize } else { 0 }
+    }
 }
 
 /// How a depthwise convolution runs: a unit of the parallel range is one output row of one batch.
@@ -47,8 +56,12 @@ struct CoreTable {
     tiles: &'static [Tile],
     /// Tiles for one to three rows, widest first.
     narrow_tiles: &'static [Tile],
+    /// Tiles over packed rows, where the core's kernels know them.
+    packed_tiles: &'static [Tile],
     /// Instructions of a tile in one step of k.
     along_depth: fn(Tile) -> f64,
+    /// The same over packed rows.
+    along_packed_depth: fn(Tile) -> f64,
     /// Instructions of a tile around its loop over k, without the arithmetic of the epilogue.
     around_depth: fn(Tile) -> f64,
     /// Bytes of input rows that stay in the second-level cache while panels pass.
@@ -66,18 +79,55 @@ impl CoreTable {
     }
 }
 
-/// The schedule of a contraction on a core class.
+/// The schedule of a contraction on a core class, for kernels without scratch.
 pub fn schedule(spec: &ContractionSpec, architecture: Architecture) -> Schedule {
     let table = CoreTable::of(architecture);
     let tiles = if spec.window.pixels() < 4 { table.narrow_tiles } else { table.tiles };
+    let best = cheapest(tiles, |tile| cost(table.along_depth, table, spec, tile));
+    let (block_tiles, block_panels) = blocks(table, spec, best);
+    Schedule { tile: best, block_tiles, block_panels, packs_rows: false }
+}
+
+/// Instructions that packing takes for each element of the rows.
+const PACKING: f64 = 0.5;
+
+/// The schedule of a contraction whose workers have scratch.
+pub fn schedule_with_scratch(spec: &ContractionSpec, architecture: Architecture) -> Schedule {
+    let table = CoreTable::of(architecture);
+    let direct = schedule(spec, architecture);
+    if table.packed_tiles.is_empty() || !has_flat_rows(spec) {
+        return direct;
+    }
+    let along = |tile: Tile, rows: i64| if rows == tile.rows { table.along_packed_depth } else { table.along_depth };
+    let cost_of = |tile| cost_by_rows(&along, table, spec, tile);
+    let tile = cheapest(table.packed_tiles, cost_of);
+    let (block_tiles, block_panels) = blocks(table, spec, tile);
+    let panels = (spec.channels + tile.vectors * LANES - 1) / (tile.vectors * LANES);
+    let times_packed = (panels + block_panels - 1) / block_panels;
+    let packing = PACKING * (spec.window.pixels() * spec.depth * times_packed) as f64;
+    if cost_of(tile) + packing >= cost(table.along_depth, table, spec, direct.tile) || spec.window.pixels() < tile.rows
+    {
+        return direct;
+    }
+    Schedule { tile, block_tiles, block_panels, packs_rows: true }
+}
+
+/// Whether all pixels of the input follow each other at one distance, under one tap, and so do those of every operand.
+fn has_flat_rows(spec: &ContractionSpec) -> bool {
+    let window = &spec.window;
+    let stepped = window.stepped(&spec.input);
+    let mut strides = [&stepped, &spec.output].into_iter().chain(&spec.operands);
+    window.taps.len() == 1 && window.is_interior() && strides.all(|each| each.is_flat(window.height, window.width))
+}
+
+fn cheapest(tiles: &[Tile], cost: impl Fn(Tile) -> f64) -> Tile {
     let mut best = tiles[0];
     for &tile in tiles {
-        if cost(table, spec, tile) < cost(table, spec, best) {
+        if cost(tile) < cost(best) {
             best = tile;
         }
     }
-    let (block_tiles, block_panels) = blocks(table, spec, best);
-    Schedule { tile: best, block_tiles, block_panels }
+    best
 }
 
 /// The schedule of a depthwise convolution on a core class: the tile of columns with the fewest instructions.
@@ -115,12 +165,22 @@ fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
 }
 
 /// Instructions of the whole contraction, without the arithmetic of its epilogue.
-fn cost(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> f64 {
+fn cost(along_depth: fn(Tile) -> f64, table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> f64 {
+    cost_by_rows(&|_, _| along_depth, table, spec, tile)
+}
+
+/// The same, where the loop over k may differ in tiles of fewer rows.
+fn cost_by_rows(
+    along_depth: &dyn Fn(Tile, i64) -> fn(Tile) -> f64,
+    table: &CoreTable,
+    spec: &ContractionSpec,
+    tile: Tile,
+) -> f64 {
     let (pixels, vectors) = (spec.window.pixels(), (spec.channels + LANES - 1) / LANES);
     let depth = (spec.depth * spec.window.taps.len() as i64) as f64;
     let one = |rows: i64, vectors: i64| {
-        let tile = Tile { rows, vectors };
-        depth * (table.along_depth)(tile) + (table.around_depth)(tile)
+        let part = Tile { rows, vectors };
+        depth * along_depth(tile, rows)(part) + (table.around_depth)(part)
     };
     let along = |total: i64, part: i64| [(total / part, part), (i64::from(total % part > 0), total % part)];
     let mut sum = 0.0;

@@ -7,7 +7,9 @@ use super::{CoreTable, Tile};
 pub(super) const TABLE: CoreTable = CoreTable {
     tiles: &[Tile { rows: 3, vectors: 3 }, Tile { rows: 4, vectors: 2 }, Tile { rows: 3, vectors: 2 }],
     narrow_tiles: &[Tile { rows: 1, vectors: 6 }, Tile { rows: 2, vectors: 4 }, Tile { rows: 3, vectors: 2 }],
+    packed_tiles: &[],
     along_depth,
+    along_packed_depth: along_depth,
     around_depth,
     block_bytes: 256 << 10,
     least_units: 16,

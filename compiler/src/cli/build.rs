@@ -28,7 +28,9 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     check_place(arguments)?;
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
-    let options = CompileOptions { listing, ..compile_options(&arguments.reading, target.architecture, labels)? };
+    let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
+    let options =
+        CompileOptions { listing, linked, ..compile_options(&arguments.reading, target.architecture, labels)? };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let compiled = compile(model, &options, &mut |phase| {

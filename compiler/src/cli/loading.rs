@@ -37,6 +37,7 @@ pub fn compile_options(
             KernelWriter::Clif => Kernels::Clif,
         },
         allow_size: reading.allow_size,
+        linked: false,
         listing: Listing::Off,
         max_memory,
         labels,

@@ -3,6 +3,7 @@
 
 mod depth;
 mod geometry;
+mod packed;
 mod tile;
 
 use crate::contraction::{ContractionSpec, Footprint, Strides};
@@ -65,9 +66,14 @@ mod slot {
     pub const COUNT: u16 = 9;
     /// The line at work.
     pub const LINE: u16 = 10;
+    /// Packed rows.
+    pub const PACKED: u16 = 11;
     /// Further operands, from here on.
-    pub const FURTHER: u16 = 11;
+    pub const FURTHER: u16 = 12;
 }
+
+/// Rows of a tile behind the whole ones: with as many vectors as any tile of more rows has, sums and inputs fit.
+const MOST_REST_ROWS: i64 = 7;
 
 /// How a further operand is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,11 +122,15 @@ impl<'a> Contraction<'a> {
     fn of(spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
         let tile = schedule.tile;
-        let registers = tile.rows * tile.vectors + tile.rows + 1;
+        let inputs = if schedule.packs_rows { 4 } else { tile.rows };
+        let registers = tile.rows * tile.vectors + inputs + 1;
         if spec.output.channel != 1 || !operand_channels_fit || spec.operands.len() > 6 || registers > 32 {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows)?;
+        if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0) {
+            return None;
+        }
         let formula = Formula::of(&spec.epilogue)?;
         let is_start = |n: u16| {
             let strides = &spec.operands[n as usize - 1];
@@ -202,6 +212,9 @@ impl<'a> Contraction<'a> {
         a.push(Instruction::Compare(unit, end));
         a.push(Instruction::BranchIf(Cond::HigherSame, exit));
         self.locate_unit(a, unit);
+        if self.schedule.packs_rows {
+            self.pack_rows(a);
+        }
         self.panels(a)?;
         a.slot(Access::Load, unit, slot::UNIT);
         a.push(Instruction::AddImmediate(unit, unit, 1, false));
@@ -455,6 +468,9 @@ impl<'a> Contraction<'a> {
             a.slot(Access::Load, register::TILES_LEFT, slot::COUNT);
             a.push(Instruction::SubsImmediate(ZERO, register::TILES_LEFT, 1));
             a.push(Instruction::BranchIf(Cond::Less, exit));
+            if self.schedule.packs_rows {
+                a.slot(Access::Load, register::TILE, slot::PACKED);
+            }
             a.place(head);
             self.tile(a, Shape { rows, columns }, None)?;
             a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
@@ -466,7 +482,12 @@ impl<'a> Contraction<'a> {
             if self.blocks() > 1 {
                 self.unless_beyond(a, slot::FIRST, self.block(), whole, exit);
             }
-            self.tile(a, Shape { rows: rest, columns }, None)?;
+            if self.schedule.packs_rows {
+                self.rows_behind_packed(a);
+            }
+            for first in (0..rest).step_by(MOST_REST_ROWS as usize) {
+                self.tile(a, Shape { rows: MOST_REST_ROWS.min(rest - first), columns }, None)?;
+            }
             a.place(exit);
         }
         Some(())

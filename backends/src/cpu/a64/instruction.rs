@@ -300,8 +300,8 @@ pub enum Instruction {
     Multiple(Access, V, u8, X, After),
     /// Two to four streams, four elements of each, woven at `base`, which then moves past them.
     Structures(Access, V, u8, X),
-    /// Two to four streams, one element of each in lane 0, at `base`, which then moves past them.
-    StructureLane(Access, V, u8, X),
+    /// Two to four streams, one element of each in one lane, at `base`.
+    StructureLane(Access, V, u8, u8, X, After),
     /// One lane at `base`.
     Lane(Access, V, u8, X),
     /// One number at `base` for all lanes.
@@ -428,9 +428,18 @@ impl Instruction {
                 let opcode = 4 * (4 - u32::from(ways));
                 0x4c9f_0800 | load_bit(access) | opcode << 12 | x(base, 5) | v(first, 0)
             }
-            Instruction::StructureLane(access, first, ways, base) => {
+            Instruction::StructureLane(access, first, ways, lane, base, after) => {
                 let (odd, opcode) = (u32::from(ways % 2 == 0), if ways > 2 { 0xa000 } else { 0x8000 });
-                0x0d9f_0000 | load_bit(access) | odd << 21 | opcode | x(base, 5) | v(first, 0)
+                let lane = u32::from(lane);
+                0x0d00_0000
+                    | (lane >> 1) << 30
+                    | (lane & 1) << 12
+                    | post(after)
+                    | load_bit(access)
+                    | odd << 21
+                    | opcode
+                    | x(base, 5)
+                    | v(first, 0)
             }
             Instruction::Lane(access, t, lane, base) => {
                 let lane = u32::from(lane);

@@ -8,7 +8,7 @@ use crate::kernel::linear::Linear;
 use crate::kernel::{Index, LoopKernel, Stmt, Value, Var};
 
 use super::assembler::Assembler;
-use super::instruction::{Access, Cond, Instruction, V, Width, X, ZERO};
+use super::instruction::{Access, After, Cond, Instruction, V, Width, X, ZERO};
 
 const BASES: X = X(0);
 const SCRATCH: X = X(1);
@@ -199,7 +199,7 @@ impl Weaving {
                 a.push(Instruction::Structures(woven, V(ways), ways, WOVEN));
             }
             4 => a.push(Instruction::Structures(woven, V(0), ways, WOVEN)),
-            _ => a.push(Instruction::StructureLane(woven, V(0), ways, WOVEN)),
+            _ => a.push(Instruction::StructureLane(woven, V(0), ways, 0, WOVEN, After::Past)),
         };
         if !self.weaves {
             weave(a);

@@ -111,9 +111,10 @@ impl fmt::Display for Instruction {
                 let registers = consecutive(first, ways, "4s");
                 write!(f, "{}{ways} {{{registers}}}, [{}], #{}", either(access, "ld", "st"), Base(base), 16 * ways)
             }
-            Instruction::StructureLane(access, first, ways, base) => {
+            Instruction::StructureLane(access, first, ways, lane, base, then) => {
                 let registers = consecutive(first, ways, "s");
-                write!(f, "{}{ways} {{{registers}}}[0], [{}], #{}", either(access, "ld", "st"), Base(base), 4 * ways)
+                let then = after(then, 4 * i64::from(ways));
+                write!(f, "{}{ways} {{{registers}}}[{lane}], [{}]{then}", either(access, "ld", "st"), Base(base))
             }
             Instruction::Lane(access, t, lane, base) => {
                 write!(f, "{} {{v{}.s}}[{lane}], [{}]", either(access, "ld1", "st1"), t.0, Base(base))

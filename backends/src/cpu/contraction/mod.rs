@@ -58,7 +58,11 @@ pub fn emit_contraction(
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
     if target.encodes_a64()
-        && let Some(kernel) = a64::emit_contraction(target, spec, schedule, |layout| footprints(spec, layout))
+        && let Some(kernel) = a64::emit_contraction(target, spec, schedule, |layout| {
+            let mut footprints = footprints(spec, layout);
+            footprints.extend((schedule.packs_rows).then(|| Footprint::leading(schedule.scratch(spec) as i64)));
+            footprints
+        })
     {
         return Ok(kernel);
     }

@@ -44,8 +44,15 @@ impl Contraction<'_> {
     pub(super) fn tile(&self, a: &mut Assembler, shape: Shape, first: Option<i64>) -> Option<()> {
         let geometry = &self.geometry;
         let pixel_bytes = geometry.step[1] * self.spec.input.column * 4;
-        self.start_sums(a, shape);
         a.push(Instruction::Mov(register::WEIGHTS, register::PANEL));
+        if self.schedule.packs_rows && shape.rows == self.schedule.tile.rows {
+            if self.start.is_some() {
+                self.start_sums(a, shape);
+            }
+            self.packed_run(a, shape);
+            return self.finish(a, shape);
+        }
+        self.start_sums(a, shape);
         let mut moved = 0;
         if geometry.tap_rows == 1 && geometry.rows_inside {
             moved = self.row_of_taps(a, shape, first, (register::TILE, true))?;

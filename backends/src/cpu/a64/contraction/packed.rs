@@ -1,0 +1,164 @@
+//! Rows copied to scratch, `[tile][k][row]`, and tiles that read them there: a load brings up to four vectors of rows, where
+//! the rows as they lie take a load each.
+
+use crate::cpu::a64::assembler::Assembler;
+use crate::cpu::a64::instruction::{Access, After, ByLane, Cond, Instruction, V, Width, X, ZERO};
+use crate::cpu::contraction::operand;
+use crate::schedule::LANES;
+
+use super::tile::Shape;
+use super::{Contraction, register, slot};
+
+/// Elements of one turn of the loop.
+const TURN: i64 = 16;
+
+/// Registers of the copy, whose other uses begin behind it.
+mod copy {
+    use super::{X, register};
+
+    pub const SOURCES: [X; 4] = [register::PANEL, register::WEIGHTS, register::ROW, register::INPUT];
+    pub const DEPTH_LEFT: X = register::DEPTH_LEFT;
+    /// Bytes of one k of a tile.
+    pub const STEP: X = register::ROWS_LEFT;
+    pub const TILES_LEFT: X = register::TILES_LEFT;
+    pub const PACKED: X = register::LINES_LEFT;
+    pub const TILE_SOURCE: X = register::TILE;
+    pub const TILE_PACKED: X = register::ROWS;
+}
+
+impl Contraction<'_> {
+    /// Copies the rows of the block's whole tiles.
+    pub(super) fn pack_rows(&self, a: &mut Assembler) {
+        let [scratch, ..] = register::SCRATCH;
+        let (rows, depth) = (self.schedule.tile.rows, self.spec.depth);
+        let pixel = self.pixel_bytes();
+        let place = operand::FURTHER + self.spec.operands.len();
+        a.push(Instruction::Word(Access::Load, copy::TILE_PACKED, register::BASES, 8 * place as u16));
+        a.slot(Access::Store, copy::TILE_PACKED, slot::PACKED);
+        a.slot(Access::Load, copy::TILE_SOURCE, slot::INPUT);
+        a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, self.first_tap_bytes(), scratch);
+        a.slot(Access::Load, copy::TILES_LEFT, slot::COUNT);
+        a.constant(copy::STEP, rows * 4);
+        let exit = a.label();
+        a.push(Instruction::SubsImmediate(ZERO, copy::TILES_LEFT, 1));
+        a.push(Instruction::BranchIf(Cond::Less, exit));
+        let head = a.here();
+        for group in 0..rows / LANES {
+            a.add(copy::SOURCES[0], copy::TILE_SOURCE, group * LANES * pixel, scratch);
+            for pair in copy::SOURCES.windows(2) {
+                a.add(pair[1], pair[0], pixel, scratch);
+            }
+            a.add(copy::PACKED, copy::TILE_PACKED, group * LANES * 4, scratch);
+            self.pack_group(a);
+        }
+        a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, rows * pixel, scratch);
+        a.add(copy::TILE_PACKED, copy::TILE_PACKED, rows * depth * 4, scratch);
+        a.push(Instruction::SubsImmediate(copy::TILES_LEFT, copy::TILES_LEFT, 1));
+        a.push(Instruction::BranchIf(Cond::NotEqual, head));
+        a.place(exit);
+    }
+
+    /// Four rows, eight elements of each at once, then four, then one by one.
+    fn pack_group(&self, a: &mut Assembler) {
+        let depth = self.spec.depth;
+        let eights = depth / 8;
+        if eights > 0 {
+            a.constant(copy::DEPTH_LEFT, eights);
+            let head = a.here();
+            self.pack_elements(a, 8);
+            a.push(Instruction::SubsImmediate(copy::DEPTH_LEFT, copy::DEPTH_LEFT, 1));
+            a.push(Instruction::BranchIf(Cond::NotEqual, head));
+        }
+        if depth % 8 >= 4 {
+            self.pack_elements(a, 4);
+        }
+        (0..depth % 4).for_each(|_| self.pack_elements(a, 1));
+    }
+
+    fn pack_elements(&self, a: &mut Assembler, count: i64) {
+        for (row, &source) in (0..).zip(&copy::SOURCES) {
+            a.push(match count {
+                8 => Instruction::VectorsPost(Access::Load, V(row), V(row + 4), source, 32),
+                4 => Instruction::VectorPost(Access::Load, Width::Q, V(row), source, 16),
+                _ => Instruction::VectorPost(Access::Load, Width::S, V(row), source, 4),
+            });
+        }
+        for k in 0..count {
+            let first = V(4 * (k / LANES) as u8);
+            let after = After::By(copy::STEP);
+            a.push(Instruction::StructureLane(Access::Store, first, 4, (k % LANES) as u8, copy::PACKED, after));
+        }
+    }
+
+    /// The input of the rows behind the block's whole tiles.
+    pub(super) fn rows_behind_packed(&self, a: &mut Assembler) {
+        let [scratch, count, ..] = register::SCRATCH;
+        a.slot(Access::Load, register::TILE, slot::INPUT);
+        a.slot(Access::Load, count, slot::COUNT);
+        a.add_product(register::TILE, count, self.schedule.tile.rows * self.pixel_bytes(), register::TILE, scratch);
+        a.add(register::TILE, register::TILE, self.first_tap_bytes(), scratch);
+    }
+
+    fn pixel_bytes(&self) -> i64 {
+        self.geometry.step[1] * self.spec.input.column * 4
+    }
+
+    /// Bytes from an input pixel to the one under the only tap.
+    fn first_tap_bytes(&self) -> i64 {
+        let input = &self.spec.input;
+        (self.geometry.first_row * input.row + self.geometry.columns[0] * input.column) * 4
+    }
+
+    /// Adds the products of a tile over packed rows; the first ones become the sums where nothing starts them.
+    pub(super) fn packed_run(&self, a: &mut Assembler, shape: Shape) {
+        let depth = self.spec.depth;
+        let mut done = 0;
+        if self.start.is_none() {
+            let first = depth.min(TURN);
+            self.packed_part(a, shape, first, true);
+            done = first;
+        }
+        let turns = (depth - done) / TURN;
+        if turns > 0 {
+            a.constant(register::DEPTH_LEFT, turns);
+            let head = a.here();
+            self.packed_part(a, shape, TURN, false);
+            a.push(Instruction::SubsImmediate(register::DEPTH_LEFT, register::DEPTH_LEFT, 1));
+            a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            done += turns * TURN;
+        }
+        if done < depth {
+            self.packed_part(a, shape, depth - done, false);
+        }
+    }
+
+    /// `size` steps of k.
+    fn packed_part(&self, a: &mut Assembler, shape: Shape, size: i64, begins: bool) {
+        let (groups, vectors) = (shape.rows / LANES, shape.columns.vectors);
+        let row_chunk = if groups == 3 { 3 } else { 4 };
+        let first_row = shape.sums();
+        let first_weight = first_row + row_chunk;
+        let weight_chunk = (32 - first_weight).clamp(1, 4);
+        let load = |a: &mut Assembler, first: i64, count: i64, base: X| {
+            a.push(Instruction::Multiple(Access::Load, V(first as u8), count as u8, base, After::Past));
+        };
+        for k in 0..size {
+            let at = k * groups;
+            if at % row_chunk == 0 {
+                load(a, first_row, row_chunk.min(size * groups - at), register::TILE);
+            }
+            let op = if begins && k == 0 { ByLane::Multiply } else { ByLane::MultiplyAdd };
+            for vector in 0..vectors {
+                let place = k * vectors + vector;
+                if place % weight_chunk == 0 {
+                    load(a, first_weight, weight_chunk.min(size * vectors - place), register::WEIGHTS);
+                }
+                let weights = V((first_weight + place % weight_chunk) as u8);
+                for row in 0..shape.rows {
+                    let input = V((first_row + at % row_chunk + row / LANES) as u8);
+                    a.push(Instruction::ByLane(op, shape.sum(row, vector), weights, input, (row % LANES) as u8));
+                }
+            }
+        }
+    }
+}
