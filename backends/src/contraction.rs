@@ -199,6 +199,15 @@ pub struct RuntimeWeights {
     pub channel_stride: i64,
 }
 
+/// How a window of one channel becomes one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Combination {
+    /// The sum of products with weights.
+    Products,
+    /// The largest: a max pool. There are no weights, and taps outside of the input do not count.
+    Maximum,
+}
+
 /// Depthwise convolution: `output[b, y, x, c] = epilogue(sum over taps t of input[.., c] * weight[t, c], ...)`. The sum runs
 /// over the rows of taps in their order, and within a row by ascending column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -209,6 +218,8 @@ pub struct DepthwiseSpec {
     pub window: Window,
     /// Channels of input and output.
     pub channels: i64,
+    /// What becomes of the taps.
+    pub combination: Combination,
     /// The input; its channel stride is 1.
     pub input: Strides,
     /// The output; its channel stride is 1.

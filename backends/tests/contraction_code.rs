@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_backends::contraction::{ContractionSpec, DepthwiseSpec, Strides, Window};
+use edgecc_backends::contraction::{Combination, ContractionSpec, DepthwiseSpec, Strides, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_depthwise};
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::schedule::{Schedule, Tile, depthwise_schedule, schedule};
@@ -36,6 +36,7 @@ fn depthwise(window: Window, channels: i64) -> Vec<u8> {
     let spec = DepthwiseSpec {
         batch: Vec::new(),
         channels,
+        combination: Combination::Products,
         input: Strides::image(window.input_width, channels),
         output: Strides::image(window.width, channels),
         operands: vec![Strides::per_channel(0)],

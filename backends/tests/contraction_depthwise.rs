@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_backends::contraction::{DepthwiseSpec, Strides, Window};
+use edgecc_backends::contraction::{Combination, DepthwiseSpec, Strides, Window};
 use edgecc_backends::cpu::contraction::{emit_depthwise, pack_depthwise};
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::schedule::depthwise_schedule;
@@ -20,6 +20,7 @@ fn dense(window: Window, channels: i64) -> DepthwiseSpec {
         operands: vec![Strides::per_channel(1), output.clone()],
         window,
         channels,
+        combination: Combination::Products,
         input,
         output,
         epilogue: clamped_sum(2),
@@ -32,12 +33,14 @@ fn reference(spec: &DepthwiseSpec, input: &[f32], weights: &[f32], further: &[Ve
         for place in 0..window.pixels() * spec.channels {
             let (pixel, channel) = (place / spec.channels, place % spec.channels);
             let (y, x) = (pixel / window.width, pixel % window.width);
-            let mut sum = 0.0;
+            let is_product = spec.combination == Combination::Products;
+            let mut sum: f32 = if is_product { 0.0 } else { f32::NEG_INFINITY };
             for tap in &window.taps {
                 let (row, column) = (y * window.step[0] + tap.row, x * window.step[1] + tap.column);
                 if (0..window.input_height).contains(&row) && (0..window.input_width).contains(&column) {
                     let weight = weights[tap.weight * spec.channels as usize + channel as usize];
-                    sum += input[at(&spec.input, &batch, row, column, channel)] * weight;
+                    let element = input[at(&spec.input, &batch, row, column, channel)];
+                    sum = if is_product { sum + element * weight } else { sum.max(element) };
                 }
             }
             let operands = spec.operands.iter().zip(further);
@@ -65,6 +68,7 @@ fn check_on(machine: Machine, name: &str, spec: &DepthwiseSpec) {
         (0..spec.operands.len()).map(|n| random.values(kernel.footprints[3 + n].end / 4)).collect();
     let mut expected = vec![f32::NAN; (kernel.footprints[2].end / 4) as usize];
     reference(spec, &input, &weights, &further, &mut expected);
+    let packed = if spec.combination == Combination::Products { packed } else { Vec::new() };
     let mut buffers = vec![Buffer::of_floats(&input), Buffer::of_floats(&packed), Buffer::unwritten(expected.len())];
     buffers.extend(further.iter().map(|values| Buffer::of_floats(values)));
     assert_eq!(packed.len() as i64 * 4, kernel.footprints[1].end, "{name}: weights");
@@ -99,6 +103,17 @@ fn windows_of_every_kind() {
     for (name, window) in windows {
         for channels in [4, 7, 16, 3] {
             check(&format!("{name} {channels}"), &dense(window.clone(), channels));
+        }
+        // The forms that our encoder of aarch64 writes: a bias alone, nothing, the largest.
+        for channels in [1, 2, 5, 8, 14, 24, 29] {
+            let whole = dense(window.clone(), channels);
+            let biased =
+                DepthwiseSpec { operands: vec![Strides::per_channel(1)], epilogue: clamped_sum(1), ..whole.clone() };
+            let alone = DepthwiseSpec { operands: Vec::new(), epilogue: clamped_sum(0), ..whole };
+            let largest = DepthwiseSpec { combination: Combination::Maximum, ..alone.clone() };
+            check_on(Machine::CortexA72, &format!("{name} {channels} biased"), &biased);
+            check_on(Machine::CortexA72, &format!("{name} {channels} alone"), &alone);
+            check_on(Machine::CortexA72, &format!("{name} {channels} largest"), &largest);
         }
     }
 }

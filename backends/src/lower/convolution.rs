@@ -1,14 +1,15 @@
 //! Convolutions and transposed convolutions of f32 with constant weights: contractions whose batch axes are images and
 //! groups, or depthwise.
 
-use edgecc_ir::{Expr, NodeId, Window as OpWindow};
+use edgecc_ir::{DType, Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
 use super::{Call, Lowering, movement, operand, winograd};
-use crate::contraction::{ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window};
+use crate::contraction::{Combination, ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window};
 use crate::cpu::contraction::pack_depthwise;
+use crate::cpu::isa::Architecture;
 use crate::kernel::Access;
-use crate::program::KernelSource;
+use crate::program::{KernelSource, Operand};
 use crate::schedule::depthwise_schedule;
 use crate::view::View;
 
@@ -243,6 +244,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let spec = DepthwiseSpec {
         batch: vec![parts.image.extents[0]],
         channels: parts.image.extents[1],
+        combination: Combination::Products,
         input: images(parts.image.strides(parts.input.lead, 1)),
         output: images(parts.result.strides(parts.output.lead, 1)),
         operands: further.iter().map(|view| images(phase_strides(view, 1, EVERY_PIXEL))).collect(),
@@ -264,6 +266,50 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let in_place = add_further(&mut operands, parts.output, &further);
     let call = Call { macs: macs as u64, in_place, ..Call::default() };
     lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
+}
+
+/// Lowers a max pool of f32 as a window without weights, where our encoders write it and the channels lie side by side;
+/// tells whether it did.
+pub(super) fn max_pool(
+    lowering: &mut Lowering<'_>,
+    id: NodeId,
+    window: &OpWindow,
+    (source, result): (&View, &View),
+) -> bool {
+    let adjacent = |view: &View| view.rank() == 4 && view.strides[1] == 1;
+    let is_aarch64 = lowering.options.architecture == Architecture::Aarch64;
+    if source.dtype != DType::F32 || !adjacent(source) || !adjacent(result) || !is_aarch64 {
+        return false;
+    }
+    let (image, output) = (Image::of(source), Image::of(result));
+    let signed = |list: &[usize]| two(list, 1).map(|n| n as i64);
+    let [top, left] = signed(&window.pads_before);
+    let shape = KernelShape {
+        kernel: signed(&window.kernel),
+        stride: signed(&window.strides),
+        dilation: signed(&window.dilations),
+        pads: [top, left, 0, 0],
+    };
+    let [_, _, height, width] = output.extents;
+    let window = Window { height, width, ..Window::convolution(image.extents[2], image.extents[3], &shape) };
+    let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
+    let spec = DepthwiseSpec {
+        batch: vec![image.extents[0]],
+        channels: image.extents[1],
+        combination: Combination::Maximum,
+        input: images(image.strides(source.lead, 1)),
+        output: images(output.strides(result.lead, 1)),
+        operands: Vec::new(),
+        epilogue: Expr::argument(0, DType::F32),
+        window,
+    };
+    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
+    // There are no weights: their place is taken by the input.
+    let operands = [source, source, result].map(|view| operand(view, Access::Read));
+    let [input, none, output] = operands;
+    let operands = vec![input, none, Operand { access: Access::Write, ..output }];
+    lowering.push(id, KernelSource::Depthwise(spec, schedule), operands, Call::default());
+    true
 }
 
 /// The operand as an image whose channels are neighbours in memory, copied where they are not.

@@ -5,7 +5,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::contraction::{DepthwiseSpec, Footprint, Strides};
+use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides};
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::CpuTarget;
 use crate::schedule::LANES;
@@ -148,7 +148,10 @@ impl<'a> Depthwise<'a> {
                 _ => {
                     let (rows_in, rows_out) = (self.input_rows(band.rows).len(), band.rows);
                     let columns_in = self.input_columns(columns).len();
-                    let taps = self.tap_rows.len() * self.vectors_at_once() * self.tap_columns.len().div_ceil(4);
+                    let taps = usize::from(self.has_weights())
+                        * self.tap_rows.len()
+                        * self.vectors_at_once()
+                        * self.tap_columns.len().div_ceil(4);
                     rows_in * (columns_in + 1) + taps + rows_out * (2 * columns + 1) + 8
                 }
             };
@@ -156,6 +159,10 @@ impl<'a> Depthwise<'a> {
             height.div_ceil(band.rows) * line
         };
         fitting.min_by_key(cost)
+    }
+
+    fn has_weights(&self) -> bool {
+        self.spec.combination == Combination::Products
     }
 
     fn vectors_at_once(&self) -> usize {
@@ -174,7 +181,8 @@ impl<'a> Depthwise<'a> {
             self.tap_rows.iter().filter(is_live).count()
         };
         let most = rows.iter().map(|&row| live(row)).max().unwrap_or(0);
-        (band.rows * band.columns + most * self.tap_columns.len()) * vectors
+        let weights = if self.has_weights() { most * self.tap_columns.len() } else { 0 };
+        (band.rows * band.columns + weights) * vectors
     }
 
     /// Input rows that a band meets, relative to its first row's position.
@@ -433,7 +441,7 @@ impl<'a> Depthwise<'a> {
             }
         }
         let [scratch, ..] = register::SCRATCH;
-        if group.vectors == 2 {
+        if group.vectors == 2 && self.has_weights() {
             let taps = (self.tap_rows.len() * self.tap_columns.len()) as i64;
             a.add(register::WEIGHTS[0], register::WEIGHTS[0], taps * 16, scratch);
             a.add(register::WEIGHTS[1], register::WEIGHTS[1], taps * 16, scratch);
@@ -446,6 +454,11 @@ impl<'a> Depthwise<'a> {
         for row in 0..self.band.rows {
             for column in 0..shape.columns {
                 let first = shape.at(row, column, 0);
+                if !self.has_weights() {
+                    let least = [f32::NEG_INFINITY.to_bits(); 4];
+                    (0..group.vectors).for_each(|vector| a.literal(shape.at(row, column, vector), least));
+                    continue;
+                }
                 match (self.start, group.vectors) {
                     (None, vectors) => {
                         (0..vectors).for_each(|vector| a.push(Instruction::Zero(shape.at(row, column, vector))));
@@ -473,6 +486,9 @@ impl<'a> Depthwise<'a> {
 
     /// The next row of taps: per vector its columns.
     fn load_weights(&self, a: &mut Assembler, free: &mut Registers, group: Group) -> Option<Vec<V>> {
+        if !self.has_weights() {
+            return Some(Vec::new());
+        }
         let count = self.tap_columns.len();
         let mut registers = Vec::new();
         for pointer in register::WEIGHTS.into_iter().take(group.vectors) {
@@ -517,10 +533,15 @@ impl<'a> Depthwise<'a> {
                 let Some(tap) = self.tap_columns.iter().position(|&other| other == tap) else { continue };
                 for &(out, tap_row) in met.products {
                     for vector in 0..group.vectors {
-                        let weight = met.weights.get(&tap_row)?[vector * columns + tap];
                         let sum = shape.at(out, column, vector);
                         let input = V(input.0 + vector as u8);
-                        a.push(Instruction::Lanes(Lanes::MultiplyAdd, sum, input, weight));
+                        a.push(match self.spec.combination {
+                            Combination::Products => {
+                                let weight = met.weights.get(&tap_row)?[vector * columns + tap];
+                                Instruction::Lanes(Lanes::MultiplyAdd, sum, input, weight)
+                            }
+                            Combination::Maximum => Instruction::Lanes(Lanes::Maximum, sum, sum, input),
+                        });
                     }
                 }
             }

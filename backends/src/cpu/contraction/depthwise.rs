@@ -7,7 +7,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::contraction::{DepthwiseSpec, Footprint, Strides, input_footprint, pixel_footprint};
+use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides, input_footprint, pixel_footprint};
 use crate::cpu::a64;
 use crate::cpu::expr::Width;
 use crate::cpu::function::{
@@ -82,7 +82,10 @@ fn footprints(spec: &DepthwiseSpec) -> Vec<Footprint> {
     let DepthwiseSpec { batch, window, channels, .. } = spec;
     let mut footprints = vec![
         input_footprint(&spec.input, batch, window, *channels),
-        Footprint::leading(packed_elements(spec) * 4),
+        Footprint::leading(match spec.combination {
+            Combination::Products => packed_elements(spec) * 4,
+            Combination::Maximum => 0,
+        }),
         pixel_footprint(&spec.output, batch, window, *channels),
     ];
     footprints.extend(spec.operands.iter().map(|strides| pixel_footprint(strides, batch, window, *channels)));
@@ -339,14 +342,25 @@ impl Depthwise<'_> {
                 }
             }
             Some(within) => {
-                sums = sums.iter().map(|_| Some(zero(b, kind))).collect();
+                sums = sums.iter().map(|_| Some(self.nothing(b, kind))).collect();
                 for ((taps, &address), &within) in self.rows.iter().zip(&here.rows).zip(within) {
                     sums = self.guarded_row(b, channels, taps, address, within, &sums);
                 }
             }
         }
-        let sums: Vec<Value> = sums.into_iter().map(|sum| sum.unwrap_or_else(|| zero(b, kind))).collect();
+        let sums: Vec<Value> = sums.into_iter().map(|sum| sum.unwrap_or_else(|| self.nothing(b, kind))).collect();
         self.epilogue(b, here, kind, constants, &sums)
+    }
+
+    /// What no tap at all becomes.
+    fn nothing(&self, b: &mut FunctionBuilder<'_>, kind: Type) -> Value {
+        match self.spec.combination {
+            Combination::Products => zero(b, kind),
+            Combination::Maximum => {
+                let least = b.ins().f32const(f32::NEG_INFINITY);
+                if kind == types::F32 { least } else { b.ins().splat(kind, least) }
+            }
+        }
     }
 
     /// A row of taps behind a test.
@@ -391,16 +405,22 @@ impl Depthwise<'_> {
         };
         let Some(first) = products.first() else { return };
         input(b, first.position);
-        let weights: Vec<Value> = row.taps.iter().map(|&(_, tap)| load(b, kind, weights, tap * LANES * 4)).collect();
+        let weight = |&(_, tap): &(i64, i64)| load(b, kind, weights, tap * LANES * 4);
+        let weights: Vec<Value> = match self.spec.combination {
+            Combination::Products => row.taps.iter().map(weight).collect(),
+            Combination::Maximum => Vec::new(),
+        };
         for (place, product) in products.iter().enumerate() {
             if let Some(following) = products.get(place + 1) {
                 input(b, following.position);
             }
-            let (input, weight) = (input(b, product.position), weights[product.tap]);
+            let input = input(b, product.position);
             let sum = &mut sums[product.column];
-            *sum = Some(match *sum {
-                None => b.ins().fmul(input, weight),
-                Some(sum) => b.ins().fma(input, weight, sum),
+            *sum = Some(match (self.spec.combination, *sum) {
+                (Combination::Products, None) => b.ins().fmul(input, weights[product.tap]),
+                (Combination::Products, Some(sum)) => b.ins().fma(input, weights[product.tap], sum),
+                (Combination::Maximum, None) => input,
+                (Combination::Maximum, Some(largest)) => b.ins().fmax(largest, input),
             });
         }
     }
