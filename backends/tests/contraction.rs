@@ -179,6 +179,18 @@ fn packed_rows_of_every_tile() {
 }
 
 #[test]
+fn packed_rows_of_a_grid() {
+    for ((rows, vectors), extents) in [((8, 3), [9, 15]), ((12, 2), [11, 7]), ((4, 4), [15, 15])] {
+        let window = convolution(extents, [1, 1], 2, 1, [0; 4]);
+        for depth in [11, 32] {
+            let tile = Tile { rows, vectors };
+            let schedule = Schedule { tile, block_tiles: 2, block_panels: 2, packs_rows: true };
+            check_scheduled(Machine::CortexA72, "grid", &dense(2, window.clone(), depth, 29), &schedule);
+        }
+    }
+}
+
+#[test]
 fn batches_with_weights_of_their_own() {
     let mut spec = dense(1, Window::matrix(11), 9, 14);
     let (input, output) = (11 * 9, 11 * 14);

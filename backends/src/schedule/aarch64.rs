@@ -18,7 +18,12 @@ pub(super) const TABLE: CoreTable = CoreTable {
         Tile { rows: 5, vectors: 2 },
     ],
     narrow_tiles: &[Tile { rows: 1, vectors: 8 }, Tile { rows: 2, vectors: 8 }, Tile { rows: 3, vectors: 6 }],
-    packed_tiles: &[Tile { rows: 8, vectors: 3 }, Tile { rows: 12, vectors: 2 }, Tile { rows: 8, vectors: 2 }],
+    packed_tiles: &[
+        Tile { rows: 8, vectors: 3 },
+        Tile { rows: 12, vectors: 2 },
+        Tile { rows: 8, vectors: 2 },
+        Tile { rows: 4, vectors: 4 },
+    ],
     along_depth,
     along_packed_depth,
     around_depth,

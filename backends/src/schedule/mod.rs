@@ -5,7 +5,7 @@ mod x86_64;
 
 use std::collections::BTreeSet;
 
-use crate::contraction::{ContractionSpec, DepthwiseSpec};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides};
 use crate::cpu::isa::Architecture;
 
 /// Lanes of a vector register of f32.
@@ -95,29 +95,54 @@ const PACKING: f64 = 0.5;
 pub fn schedule_with_scratch(spec: &ContractionSpec, architecture: Architecture) -> Schedule {
     let table = CoreTable::of(architecture);
     let direct = schedule(spec, architecture);
-    if table.packed_tiles.is_empty() || !has_flat_rows(spec) {
+    let Some(rows) = packable_rows(spec) else { return direct };
+    let fits = |tile: &&Tile| match rows {
+        PackableRows::Flat => spec.window.pixels() >= tile.rows,
+        // Rows behind the whole tiles are read where they lie, one behind the other.
+        PackableRows::Grid => spec.window.pixels() % tile.rows == 0,
+    };
+    let tiles: Vec<Tile> = table.packed_tiles.iter().filter(fits).copied().collect();
+    if tiles.is_empty() {
         return direct;
     }
     let along = |tile: Tile, rows: i64| if rows == tile.rows { table.along_packed_depth } else { table.along_depth };
     let cost_of = |tile| cost_by_rows(&along, table, spec, tile);
-    let tile = cheapest(table.packed_tiles, cost_of);
-    let (block_tiles, block_panels) = blocks(table, spec, tile);
+    let tile = cheapest(&tiles, cost_of);
+    let (block_tiles, mut block_panels) = blocks(table, spec, tile);
     let panels = (spec.channels + tile.vectors * LANES - 1) / (tile.vectors * LANES);
+    if block_panels < panels {
+        // Every block of panels packs the rows anew.
+        block_panels = (panels / FEWEST_PANEL_BLOCKS).clamp(1, panels);
+    }
     let times_packed = (panels + block_panels - 1) / block_panels;
     let packing = PACKING * (spec.window.pixels() * spec.depth * times_packed) as f64;
-    if cost_of(tile) + packing >= cost(table.along_depth, table, spec, direct.tile) || spec.window.pixels() < tile.rows
-    {
+    if cost_of(tile) + packing >= cost(table.along_depth, table, spec, direct.tile) {
         return direct;
     }
     Schedule { tile, block_tiles, block_panels, packs_rows: true }
 }
 
-/// Whether all pixels of the input follow each other at one distance, under one tap, and so do those of every operand.
-fn has_flat_rows(spec: &ContractionSpec) -> bool {
+/// Blocks of panels where there are too few rows to share among workers.
+const FEWEST_PANEL_BLOCKS: i64 = 8;
+
+/// Where the rows of a contraction with one tap, which never misses the input, lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PackableRows {
+    /// At one distance from each other.
+    Flat,
+    /// In lines with gaps between them.
+    Grid,
+}
+
+/// The rows of a contraction that may be packed: those of its results lie at one distance from each other.
+fn packable_rows(spec: &ContractionSpec) -> Option<PackableRows> {
     let window = &spec.window;
-    let stepped = window.stepped(&spec.input);
-    let mut strides = [&stepped, &spec.output].into_iter().chain(&spec.operands);
-    window.taps.len() == 1 && window.is_interior() && strides.all(|each| each.is_flat(window.height, window.width))
+    let is_flat = |each: &Strides| each.is_flat(window.height, window.width);
+    if window.taps.len() != 1 || !window.is_interior() || ![&spec.output].into_iter().chain(&spec.operands).all(is_flat)
+    {
+        return None;
+    }
+    Some(if is_flat(&window.stepped(&spec.input)) { PackableRows::Flat } else { PackableRows::Grid })
 }
 
 fn cheapest(tiles: &[Tile], cost: impl Fn(Tile) -> f64) -> Tile {

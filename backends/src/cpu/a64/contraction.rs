@@ -127,7 +127,7 @@ impl<'a> Contraction<'a> {
         if spec.output.channel != 1 || !operand_channels_fit || spec.operands.len() > 6 || registers > 32 {
             return None;
         }
-        let geometry = Geometry::of(spec, schedule.tile.rows)?;
+        let geometry = Geometry::of(spec, schedule.tile.rows, schedule.packs_rows)?;
         if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0) {
             return None;
         }
@@ -255,8 +255,10 @@ impl<'a> Contraction<'a> {
             |strides: &Strides| if self.geometry.is_flat { strides.column * self.schedule.tile.rows } else { 0 };
         let matrix = self.layout.matrix_elements();
         let weights: Vec<i64> = self.spec.weight_batch.iter().map(|&stride| stride * matrix).collect();
+        // The pixels of a grid are found where they are packed.
+        let by_block = if self.geometry.grid_width.is_some() { 0 } else { pixels(&input) };
         let mut placed = vec![
-            (operand::INPUT, slot::INPUT, input.base, input.batch.clone(), pixels(&input), 0),
+            (operand::INPUT, slot::INPUT, input.base, input.batch.clone(), by_block, 0),
             (operand::WEIGHTS, slot::WEIGHTS, 0, weights, 0, self.layout.panel_elements()),
             (
                 operand::OUTPUT,

@@ -144,7 +144,7 @@ fn transform_channels(
     row_masks: &[Option<Value>],
     to: Value,
 ) {
-    let numbers = Numbers::new(b, [4.0, -5.0, -4.0, 2.0, -2.0]);
+    let numbers = Numbers::new(b, [4.0, -5.0, -4.0]);
     let carried: Vec<Value> = rows.iter().copied().chain([to]).collect();
     carried_loop(b, spec.channels / LANES, &carried, |b, addresses| {
         let (rows, to) = (&addresses[..INPUTS as usize], addresses[INPUTS as usize]);
@@ -184,32 +184,34 @@ impl<const N: usize> Numbers<N> {
     }
 }
 
-/// `B' d` of six vectors.
-fn transform_input(b: &mut FunctionBuilder<'_>, numbers: &Numbers<5>, d: &[Value]) -> Vec<Value> {
-    let [four, minus_five, minus_four, two, minus_two] = numbers.0;
-    let first = b.ins().fma(d[2], minus_five, d[4]);
-    let first = b.ins().fma(d[0], four, first);
+/// `B' d` of six vectors, in an order in which every addend of a multiply-add dies with it.
+fn transform_input(b: &mut FunctionBuilder<'_>, numbers: &Numbers<3>, d: &[Value]) -> Vec<Value> {
+    let [four, minus_five, minus_four] = numbers.0;
+    let (far_even, far_odd) = (b.ins().fsub(d[4], d[2]), b.ins().fsub(d[3], d[1]));
+    let first = b.ins().fmul(d[0], four);
+    let first = b.ins().fadd(first, d[4]);
+    let first = b.ins().fma(d[2], minus_five, first);
+    let last = b.ins().fma(d[1], four, d[5]);
+    let last = b.ins().fma(d[3], minus_five, last);
     let even = b.ins().fma(d[2], minus_four, d[4]);
     let odd = b.ins().fma(d[1], minus_four, d[3]);
     let (second, third) = (b.ins().fadd(even, odd), b.ins().fsub(even, odd));
-    let (even, odd) = (b.ins().fsub(d[4], d[2]), b.ins().fsub(d[3], d[1]));
-    let (fourth, fifth) = (b.ins().fma(odd, two, even), b.ins().fma(odd, minus_two, even));
-    let last = b.ins().fma(d[3], minus_five, d[5]);
-    let last = b.ins().fma(d[1], four, last);
+    let far_odd = b.ins().fadd(far_odd, far_odd);
+    let (fourth, fifth) = (b.ins().fadd(far_even, far_odd), b.ins().fsub(far_even, far_odd));
     vec![first, second, third, fourth, fifth, last]
 }
 
-/// `A' m` of six vectors.
+/// `A' m` of six vectors, in such an order too.
 fn transform_sums(b: &mut FunctionBuilder<'_>, numbers: &Numbers<3>, m: &[Value]) -> Vec<Value> {
     let [two, four, eight] = numbers.0;
     let (even, odd) = (b.ins().fadd(m[1], m[2]), b.ins().fsub(m[1], m[2]));
     let (far_even, far_odd) = (b.ins().fadd(m[3], m[4]), b.ins().fsub(m[3], m[4]));
     let first = b.ins().fadd(m[0], even);
     let first = b.ins().fadd(first, far_even);
-    let second = b.ins().fma(far_odd, two, odd);
+    let fourth = b.ins().fma(far_odd, eight, m[5]);
+    let fourth = b.ins().fadd(fourth, odd);
     let third = b.ins().fma(far_even, four, even);
-    let fourth = b.ins().fma(far_odd, eight, odd);
-    let fourth = b.ins().fadd(fourth, m[5]);
+    let second = b.ins().fma(far_odd, two, odd);
     vec![first, second, third, fourth]
 }
 

@@ -1,14 +1,17 @@
 //! Lines of output pixels, the tiles of a line, and the rows of taps that a line meets.
 
-use crate::contraction::ContractionSpec;
+use crate::contraction::{ContractionSpec, Strides};
 
 /// Tiles that meet the border have code of their own: no more than this many.
 const MOST_BORDER_TILES: i64 = 6;
 
 /// Where a contraction's pixels lie.
 pub(in crate::cpu::a64) struct Geometry {
-    /// All pixels of all operands follow each other at one distance, and no tap misses the input: one line.
+    /// All pixels of all operands follow each other at one distance, but perhaps those of the input where rows are packed,
+    /// and no tap misses the input: one line.
     pub is_flat: bool,
+    /// Where the input's pixels do not: the pixels of its lines.
+    pub grid_width: Option<i64>,
     pub lines: i64,
     /// Pixels of a line.
     pub width: i64,
@@ -32,13 +35,18 @@ pub(in crate::cpu::a64) struct Geometry {
 
 impl Geometry {
     /// The geometry for tiles of `rows` pixels. `None` where rows of taps are irregular, or too many tiles meet the border.
-    pub fn of(spec: &ContractionSpec, rows: i64) -> Option<Geometry> {
+    pub fn of(spec: &ContractionSpec, rows: i64, packs_rows: bool) -> Option<Geometry> {
         let window = &spec.window;
-        let stepped = window.stepped(&spec.input);
-        let mut strides = [&stepped, &spec.output].into_iter().chain(&spec.operands);
+        let follow = |strides: &Strides| strides.is_flat(window.height, window.width);
+        let input_follows = follow(&window.stepped(&spec.input));
         let is_flat = window.taps.len() == 1
             && window.is_interior()
-            && strides.all(|strides| strides.is_flat(window.height, window.width));
+            && (input_follows || packs_rows)
+            && [&spec.output].into_iter().chain(&spec.operands).all(follow);
+        let grid_width = (!input_follows).then_some(window.width);
+        if packs_rows && grid_width.is_some() && window.pixels() % rows != 0 {
+            return None;
+        }
         let first = window.taps.first()?;
         let columns: Vec<i64> =
             window.taps.iter().take_while(|tap| tap.row == first.row).map(|tap| tap.column).collect();
@@ -56,6 +64,7 @@ impl Geometry {
         let (lines, width) = if is_flat { (1, window.pixels()) } else { (window.height, window.width) };
         let geometry = Geometry {
             is_flat,
+            grid_width,
             lines,
             width,
             step: window.step,

@@ -1,6 +1,7 @@
 //! Rows copied to scratch, `[tile][k][row]`, and tiles that read them there: a load brings up to four vectors of rows, where
 //! the rows as they lie take a load each.
 
+use crate::cpu::a64::address::split;
 use crate::cpu::a64::assembler::Assembler;
 use crate::cpu::a64::instruction::{Access, After, ByLane, Cond, Instruction, V, Width, X, ZERO};
 use crate::cpu::contraction::operand;
@@ -24,6 +25,8 @@ mod copy {
     pub const PACKED: X = register::LINES_LEFT;
     pub const TILE_SOURCE: X = register::TILE;
     pub const TILE_PACKED: X = register::ROWS;
+    /// Pixels left of a line of a grid.
+    pub const LINE_LEFT: X = register::OUTPUT;
 }
 
 impl Contraction<'_> {
@@ -37,6 +40,9 @@ impl Contraction<'_> {
         a.slot(Access::Store, copy::TILE_PACKED, slot::PACKED);
         a.slot(Access::Load, copy::TILE_SOURCE, slot::INPUT);
         a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, self.first_tap_bytes(), scratch);
+        if let Some(width) = self.geometry.grid_width {
+            self.enter_grid(a, width);
+        }
         a.slot(Access::Load, copy::TILES_LEFT, slot::COUNT);
         a.constant(copy::STEP, rows * 4);
         let exit = a.label();
@@ -44,18 +50,54 @@ impl Contraction<'_> {
         a.push(Instruction::BranchIf(Cond::Less, exit));
         let head = a.here();
         for group in 0..rows / LANES {
-            a.add(copy::SOURCES[0], copy::TILE_SOURCE, group * LANES * pixel, scratch);
-            for pair in copy::SOURCES.windows(2) {
-                a.add(pair[1], pair[0], pixel, scratch);
+            match self.geometry.grid_width {
+                Some(width) => copy::SOURCES.into_iter().for_each(|source| self.next_of_grid(a, source, width)),
+                None => {
+                    a.add(copy::SOURCES[0], copy::TILE_SOURCE, group * LANES * pixel, scratch);
+                    for pair in copy::SOURCES.windows(2) {
+                        a.add(pair[1], pair[0], pixel, scratch);
+                    }
+                }
             }
             a.add(copy::PACKED, copy::TILE_PACKED, group * LANES * 4, scratch);
             self.pack_group(a);
         }
-        a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, rows * pixel, scratch);
+        if self.geometry.grid_width.is_none() {
+            a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, rows * pixel, scratch);
+        }
         a.add(copy::TILE_PACKED, copy::TILE_PACKED, rows * depth * 4, scratch);
         a.push(Instruction::SubsImmediate(copy::TILES_LEFT, copy::TILES_LEFT, 1));
         a.push(Instruction::BranchIf(Cond::NotEqual, head));
         a.place(exit);
+    }
+
+    /// Moves the source to the block's first pixel, and counts the pixels that its line has left.
+    fn enter_grid(&self, a: &mut Assembler, width: i64) {
+        let [scratch, first, line, column] = register::SCRATCH;
+        a.slot(Access::Load, first, slot::FIRST);
+        a.add_product(first, first, self.schedule.tile.rows, ZERO, scratch);
+        split(a, first, width, (line, column), scratch);
+        a.add_product(copy::TILE_SOURCE, line, self.line_bytes(), copy::TILE_SOURCE, scratch);
+        a.add_product(copy::TILE_SOURCE, column, self.pixel_bytes(), copy::TILE_SOURCE, scratch);
+        a.constant(scratch, width);
+        a.push(Instruction::Sub(copy::LINE_LEFT, scratch, column));
+    }
+
+    /// Gives the address of a pixel, and goes on to the next, which may lie in the next line.
+    fn next_of_grid(&self, a: &mut Assembler, source: X, width: i64) {
+        let [scratch, ..] = register::SCRATCH;
+        let same_line = a.label();
+        a.push(Instruction::Mov(source, copy::TILE_SOURCE));
+        a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, self.pixel_bytes(), scratch);
+        a.push(Instruction::SubsImmediate(copy::LINE_LEFT, copy::LINE_LEFT, 1));
+        a.push(Instruction::BranchIf(Cond::NotEqual, same_line));
+        a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, self.line_bytes() - width * self.pixel_bytes(), scratch);
+        a.constant(copy::LINE_LEFT, width);
+        a.place(same_line);
+    }
+
+    fn line_bytes(&self) -> i64 {
+        self.geometry.step[0] * self.spec.input.row * 4
     }
 
     /// Four rows, eight elements of each at once, then four, then one by one.
