@@ -27,6 +27,7 @@ pub fn describe<'a>(
         name: kernel.name.clone(),
         offset: kernel.offset as u64,
         length: kernel.length as u64,
+        encoded: kernel.encoded,
     });
     let steps = program.steps.iter().enumerate().map(|(number, step)| FormatStep {
         action: Some(Action::Call(call(program, plan, &constants, emitted, number, step))),

@@ -39,7 +39,8 @@ fn main() {
     for (number, (kernel, counts)) in kernels.iter().zip(&counts).enumerate() {
         let steps = compiled.program.steps.iter().filter(|step| step.kernel == number);
         let (calls, macs) = steps.fold((0, 0), |(calls, macs), step| (calls + 1, macs + step.macs));
-        row(&kernel.name, calls, macs, counts);
+        let writer = if kernel.encoded { "" } else { " clif" };
+        row(&format!("{}{writer}", kernel.name), calls, macs, counts);
     }
     let macs = compiled.program.steps.iter().map(|step| step.macs).sum();
     row("all", compiled.program.steps.len(), macs, &total(&trace));

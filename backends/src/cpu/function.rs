@@ -82,6 +82,8 @@ pub struct FunctionCode {
     pub bytes: Vec<u8>,
     /// Empty unless the target asks for one.
     pub listing: String,
+    /// Whether our own encoder wrote it.
+    pub encoded: bool,
 }
 
 /// Emits one kernel: `build` writes the body, falling through to the return.
@@ -131,7 +133,7 @@ fn code_of(target: &CpuTarget, name: &str, context: &mut Context) -> Result<Func
     match compiled.buffer.relocs().len() {
         0 => {
             let listing = clif.or_else(|| compiled.vcode.clone()).unwrap_or_default();
-            Ok(FunctionCode { bytes: compiled.code_buffer().to_vec(), listing })
+            Ok(FunctionCode { bytes: compiled.code_buffer().to_vec(), listing, encoded: false })
         }
         count => Err(EmitError::Relocations { kernel: name.to_owned(), count }),
     }

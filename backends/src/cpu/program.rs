@@ -32,6 +32,8 @@ pub struct PlacedKernel {
     pub length: usize,
     /// Iterations of the kernel's range.
     pub range: u32,
+    /// Whether our own encoder wrote it.
+    pub encoded: bool,
     /// The text that the target asks for.
     pub listing: String,
 }
@@ -48,7 +50,8 @@ pub fn emit(program: &Program, target: &CpuTarget) -> Result<Emitted, EmitError>
         emitted.code.resize(offset, 0);
         emitted.code.extend_from_slice(&kernel.code);
         let (length, range) = (kernel.code.len(), kernel.units as u32);
-        emitted.kernels.push(PlacedKernel { name, offset, length, range, listing: kernel.listing });
+        let (encoded, listing) = (kernel.encoded, kernel.listing);
+        emitted.kernels.push(PlacedKernel { name, offset, length, range, encoded, listing });
     }
     Ok(emitted)
 }

@@ -31,17 +31,20 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
     text.push_str(&format!("weights  {} bytes\n", manifest.weights_bytes));
     for program in &manifest.programs {
         text.push_str(&format!(
-            "program  {} {}\ncode     {} bytes, {} kernels\narena    {} bytes\nmacs     {}\nsteps    {}\n",
+            "program  {} {}\ncode     {} bytes, {} kernels, {} encoded\narena    {} bytes\nmacs     {}\nsteps    {}\n",
             program.architecture,
             program.required_features.join(" "),
             program.code_length,
             program.kernels.len(),
+            program.kernels.iter().filter(|kernel| kernel.encoded).count(),
             program.arena_bytes,
             manifest.source_macs,
             program.steps.len(),
         ));
         for call in calls(program) {
-            text.push_str(&format!("  {:<28} {:>12} macs  {}\n", call.name, call.macs, call.origins.join("+")));
+            let (name, macs, origins) = (&call.name, call.macs, call.origins.join("+"));
+            let writer = if is_encoded(program, call) { "encoded" } else { "clif" };
+            text.push_str(&format!("  {name:<28} {macs:>12} macs  {writer:<7}  {origins}\n"));
         }
     }
     text
@@ -53,12 +56,14 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         let element_type = edgecc_format::ElementType::try_from(port.element_type).map_or("unspecified", |t| t.name());
         json!({"name": port.name, "type": element_type, "dims": dims})
     };
-    let step =
-        |call: &Call| json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes});
+    let step = |program: &Program, call: &Call| {
+        json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes,
+               "encoded": is_encoded(program, call)})
+    };
     let program = |program: &Program| {
         json!({"architecture": program.architecture, "features": program.required_features,
                "code_bytes": program.code_length, "kernels": program.kernels.len(), "arena_bytes": program.arena_bytes,
-               "steps": calls(program).map(step).collect::<Vec<_>>()})
+               "steps": calls(program).map(|call| step(program, call)).collect::<Vec<_>>()})
     };
     json!({
         "schema_version": 1, "model": manifest.model_name, "producer": manifest.producer, "bytes": size,
@@ -67,6 +72,11 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         "macs": manifest.source_macs, "labels": manifest.labels.len(),
         "programs": manifest.programs.iter().map(program).collect::<Vec<_>>(),
     })
+}
+
+/// Whether our own encoder wrote a call's kernel.
+fn is_encoded(program: &Program, call: &Call) -> bool {
+    program.kernels.get(call.kernel as usize).is_some_and(|kernel| kernel.encoded)
 }
 
 fn calls(program: &Program) -> impl Iterator<Item = &Call> {

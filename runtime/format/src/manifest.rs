@@ -178,6 +178,9 @@ pub struct Kernel {
     /// Bytes of the function.
     #[prost(uint64, tag = "3")]
     pub length: u64,
+    /// Whether the compiler's own encoder wrote it, and not Cranelift.
+    #[prost(bool, tag = "4")]
+    pub encoded: bool,
 }
 
 /// One step of a program.

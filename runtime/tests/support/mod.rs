@@ -115,7 +115,12 @@ fn code_for(architecture: &str) -> (Vec<u8>, Vec<Kernel>) {
     let mut kernels = Vec::new();
     for (name, bytes) in machine_code(architecture) {
         code.resize(code.len().next_multiple_of(16), 0);
-        kernels.push(Kernel { name: name.into(), offset: code.len() as u64, length: bytes.len() as u64 });
+        kernels.push(Kernel {
+            name: name.into(),
+            offset: code.len() as u64,
+            length: bytes.len() as u64,
+            encoded: false,
+        });
         code.extend_from_slice(bytes);
     }
     (code, kernels)

@@ -172,7 +172,7 @@ impl Assembler {
         }
         self.literals.iter().for_each(|(literal, _)| bytes.extend(literal));
         let listing = if listing == Listing::Off { String::new() } else { self.listing() };
-        FunctionCode { bytes, listing }
+        FunctionCode { bytes, listing, encoded: true }
     }
 
     fn listing(&self) -> String {

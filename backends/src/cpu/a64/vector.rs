@@ -225,13 +225,29 @@ impl Formula {
         self.two(Lanes::Divide, p, q)
     }
 
+    /// A polynomial of coefficients by falling power, of which pairs are summed apart (Estrin): half of the coefficients are
+    /// factors, which need no register of their own.
     fn polynomial(&mut self, x: Id, coefficients: &[f64]) -> Id {
-        let mut sum = self.number(coefficients[0]);
-        for &coefficient in &coefficients[1..] {
-            let next = self.number(coefficient);
-            sum = self.multiply_add(next, sum, x);
+        let square = self.two(Lanes::Multiply, x, x);
+        let rising: Vec<f64> = coefficients.iter().rev().copied().collect();
+        let pairs: Vec<&[f64]> = rising.chunks(2).collect();
+        let mut sum = None;
+        for pair in pairs.into_iter().rev() {
+            let constant = self.number(pair[0]);
+            sum = Some(match (pair, sum) {
+                ([_], _) => constant,
+                (_, None) => {
+                    let factor = self.number(pair[1]);
+                    self.multiply_add(constant, x, factor)
+                }
+                (_, Some(higher)) => {
+                    let factor = self.number(pair[1]);
+                    let own = self.multiply_add(constant, x, factor);
+                    self.multiply_add(own, square, higher)
+                }
+            });
         }
-        sum
+        sum.unwrap_or(x)
     }
 
     fn uses(&self) -> Vec<usize> {

@@ -37,6 +37,8 @@ pub struct EmittedKernel {
     pub code: Vec<u8>,
     /// The text that the target asks for.
     pub listing: String,
+    /// Whether our own encoder wrote it.
+    pub encoded: bool,
     /// Length of the parallel range.
     pub units: i64,
     /// The bytes that it may touch, per operand.
@@ -45,7 +47,7 @@ pub struct EmittedKernel {
 
 impl EmittedKernel {
     pub(super) fn new(code: FunctionCode, units: i64, footprints: Vec<Footprint>) -> Self {
-        EmittedKernel { code: code.bytes, listing: code.listing, units, footprints }
+        EmittedKernel { code: code.bytes, listing: code.listing, encoded: code.encoded, units, footprints }
     }
 }
 
