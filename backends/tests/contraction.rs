@@ -5,7 +5,7 @@ mod support;
 
 use edgecc_backends::contraction::{ContractionSpec, RuntimeWeights, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Kernels};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
@@ -127,8 +127,8 @@ fn check_finished(
 fn check(name: &str, spec: &ContractionSpec) {
     for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
         let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
-        check_scheduled(machine, name, spec, &schedule(spec, architecture));
-        check_scheduled(machine, name, spec, &schedule_with_scratch(spec, architecture));
+        check_scheduled(machine, name, spec, &schedule(spec, architecture, Kernels::Encoded));
+        check_scheduled(machine, name, spec, &schedule_with_scratch(spec, architecture, Kernels::Encoded));
     }
 }
 
@@ -280,7 +280,7 @@ fn epilogues_with_functions() {
     let finish = |sum: f32| if sum < 0.0 { sum * 0.1 } else { sum / (1.0 + (-sum).exp()) };
     for machine in [Machine::Host, Machine::CortexA72] {
         let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
-        check_finished(machine, "functions", &spec, &schedule(&spec, architecture), (finish, 1e-5));
+        check_finished(machine, "functions", &spec, &schedule(&spec, architecture, Kernels::Encoded), (finish, 1e-5));
     }
 }
 

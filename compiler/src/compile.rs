@@ -114,7 +114,8 @@ pub fn compile_graph(
 fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
     let CompileOptions { architecture, kernels, listing, allow_size, linked, .. } = *options;
     let workers_have_scratch = kernels == Kernels::Encoded && !linked;
-    let program = lower(&graph, LowerOptions { architecture, constants_may_grow: allow_size, workers_have_scratch })?;
+    let constants_may_grow = allow_size;
+    let program = lower(&graph, LowerOptions { architecture, kernels, constants_may_grow, workers_have_scratch })?;
     let plan = plan(&program);
     let target = CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels);
     let emitted = emit(&program, &target)?;

@@ -7,6 +7,7 @@ pub mod executed;
 pub mod graphs;
 pub mod light;
 pub mod models;
+pub mod networks;
 pub mod numbers;
 pub mod pictures;
 pub mod python;

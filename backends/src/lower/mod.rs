@@ -26,7 +26,7 @@ mod winograd;
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
 use crate::contraction::ContractionSpec;
-use crate::cpu::isa::Architecture;
+use crate::cpu::isa::{Architecture, Kernels};
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
 use crate::schedule::{Schedule, schedule, schedule_with_scratch};
@@ -67,6 +67,8 @@ pub(crate) struct Lowering<'a> {
 pub struct LowerOptions {
     /// Decides the schedules of contractions, and with them how weights are packed.
     pub architecture: Architecture,
+    /// Who writes kernels, which decides schedules too.
+    pub kernels: Kernels,
     /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.
     pub constants_may_grow: bool,
     /// Whether kernels may ask for scratch for each worker.
@@ -247,7 +249,7 @@ impl<'a> Lowering<'a> {
     /// How a contraction runs.
     pub(crate) fn schedule(&self, spec: &ContractionSpec) -> Schedule {
         let choose = if self.options.workers_have_scratch { schedule_with_scratch } else { schedule };
-        choose(spec, self.options.architecture)
+        choose(spec, self.options.architecture, self.options.kernels)
     }
 
     /// Adds a step. Equal kernels are shared.

@@ -13,6 +13,9 @@ const ELEMENTS_PER_WORKER: usize = 16 * 1024;
 /// Most elements of the inner part of an axis that is cut in two.
 const INNER: usize = 1024;
 
+/// Fewest elements of an axis that is worth running in lanes.
+const FEWEST_LANES: usize = 4;
+
 /// One axis of an iteration space: its extent and each view's stride along it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Axis {
@@ -114,6 +117,28 @@ impl Space {
         self.prologues.push(Vec::new());
     }
 
+    /// Puts a longer axis innermost where that one has too few elements for lanes. Part of the range's axis stays the range.
+    pub(crate) fn lengthen_innermost(&mut self, builder: &mut Builder) {
+        let count = self.axes.len();
+        if count < 2
+            || self.innermost().extent >= FEWEST_LANES
+            || self.axes[count - 2].extent <= self.innermost().extent
+        {
+            return;
+        }
+        if count == 2 {
+            let range = self.axes[0].clone();
+            let Some(inner) = (FEWEST_LANES..=INNER).rev().find(|n| range.extent.is_multiple_of(*n)) else { return };
+            let strides = range.strides.iter().map(|stride| stride * inner as isize).collect();
+            self.axes[0] = Axis { extent: range.extent / inner, strides, apart: None };
+            self.axes.insert(1, Axis { extent: inner, ..range });
+            self.vars.push(builder.var());
+            self.prologues.push(Vec::new());
+        }
+        let count = self.axes.len();
+        self.axes.swap(count - 2, count - 1);
+    }
+
     /// The position in view number `view` of the element that the loops stand at.
     pub(crate) fn position(&self, view: usize) -> Index {
         let axes = self.axes.iter().zip(&self.vars);
@@ -205,6 +230,7 @@ pub(crate) fn push_map(lowering: &mut Lowering<'_>, id: NodeId, expr: &Expr, vie
     }
     let mut builder = Builder::new();
     let mut space = Space::new(&mut builder, views, &[]);
+    space.lengthen_innermost(&mut builder);
     space.split(&mut builder);
     let operands: Vec<usize> = read.iter().map(|view| builder.reads(view)).collect();
     let result = builder.writes(written);

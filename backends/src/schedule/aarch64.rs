@@ -58,3 +58,29 @@ fn around_depth(tile: Tile) -> f64 {
     let accesses = if tile.vectors <= 4 { 1 } else { (tile.vectors + 1) / 2 };
     (tile.rows * (2 * accesses + 1) + 8) as f64
 }
+
+/// The same cores where Cranelift writes the kernels: one load for each vector, and an input vector for each row.
+pub(super) const CLIF_TABLE: CoreTable = CoreTable {
+    tiles: &[
+        Tile { rows: 8, vectors: 2 },
+        Tile { rows: 7, vectors: 3 },
+        Tile { rows: 6, vectors: 3 },
+        Tile { rows: 7, vectors: 2 },
+        Tile { rows: 5, vectors: 4 },
+        Tile { rows: 4, vectors: 4 },
+    ],
+    packed_tiles: &[],
+    along_depth: along_clif_depth,
+    along_packed_depth: along_clif_depth,
+    around_depth: around_clif_depth,
+    ..TABLE
+};
+
+fn along_clif_depth(tile: Tile) -> f64 {
+    (tile.rows * tile.vectors + tile.vectors) as f64 + tile.rows as f64 / 4.0 + 0.75
+}
+
+/// About five instructions per sum.
+fn around_clif_depth(tile: Tile) -> f64 {
+    (5 * tile.rows * tile.vectors) as f64
+}

@@ -6,7 +6,7 @@ mod x86_64;
 use std::collections::BTreeSet;
 
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides};
-use crate::cpu::isa::Architecture;
+use crate::cpu::isa::{Architecture, Kernels};
 
 /// Lanes of a vector register of f32.
 pub const LANES: i64 = 4;
@@ -71,17 +71,18 @@ struct CoreTable {
 }
 
 impl CoreTable {
-    fn of(architecture: Architecture) -> &'static CoreTable {
-        match architecture {
-            Architecture::Aarch64 => &aarch64::TABLE,
-            Architecture::X86_64 => &x86_64::TABLE,
+    fn of(architecture: Architecture, kernels: Kernels) -> &'static CoreTable {
+        match (architecture, kernels) {
+            (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
+            (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
+            (Architecture::X86_64, _) => &x86_64::TABLE,
         }
     }
 }
 
 /// The schedule of a contraction on a core class, for kernels without scratch.
-pub fn schedule(spec: &ContractionSpec, architecture: Architecture) -> Schedule {
-    let table = CoreTable::of(architecture);
+pub fn schedule(spec: &ContractionSpec, architecture: Architecture, kernels: Kernels) -> Schedule {
+    let table = CoreTable::of(architecture, kernels);
     let tiles = if spec.window.pixels() < 4 { table.narrow_tiles } else { table.tiles };
     let best = cheapest(tiles, |tile| cost(table.along_depth, table, spec, tile));
     let (block_tiles, block_panels) = blocks(table, spec, best);
@@ -92,9 +93,9 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture) -> Schedule 
 const PACKING: f64 = 0.5;
 
 /// The schedule of a contraction whose workers have scratch.
-pub fn schedule_with_scratch(spec: &ContractionSpec, architecture: Architecture) -> Schedule {
-    let table = CoreTable::of(architecture);
-    let direct = schedule(spec, architecture);
+pub fn schedule_with_scratch(spec: &ContractionSpec, architecture: Architecture, kernels: Kernels) -> Schedule {
+    let table = CoreTable::of(architecture, kernels);
+    let direct = schedule(spec, architecture, kernels);
     let Some(rows) = packable_rows(spec) else { return direct };
     let fits = |tile: &&Tile| match rows {
         PackableRows::Flat => spec.window.pixels() >= tile.rows,

@@ -4,7 +4,7 @@
 
 pub mod interpreter;
 
-use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::cpu::isa::{Architecture, Kernels};
 use edgecc_backends::lower::{LowerOptions, lower};
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
@@ -119,9 +119,16 @@ impl Case {
 
     fn compare(&self, graph: &Graph, tolerance: f64, what: &str) {
         let architecture = Architecture::host().expect("tests run where code can be emitted");
-        let program =
-            lower(graph, LowerOptions { architecture, constants_may_grow: false, workers_have_scratch: false })
-                .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let program = lower(
+            graph,
+            LowerOptions {
+                architecture,
+                kernels: Kernels::Encoded,
+                constants_may_grow: false,
+                workers_have_scratch: false,
+            },
+        )
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
         let expected = edgecc_ir::eval::run(graph, &self.inputs).expect("the graph has a value");
         for execution in [Execution::Interpreted, Execution::Emitted] {
             let actual = run(&program, &self.inputs, execution);

@@ -1,0 +1,171 @@
+//! Small networks from a seeded generator, layer by layer.
+
+use edgecc_ir::{
+    BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, PoolKind, Shape, Tensor, TensorType, UnaryOp, Window,
+};
+
+/// A network while it grows: one path from the input on.
+pub struct Network {
+    graph: Graph,
+    value: NodeId,
+    seed: u64,
+}
+
+/// What follows a sum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+}
+
+impl Network {
+    /// A network over f32.
+    pub fn new(name: &str, extents: &[usize]) -> Network {
+        let mut graph = Graph::new(name);
+        let value = graph.input("x", TensorType::new(DType::F32, Shape::new(extents)));
+        Network { graph, value, seed: 1 }
+    }
+
+    /// The finished graph.
+    pub fn finish(mut self) -> Graph {
+        self.graph.output("y", self.value);
+        self.graph
+    }
+
+    /// The value that the path has reached.
+    pub fn value(&self) -> NodeId {
+        self.value
+    }
+
+    /// Weights between -1/8 and 1/8.
+    fn weights(&mut self, extents: &[usize]) -> NodeId {
+        let count: usize = extents.iter().product();
+        let mut draw = || {
+            self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((self.seed >> 40) as f32 / (1u32 << 24) as f32 - 0.5) / 4.0
+        };
+        let values: Vec<f32> = (0..count).map(|_| draw()).collect();
+        self.constant(extents, &values)
+    }
+
+    fn constant(&mut self, extents: &[usize], values: &[f32]) -> NodeId {
+        let value = Tensor::from_f32(Shape::new(extents), values);
+        self.add(Op::Constant(value), &[], "constant")
+    }
+
+    fn add(&mut self, op: Op, operands: &[NodeId], name: &str) -> NodeId {
+        self.graph.add(op, operands, Origin::named(name)).expect("operator and operands agree")
+    }
+
+    fn extents(&self) -> Vec<usize> {
+        self.graph.ty(self.value).shape.extents()
+    }
+
+    /// A convolution with a bias, square kernel, pads that keep the size of a stride of 1.
+    pub fn conv(&mut self, channels: usize, kernel: usize, stride: usize, groups: usize, activation: Activation) {
+        let pads = [(kernel - 1) / 2; 2];
+        self.padded_conv(channels, kernel, stride, groups, pads);
+        self.activate(activation);
+    }
+
+    /// A convolution with a bias and these pads on both ends of each axis.
+    pub fn padded_conv(&mut self, channels: usize, kernel: usize, stride: usize, groups: usize, pads: [usize; 2]) {
+        let depth = self.extents()[1] / groups;
+        let weights = self.weights(&[channels, depth, kernel, kernel]);
+        let window = Window {
+            kernel: vec![kernel; 2],
+            strides: vec![stride; 2],
+            dilations: vec![1; 2],
+            pads_before: pads.to_vec(),
+            pads_after: pads.to_vec(),
+        };
+        let op = Op::Conv { window, groups, epilogue: Op::plain_epilogue(DType::F32) };
+        self.value = self.add(op, &[self.value, weights], "conv");
+        let bias = self.weights(&[1, channels, 1, 1]);
+        self.pair(BinaryOp::Add, bias);
+    }
+
+    /// A max pool of 3x3 windows, every second one.
+    pub fn max_pool(&mut self) {
+        let window = Window {
+            kernel: vec![3; 2],
+            strides: vec![2; 2],
+            dilations: vec![1; 2],
+            pads_before: vec![1; 2],
+            pads_after: vec![1; 2],
+        };
+        self.value = self.add(Op::Pool { kind: PoolKind::Max, window, ceil: false }, &[self.value], "pool");
+    }
+
+    /// Channels dealt out into groups, one after the other.
+    pub fn shuffle(&mut self, groups: usize) {
+        let extents = self.extents();
+        let apart = [extents[0], groups, extents[1] / groups, extents[2], extents[3]];
+        let value = self.add(Op::Reshape(Shape::new(&apart)), &[self.value], "apart");
+        let value = self.add(Op::Transpose(vec![0, 2, 1, 3, 4]), &[value], "deal");
+        self.value = self.add(Op::Reshape(Shape::new(&extents)), &[value], "together");
+    }
+
+    /// A matrix product with a bias.
+    pub fn dense(&mut self, channels: usize, activation: Activation) {
+        let extents = self.extents();
+        let weights = self.weights(&[extents[extents.len() - 1], channels]);
+        let op = Op::MatMul { transpose_a: false, transpose_b: false, epilogue: Op::plain_epilogue(DType::F32) };
+        self.value = self.add(op, &[self.value, weights], "matmul");
+        let bias = self.weights(&[channels]);
+        self.pair(BinaryOp::Add, bias);
+        self.activate(activation);
+    }
+
+    /// Adds a value of the path.
+    pub fn add_value(&mut self, other: NodeId) {
+        self.pair(BinaryOp::Add, other);
+    }
+
+    /// What follows a sum.
+    pub fn activate(&mut self, activation: Activation) {
+        match activation {
+            Activation::None => {}
+            Activation::Relu => self.clamp(None),
+            Activation::Relu6 => self.clamp(Some(6.0)),
+            Activation::Silu => {
+                let mut expr = Expr::new();
+                let x = expr.arg(0, DType::F32);
+                let gate = expr.unary(UnaryOp::Sigmoid, x);
+                let root = expr.binary(BinaryOp::Mul, x, gate);
+                self.value = self.add(Op::Map(expr.with_root(root)), &[self.value], "silu");
+            }
+        }
+    }
+
+    fn clamp(&mut self, most: Option<f64>) {
+        let mut expr = Expr::new();
+        let x = expr.arg(0, DType::F32);
+        let least = expr.number(x, 0.0);
+        let mut root = expr.binary(BinaryOp::Max, x, least);
+        if let Some(most) = most {
+            let most = expr.number(x, most);
+            root = expr.binary(BinaryOp::Min, root, most);
+        }
+        self.value = self.add(Op::Map(expr.with_root(root)), &[self.value], "clamp");
+    }
+
+    fn pair(&mut self, op: BinaryOp, other: NodeId) {
+        let shape = self.graph.ty(self.value).shape.clone();
+        let other = if self.graph.ty(other).shape == shape {
+            other
+        } else {
+            self.add(Op::Broadcast(shape), &[other], "broadcast")
+        };
+        let mut expr = Expr::new();
+        let (a, b) = (expr.arg(0, DType::F32), expr.arg(1, DType::F32));
+        let root = expr.binary(op, a, b);
+        self.value = self.add(Op::Map(expr.with_root(root)), &[self.value, other], "pair");
+    }
+}
