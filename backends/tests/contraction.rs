@@ -5,7 +5,7 @@ mod support;
 
 use edgecc_backends::contraction::{ContractionSpec, RuntimeWeights, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Kernels};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
@@ -66,6 +66,11 @@ fn reference(
     }
 }
 
+/// The order of instructions that a test asks for.
+fn core(name: &str) -> Core {
+    if name.contains("in order") { Core::InOrder } else { Core::OutOfOrder }
+}
+
 /// Runs a spec with a schedule on a machine; `None` where it is missing. Checks guards, footprints and untouched gaps.
 fn check_scheduled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: &Schedule) {
     check_finished(machine, name, spec, schedule, (clamped, 0.0));
@@ -83,7 +88,7 @@ fn check_finished(
         Machine::Host => Architecture::host().expect("a host that code is emitted for"),
         Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
     };
-    let target = CpuTarget::new(architecture).unwrap();
+    let target = CpuTarget::new(architecture).unwrap().with_core(core(name));
     let kernel = emit_contraction(&target, name, spec, schedule).unwrap();
     let mut random = Random(name.len() as u64 * 77 + 5);
     let layout = PackedLayout::of(spec, schedule);
@@ -128,7 +133,12 @@ fn check(name: &str, spec: &ContractionSpec) {
     for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
         let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
         check_scheduled(machine, name, spec, &schedule(spec, architecture, Kernels::Encoded));
-        check_scheduled(machine, name, spec, &schedule_with_scratch(spec, architecture, Kernels::Encoded));
+        check_scheduled(
+            machine,
+            name,
+            spec,
+            &schedule_with_scratch(spec, architecture, Kernels::Encoded, Core::OutOfOrder),
+        );
     }
 }
 
@@ -171,9 +181,12 @@ fn packed_rows_of_every_tile() {
             let schedule = Schedule { tile, block_tiles: 2, block_panels, packs_rows: true };
             let mut spec = dense(2, Window::matrix(pixels), depth, channels);
             check_scheduled(Machine::CortexA72, "packed rows", &spec, &schedule);
+            check_scheduled(Machine::CortexA72, "packed rows in order", &spec, &schedule);
             spec.operands.clear();
             spec.epilogue = Expr::argument(0, DType::F32);
-            check_finished(Machine::CortexA72, "packed rows alone", &spec, &schedule, (|sum| sum, 0.0));
+            for name in ["packed rows alone", "packed rows alone in order"] {
+                check_finished(Machine::CortexA72, name, &spec, &schedule, (|sum| sum, 0.0));
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::cpu::function::EmitError;
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Kernels, Listing};
 use edgecc_backends::cpu::program::{Emitted, emit};
 use edgecc_backends::lower::{LowerError, LowerOptions, lower};
 use edgecc_backends::plan::{Plan, plan};
@@ -23,6 +23,8 @@ pub struct CompileOptions {
     pub architecture: Architecture,
     /// Who writes kernels.
     pub kernels: Kernels,
+    /// The core whose order of instructions they take.
+    pub core: Core,
     /// Whether weights may be kept in larger forms where they make the model faster.
     pub allow_size: bool,
     /// Whether the code is for an object file: an app's workers have no scratch.
@@ -112,12 +114,13 @@ pub fn compile_graph(
 
 /// Lowering, plan and emission.
 fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
-    let CompileOptions { architecture, kernels, listing, allow_size, linked, .. } = *options;
+    let CompileOptions { architecture, kernels, core, listing, allow_size, linked, .. } = *options;
     let workers_have_scratch = kernels == Kernels::Encoded && !linked;
     let constants_may_grow = allow_size;
-    let program = lower(&graph, LowerOptions { architecture, kernels, constants_may_grow, workers_have_scratch })?;
+    let program =
+        lower(&graph, LowerOptions { architecture, kernels, core, constants_may_grow, workers_have_scratch })?;
     let plan = plan(&program);
-    let target = CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels);
+    let target = CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels).with_core(core);
     let emitted = emit(&program, &target)?;
     Ok(Compiled {
         graph,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use edgecc::compile::{CompileOptions, compile_graph};
-use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, Kernels};
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor};
@@ -17,17 +17,21 @@ pub struct Way {
     pub kernels: Kernels,
     /// Whether weights may grow.
     pub allow_size: bool,
+    /// The core whose order of instructions kernels take.
+    pub core: Core,
 }
 
 impl Way {
     /// As the command line compiles without flags.
-    pub const USUAL: Way = Way { kernels: Kernels::Encoded, allow_size: false };
+    pub const USUAL: Way = Way { kernels: Kernels::Encoded, allow_size: false, core: Core::OutOfOrder };
     /// Cranelift alone.
-    pub const CLIF: Way = Way { kernels: Kernels::Clif, allow_size: false };
+    pub const CLIF: Way = Way { kernels: Kernels::Clif, allow_size: false, core: Core::OutOfOrder };
     /// With weights that may grow.
-    pub const LARGE: Way = Way { kernels: Kernels::Encoded, allow_size: true };
-    /// The latter by Cranelift alone.
-    pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, allow_size: true };
+    pub const LARGE: Way = Way { kernels: Kernels::Encoded, allow_size: true, core: Core::OutOfOrder };
+    /// For cores that issue in order.
+    pub const IN_ORDER: Way = Way { kernels: Kernels::Encoded, allow_size: true, core: Core::InOrder };
+    /// With weights that may grow, by Cranelift alone.
+    pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, allow_size: true, core: Core::OutOfOrder };
 }
 
 /// A tensor as files hold it.
@@ -42,8 +46,8 @@ pub fn array(tensor: &Tensor) -> Array {
 
 /// The bytes of a compiled graph.
 pub fn artifact(graph: &Graph, architecture: Architecture, way: Way) -> Vec<u8> {
-    let Way { kernels, allow_size } = way;
-    let options = CompileOptions { kernels, allow_size, ..run::options(architecture, &[]) };
+    let Way { kernels, allow_size, core } = way;
+    let options = CompileOptions { kernels, allow_size, core, ..run::options(architecture, &[]) };
     let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
     compiled.to_bytes().expect("an artifact")
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use edgecc::compile::{CompileOptions, Compiled, compile};
 use edgecc::onnx::ImportOptions;
-use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_runtime::{LoadOptions, Model, SessionOptions};
@@ -16,6 +16,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         import: ImportOptions { shapes: shapes.iter().cloned().collect(), max_memory, ..ImportOptions::default() },
         architecture,
         kernels: Kernels::default(),
+        core: Core::default(),
         allow_size: false,
         linked: false,
         listing: Listing::Off,

@@ -1,6 +1,6 @@
 """Asks llvm-mca how many multiply-adds per cycle the innermost loops of a model's aarch64 kernels reach.
 
-    python loop_throughput.py EDGECC MODEL.onnx [--allow-size] [--cpu neoverse-n1 ..] [--at-least N]
+    python loop_throughput.py EDGECC MODEL.onnx [--allow-size] [--cpu cortex-a55] [--core neoverse-n1 ..]
 
 Takes the assembly that `edgecc --emit asm` writes, and of each kernel the loops without a loop inside that multiply and
 add vectors of four f32. Prints, per loop, multiply-adds per iteration and multiply-adds (of one number) per cycle on each
@@ -59,13 +59,14 @@ def main():
     parser.add_argument("edgecc")
     parser.add_argument("model")
     parser.add_argument("--allow-size", action="store_true")
-    parser.add_argument("--cpu", nargs="*", default=CORES)
+    parser.add_argument("--core", nargs="*", default=CORES)
+    parser.add_argument("--cpu", default="generic", help="the processor that edgecc compiles for")
     parser.add_argument("--least-products", type=int, default=48, help="leave out loops with fewer multiply-adds of vectors")
     arguments = parser.parse_args()
     flags = ["--allow-size"] if arguments.allow_size else []
-    command = [arguments.edgecc, arguments.model, "--target", "aarch64", "--emit", "asm", *flags]
+    command = [arguments.edgecc, arguments.model, "--target", "aarch64", "--emit", "asm", "--cpu", arguments.cpu, *flags]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    print(f"{'kernel':<20} {'products':>8} {'others':>7}", *(f"{core:>12}" for core in arguments.cpu))
+    print(f"{'kernel':<20} {'products':>8} {'others':>7}", *(f"{core:>12}" for core in arguments.core))
     seen = set()
     for name, lines in kernels(listing):
         for body in innermost_loops(lines):
@@ -73,7 +74,7 @@ def main():
             if products < arguments.least_products or tuple(body) in seen:
                 continue
             seen.add(tuple(body))
-            rates = [4 * products / cycles(body, core) for core in arguments.cpu]
+            rates = [4 * products / cycles(body, core) for core in arguments.core]
             print(f"{name:<20} {products:>8} {len(body) - products:>7}", *(f"{rate:>12.2f}" for rate in rates), flush=True)
     if not seen:
         sys.exit("no loop of multiply-adds found")

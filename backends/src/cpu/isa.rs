@@ -27,10 +27,6 @@ impl Architecture {
         }
     }
 
-    /// Names of processors that schedules are chosen for. One schedule serves all of an architecture so far.
-    pub const CORES: [&'static str; 8] =
-        ["generic", "cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76", "cortex-x1", "neoverse-n1", "apple-m1"];
-
     /// The name in artifacts and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
@@ -84,7 +80,41 @@ pub struct CpuTarget {
     pub listing: Listing,
     /// Who writes kernels.
     pub kernels: Kernels,
+    /// The order of instructions in our own kernels.
+    pub core: Core,
     isa: OwnedTargetIsa,
+}
+
+/// How a core issues instructions, which decides their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Core {
+    /// As their operands are ready: the fewest instructions are best.
+    #[default]
+    OutOfOrder,
+    /// In program order: every load stands well before its use.
+    InOrder,
+}
+
+impl Core {
+    /// Processors by name.
+    pub const NAMES: [(&'static str, Core); 11] = [
+        ("generic", Core::OutOfOrder),
+        ("cortex-a53", Core::InOrder),
+        ("cortex-a55", Core::InOrder),
+        ("cortex-a510", Core::InOrder),
+        ("cortex-a72", Core::OutOfOrder),
+        ("cortex-a76", Core::OutOfOrder),
+        ("cortex-a78", Core::OutOfOrder),
+        ("cortex-x1", Core::OutOfOrder),
+        ("cortex-x3", Core::OutOfOrder),
+        ("neoverse-n1", Core::OutOfOrder),
+        ("apple-m1", Core::OutOfOrder),
+    ];
+
+    /// The core of a processor.
+    pub fn named(name: &str) -> Option<Core> {
+        Self::NAMES.iter().find(|(other, _)| *other == name).map(|&(_, core)| core)
+    }
 }
 
 /// Who writes kernels.
@@ -112,7 +142,7 @@ impl CpuTarget {
     /// The baseline of an architecture.
     pub fn new(architecture: Architecture) -> Result<Self, EmitError> {
         let isa = build_isa(architecture).map_err(|reason| EmitError::Target { architecture, reason })?;
-        Ok(CpuTarget { architecture, listing: Listing::Off, kernels: Kernels::default(), isa })
+        Ok(CpuTarget { architecture, listing: Listing::Off, kernels: Kernels::default(), core: Core::default(), isa })
     }
 
     /// The same target with a text beside each function.
@@ -123,6 +153,11 @@ impl CpuTarget {
     /// The same target with other writers of kernels.
     pub fn with_kernels(self, kernels: Kernels) -> Self {
         CpuTarget { kernels, ..self }
+    }
+
+    /// The same target for another core.
+    pub fn with_core(self, core: Core) -> Self {
+        CpuTarget { core, ..self }
     }
 
     /// Whether our encoder of aarch64 takes part.

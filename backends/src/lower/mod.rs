@@ -26,7 +26,7 @@ mod winograd;
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
 use crate::contraction::ContractionSpec;
-use crate::cpu::isa::{Architecture, Kernels};
+use crate::cpu::isa::{Architecture, Core, Kernels};
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
 use crate::schedule::{Schedule, schedule, schedule_with_scratch};
@@ -69,6 +69,8 @@ pub struct LowerOptions {
     pub architecture: Architecture,
     /// Who writes kernels, which decides schedules too.
     pub kernels: Kernels,
+    /// The core whose order of instructions they take.
+    pub core: Core,
     /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.
     pub constants_may_grow: bool,
     /// Whether kernels may ask for scratch for each worker.
@@ -248,8 +250,12 @@ impl<'a> Lowering<'a> {
 
     /// How a contraction runs.
     pub(crate) fn schedule(&self, spec: &ContractionSpec) -> Schedule {
-        let choose = if self.options.workers_have_scratch { schedule_with_scratch } else { schedule };
-        choose(spec, self.options.architecture, self.options.kernels)
+        let LowerOptions { architecture, kernels, core, workers_have_scratch, .. } = self.options;
+        if workers_have_scratch {
+            schedule_with_scratch(spec, architecture, kernels, core)
+        } else {
+            schedule(spec, architecture, kernels)
+        }
     }
 
     /// Adds a step. Equal kernels are shared.

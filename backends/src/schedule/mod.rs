@@ -6,7 +6,7 @@ mod x86_64;
 use std::collections::BTreeSet;
 
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides};
-use crate::cpu::isa::{Architecture, Kernels};
+use crate::cpu::isa::{Architecture, Core, Kernels};
 
 /// Lanes of a vector register of f32.
 pub const LANES: i64 = 4;
@@ -93,7 +93,12 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture, kernels: Ker
 const PACKING: f64 = 0.5;
 
 /// The schedule of a contraction whose workers have scratch.
-pub fn schedule_with_scratch(spec: &ContractionSpec, architecture: Architecture, kernels: Kernels) -> Schedule {
+pub fn schedule_with_scratch(
+    spec: &ContractionSpec,
+    architecture: Architecture,
+    kernels: Kernels,
+    core: Core,
+) -> Schedule {
     let table = CoreTable::of(architecture, kernels);
     let direct = schedule(spec, architecture, kernels);
     let Some(rows) = packable_rows(spec) else { return direct };
@@ -117,7 +122,9 @@ pub fn schedule_with_scratch(spec: &ContractionSpec, architecture: Architecture,
     }
     let times_packed = (panels + block_panels - 1) / block_panels;
     let packing = PACKING * (spec.window.pixels() * spec.depth * times_packed) as f64;
-    if cost_of(tile) + packing >= cost(table.along_depth, table, spec, direct.tile) {
+    let saves = cost_of(tile) + packing < cost(table.along_depth, table, spec, direct.tile);
+    // Packed rows are what kernels for cores that issue in order are pipelined over: half the cycles, not a few instructions.
+    if !saves && core == Core::OutOfOrder {
         return direct;
     }
     Schedule { tile, block_tiles, block_panels, packs_rows: true }

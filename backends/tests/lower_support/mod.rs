@@ -4,7 +4,7 @@
 
 pub mod interpreter;
 
-use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, Kernels};
 use edgecc_backends::lower::{LowerOptions, lower};
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
@@ -124,6 +124,7 @@ impl Case {
             LowerOptions {
                 architecture,
                 kernels: Kernels::Encoded,
+                core: Core::OutOfOrder,
                 constants_may_grow: false,
                 workers_have_scratch: false,
             },

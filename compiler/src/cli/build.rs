@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use edgecc_backends::cpu::isa::{Architecture, Listing};
+use edgecc_backends::cpu::isa::{Core, Listing};
 use edgecc_backends::cpu::program::PlacedKernel;
 use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
@@ -24,13 +24,17 @@ const WEIGHTS: &str = "weights";
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
-    check_cpu(&arguments.cpu)?;
+    let core = core(&arguments.cpu)?;
     check_place(arguments)?;
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
     let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
-    let options =
-        CompileOptions { listing, linked, ..compile_options(&arguments.reading, target.architecture, labels)? };
+    let usual = compile_options(&arguments.reading, target.architecture, labels)?;
+    let configuration = match core {
+        Core::OutOfOrder => usual.configuration.clone(),
+        Core::InOrder => usual.configuration.clone() + "core = in-order\n",
+    };
+    let options = CompileOptions { core, listing, linked, configuration, ..usual };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let compiled = compile(model, &options, &mut |phase| {
@@ -150,13 +154,11 @@ fn write_text(path: Option<&Path>, text: &str) -> CliResult {
     }
 }
 
-/// One schedule serves every core of an architecture so far.
-fn check_cpu(name: &str) -> CliResult {
-    let known = Architecture::CORES;
-    if known.contains(&name) {
-        return Ok(());
-    }
-    Err(CliError::Usage(format!("unknown processor `{name}`; known are {}", known.join(", "))))
+fn core(name: &str) -> Result<Core, CliError> {
+    Core::named(name).ok_or_else(|| {
+        let known: Vec<&str> = Core::NAMES.iter().map(|&(name, _)| name).collect();
+        CliError::Usage(format!("unknown processor `{name}`; known are {}", known.join(", ")))
+    })
 }
 
 /// Graphs written phase by phase.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
 use edgecc_runtime::{LoadOptions, Model, Verify};
@@ -36,6 +36,7 @@ pub fn compile_options(
             KernelWriter::Encoded => Kernels::Encoded,
             KernelWriter::Clif => Kernels::Clif,
         },
+        core: Core::default(),
         allow_size: reading.allow_size,
         linked: false,
         listing: Listing::Off,

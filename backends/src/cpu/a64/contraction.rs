@@ -8,7 +8,7 @@ mod tile;
 
 use crate::contraction::{ContractionSpec, Footprint, Strides};
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::isa::CpuTarget;
+use crate::cpu::isa::{Core, CpuTarget};
 use crate::pack::PackedLayout;
 use crate::schedule::{LANES, Schedule};
 
@@ -102,6 +102,7 @@ struct Contraction<'a> {
     further: Vec<Further>,
     /// Registers for the rows of a tile that have an address each.
     rows: Vec<X>,
+    core: Core,
 }
 
 /// Emits a contraction, where it has a shape and an epilogue that is written here.
@@ -111,7 +112,7 @@ pub fn emit_contraction(
     schedule: &Schedule,
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
-    let contraction = Contraction::of(spec, schedule)?;
+    let contraction = Contraction::of(spec, schedule, target.core)?;
     let mut assembler = Assembler::new(slot::FURTHER + spec.operands.len() as u16);
     contraction.emit(&mut assembler)?;
     let code = assembler.finish(target.listing);
@@ -119,7 +120,7 @@ pub fn emit_contraction(
 }
 
 impl<'a> Contraction<'a> {
-    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule, core: Core) -> Option<Self> {
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
         let tile = schedule.tile;
         let inputs = if schedule.packs_rows { 4 } else { tile.rows };
@@ -158,7 +159,7 @@ impl<'a> Contraction<'a> {
         };
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
         let layout = PackedLayout::of(spec, schedule);
-        Some(Contraction { spec, schedule, layout, geometry, formula, start, further, rows: pool })
+        Some(Contraction { spec, schedule, layout, geometry, formula, start, further, rows: pool, core })
     }
 
     /// Every operand that is read beside input and weights.
