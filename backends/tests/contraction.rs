@@ -37,7 +37,7 @@ fn reference(
     input: &[f32],
     weights: &[f32],
     further: &[Vec<f32>],
-    finish: fn(f32) -> f32,
+    finish: &dyn Fn(f32) -> f32,
     output: &mut [f32],
 ) {
     let window = &spec.window;
@@ -73,7 +73,7 @@ fn core(name: &str) -> Core {
 
 /// Runs a spec with a schedule on a machine; `None` where it is missing. Checks guards, footprints and untouched gaps.
 fn check_scheduled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: &Schedule) {
-    check_finished(machine, name, spec, schedule, (clamped, 0.0));
+    check_finished(machine, name, spec, schedule, (&clamped, 0.0));
 }
 
 /// The same with an epilogue that is `finish` of the sum of accumulator and operands, to within a tolerance.
@@ -82,7 +82,7 @@ fn check_finished(
     name: &str,
     spec: &ContractionSpec,
     schedule: &Schedule,
-    (finish, tolerance): (fn(f32) -> f32, f32),
+    (finish, tolerance): (&dyn Fn(f32) -> f32, f32),
 ) {
     let architecture = match machine {
         Machine::Host => Architecture::host().expect("a host that code is emitted for"),
@@ -185,7 +185,7 @@ fn packed_rows_of_every_tile() {
             spec.operands.clear();
             spec.epilogue = Expr::argument(0, DType::F32);
             for name in ["packed rows alone", "packed rows alone in order"] {
-                check_finished(Machine::CortexA72, name, &spec, &schedule, (|sum| sum, 0.0));
+                check_finished(Machine::CortexA72, name, &spec, &schedule, (&|sum| sum, 0.0));
             }
         }
     }
@@ -293,7 +293,43 @@ fn epilogues_with_functions() {
     let finish = |sum: f32| if sum < 0.0 { sum * 0.1 } else { sum / (1.0 + (-sum).exp()) };
     for machine in [Machine::Host, Machine::CortexA72] {
         let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
-        check_finished(machine, "functions", &spec, &schedule(&spec, architecture, Kernels::Encoded), (finish, 1e-5));
+        check_finished(machine, "functions", &spec, &schedule(&spec, architecture, Kernels::Encoded), (&finish, 1e-5));
+    }
+}
+
+/// Functions of one number behind a sum, in tiles that leave few registers and in packed ones.
+#[test]
+fn epilogues_of_every_function() {
+    type Function = (UnaryOp, fn(f32) -> f32);
+    let functions: [Function; 9] = [
+        (UnaryOp::Tanh, f32::tanh),
+        (UnaryOp::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
+        (UnaryOp::Abs, f32::abs),
+        (UnaryOp::Neg, |x| -x),
+        (UnaryOp::Floor, f32::floor),
+        (UnaryOp::Ceil, f32::ceil),
+        (UnaryOp::Round, f32::round_ties_even),
+        (UnaryOp::Trunc, f32::trunc),
+        (UnaryOp::Reciprocal, f32::recip),
+    ];
+    for (op, function) in functions {
+        let mut expr = Expr::new();
+        let sum = expr.arg(0, DType::F32);
+        let scale = expr.number(sum, 0.125);
+        let scaled = expr.binary(BinaryOp::Mul, sum, scale);
+        let half = expr.number(sum, 0.0625);
+        let shifted = expr.binary(BinaryOp::Add, scaled, half);
+        let root = expr.unary(op, shifted);
+        let mut spec = ContractionSpec { epilogue: expr.with_root(root), ..dense(1, Window::matrix(27), 5, 30) };
+        spec.operands.clear();
+        for (rows, vectors, packs_rows) in [(7, 3, false), (4, 5, false), (8, 3, true), (12, 2, true)] {
+            let schedule = Schedule { tile: Tile { rows, vectors }, block_tiles: 3, block_panels: 2, packs_rows };
+            let target = CpuTarget::new(Architecture::Aarch64).unwrap();
+            assert!(emit_contraction(&target, "function", &spec, &schedule).unwrap().encoded, "{op:?} in {schedule:?}");
+            let name = format!("{op:?}");
+            let finish = |sum: f32| function(sum * 0.125 + 0.0625);
+            check_finished(Machine::CortexA72, &name, &spec, &schedule, (&finish, 2e-5));
+        }
     }
 }
 
@@ -310,7 +346,7 @@ fn random_convolutions_with_random_schedules() {
         let spec = dense(draw(1, 2), window, draw(1, 13), draw(1, 30));
         let tile = Tile { rows: draw(1, 8), vectors: draw(1, 4) };
         let schedule = Schedule { tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
-        let machine = if case % 6 == 0 { Machine::CortexA72 } else { Machine::Host };
+        let machine = if case % 2 == 0 { Machine::CortexA72 } else { Machine::Host };
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
 }

@@ -163,16 +163,9 @@ impl Formula {
             _ => None,
         };
         Some(match op {
-            // x * sigmoid(z) = x / (1 + exp(-z)): one division, no product.
             BinaryOp::Mul => match (gate(b), gate(a)) {
-                (Some(z), _) => {
-                    let divisor = self.sigmoid_divisor(z);
-                    self.two(Lanes::Divide, x, divisor)
-                }
-                (None, Some(z)) => {
-                    let divisor = self.sigmoid_divisor(z);
-                    self.two(Lanes::Divide, y, divisor)
-                }
+                (Some(z), _) => self.gated(x, z),
+                (None, Some(z)) => self.gated(y, z),
                 (None, None) => self.two(Lanes::Multiply, x, y),
             },
             BinaryOp::Add => self.two(Lanes::Add, x, y),
@@ -185,6 +178,15 @@ impl Formula {
             BinaryOp::Equal => self.two(Lanes::Equal, x, y),
             _ => return None,
         })
+    }
+
+    /// `x * sigmoid(z) = x / (1 + exp(-z))`: one division, no product. Where z is x, numbers so small that the quotient is none
+    /// to speak of are cut off above the line too: the divisor is finite.
+    fn gated(&mut self, x: Id, z: Id) -> Id {
+        let divisor = self.sigmoid_divisor(z);
+        let low = self.number(-EXPONENT);
+        let above = if x == z { self.two(Lanes::Maximum, x, low) } else { x };
+        self.two(Lanes::Divide, above, divisor)
     }
 
     /// `1 + exp(-x)`: `-x = n ln(2) - r`, and `exp(-r)` by a polynomial of degree 5 in Estrin's order.
