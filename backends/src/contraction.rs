@@ -155,8 +155,15 @@ fn reached(offsets: impl Iterator<Item = i64>, step: i64, input: i64, output: i6
     within.reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])])
 }
 
-fn divide_up(dividend: i64, divisor: i64) -> i64 {
+/// The quotient, rounded up.
+pub(crate) fn divide_up(dividend: i64, divisor: i64) -> i64 {
     -(-dividend).div_euclid(divisor)
+}
+
+/// The parts of `size` that lie wholly within a half-open range, as such a range themselves; empty ones are `0..0`.
+pub(crate) fn whole_parts([begin, end]: [i64; 2], size: i64) -> [i64; 2] {
+    let (first, last) = (divide_up(begin, size), end / size);
+    if first < last { [first, last] } else { [0, 0] }
 }
 
 /// `output[b, y, x, n] = epilogue(sum over taps t and k of input[b, y*s+t.row, x*s+t.column, k] * weight[b, t, k, n], ...)`.

@@ -1,6 +1,6 @@
 //! Weights laid out in the order in which kernels read them.
 
-use crate::contraction::ContractionSpec;
+use crate::contraction::{ContractionSpec, divide_up};
 use crate::schedule::{LANES, Schedule};
 
 /// Packed weights of a contraction: `[matrix][panel][tap][k][channel of the panel]`, f32. Every panel has `panel` channels
@@ -54,7 +54,7 @@ impl PackedLayout {
 
     /// f32 elements of one matrix.
     pub fn matrix_elements(&self) -> i64 {
-        let last = (self.last_channels() + LANES - 1) / LANES * LANES;
+        let last = divide_up(self.last_channels(), LANES) * LANES;
         self.full_panels() * self.panel_elements() + self.taps * self.depth * last
     }
 
@@ -66,7 +66,7 @@ impl PackedLayout {
     /// Padded width of a panel.
     pub fn width(&self, panel: i64) -> i64 {
         let left = self.channels - panel * self.panel;
-        self.panel.min((left + LANES - 1) / LANES * LANES)
+        self.panel.min(divide_up(left, LANES) * LANES)
     }
 }
 

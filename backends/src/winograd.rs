@@ -4,7 +4,7 @@
 
 use edgecc_ir::Expr;
 
-use crate::contraction::{Footprint, Strides, Window, pixel_footprint};
+use crate::contraction::{Footprint, Strides, Window, divide_up, pixel_footprint};
 
 /// Outputs of a tile along each axis.
 pub const OUTPUTS: i64 = 4;
@@ -105,7 +105,7 @@ pub fn pays(outputs: [i64; 2], depth: i64, channels: i64) -> bool {
     const PER_PRODUCT: i64 = 115;
     const INPUT: i64 = 330;
     const OUTPUT: i64 = 230;
-    let tiles = outputs.iter().map(|extent| (extent + OUTPUTS - 1) / OUTPUTS).product::<i64>();
+    let tiles = outputs.iter().map(|&extent| divide_up(extent, OUTPUTS)).product::<i64>();
     let direct = outputs[0] * outputs[1] * 9 * depth * channels / 4 * PER_PRODUCT / 100;
     let products = tiles * MATRICES * depth * channels / 4 * PER_PRODUCT / 100;
     let transforms = tiles * (depth / 4 * INPUT + channels / 4 * OUTPUT);

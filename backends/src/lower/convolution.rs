@@ -5,7 +5,7 @@ use edgecc_ir::{DType, Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
 use super::{Call, Lowering, movement, operand, winograd};
-use crate::contraction::{Combination, ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window};
+use crate::contraction::{Combination, ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::pack_depthwise;
 use crate::cpu::isa::Architecture;
 use crate::kernel::Access;
@@ -138,8 +138,8 @@ pub(super) fn conv_transpose(
                 columns.iter().map(move |&(kx, column)| Tap { row, column, weight: (ky * kernel[1] + kx) as usize })
             });
             let phase = Window {
-                height: (result.extents[2] - phase_row + stride[0] - 1) / stride[0],
-                width: (result.extents[3] - phase_column + stride[1] - 1) / stride[1],
+                height: divide_up(result.extents[2] - phase_row, stride[0]),
+                width: divide_up(result.extents[3] - phase_column, stride[1]),
                 input_height: image.extents[2],
                 input_width: image.extents[3],
                 step: [1, 1],

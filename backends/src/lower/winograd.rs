@@ -5,7 +5,7 @@ use edgecc_ir::{Expr, NodeId};
 use super::contraction::{Weights, contract_with_macs, further_views, pack};
 use super::convolution::{Image, image_strides};
 use super::{Call, Lowering, operand};
-use crate::contraction::{ContractionSpec, Strides, Window};
+use crate::contraction::{ContractionSpec, Strides, Window, divide_up};
 use crate::kernel::Access;
 use crate::program::KernelSource;
 use crate::schedule::LANES;
@@ -41,7 +41,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> b
         && pays(extents, depth, channels);
     let Some(weights) = lowering.constant_value(lowering.graph.operands(id)[1]).filter(|_| fits) else { return false };
     let images = image.extents[0];
-    let tiles = extents.map(|extent| (extent + OUTPUTS - 1) / OUTPUTS);
+    let tiles = extents.map(|extent| divide_up(extent, OUTPUTS));
     let count = images * tiles[0] * tiles[1];
     let [transformed, sums] =
         [depth, channels].map(|channels| lowering.untyped((count * MATRICES * channels * 4) as usize));

@@ -5,7 +5,7 @@ mod x86_64;
 
 use std::collections::BTreeSet;
 
-use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides, divide_up};
 use crate::cpu::isa::{Architecture, Core, Kernels};
 
 /// Lanes of a vector register of f32.
@@ -115,12 +115,12 @@ pub fn schedule_with_scratch(
     let cost_of = |tile| cost_by_rows(&along, table, spec, tile);
     let tile = cheapest(&tiles, cost_of);
     let (block_tiles, mut block_panels) = blocks(table, spec, tile);
-    let panels = (spec.channels + tile.vectors * LANES - 1) / (tile.vectors * LANES);
+    let panels = divide_up(spec.channels, tile.vectors * LANES);
     if block_panels < panels {
         // Every block of panels packs the rows anew.
         block_panels = (panels / FEWEST_PANEL_BLOCKS).clamp(1, panels);
     }
-    let times_packed = (panels + block_panels - 1) / block_panels;
+    let times_packed = divide_up(panels, block_panels);
     let packing = PACKING * (spec.window.pixels() * spec.depth * times_packed) as f64;
     let saves = cost_of(tile) + packing < cost(table.along_depth, table, spec, direct.tile);
     // Packed rows are what kernels for cores that issue in order are pipelined over: half the cycles, not a few instructions.
@@ -191,7 +191,7 @@ fn widest_row(spec: &DepthwiseSpec, columns: i64) -> i64 {
 fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     let (width, taps) = (spec.window.width, spec.window.taps.len() as i64);
     let rows = spec.window.taps.iter().map(|tap| tap.row).collect::<BTreeSet<_>>().len() as i64;
-    let tiles = (width + columns - 1) / columns;
+    let tiles = divide_up(width, columns);
     let reach = taps / rows.max(1) - spec.window.step[1].min(taps / rows.max(1));
     let loads = rows * (width * spec.window.step[1] + tiles * reach);
     tiles * (taps + 12) + loads + width * (taps + 5)
@@ -209,7 +209,7 @@ fn cost_by_rows(
     spec: &ContractionSpec,
     tile: Tile,
 ) -> f64 {
-    let (pixels, vectors) = (spec.window.pixels(), (spec.channels + LANES - 1) / LANES);
+    let (pixels, vectors) = (spec.window.pixels(), divide_up(spec.channels, LANES));
     let depth = (spec.depth * spec.window.taps.len() as i64) as f64;
     let one = |rows: i64, vectors: i64| {
         let part = Tile { rows, vectors };
@@ -228,8 +228,8 @@ fn cost_by_rows(
 /// Tiles and panels of one unit. Few rows: the range runs over panels. Many: over blocks of rows as large as the cache
 /// holds, but not so large that fewer than `least_units` remain.
 fn blocks(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> (i64, i64) {
-    let tiles = (spec.window.pixels() + tile.rows - 1) / tile.rows;
-    let panels = (spec.channels + tile.vectors * LANES - 1) / (tile.vectors * LANES);
+    let tiles = divide_up(spec.window.pixels(), tile.rows);
+    let panels = divide_up(spec.channels, tile.vectors * LANES);
     let batches: i64 = spec.batch.iter().product();
     if tiles * batches < table.least_units && panels > tiles * batches {
         return (tiles.max(1), 1);

@@ -6,7 +6,7 @@ mod geometry;
 mod packed;
 mod tile;
 
-use crate::contraction::{ContractionSpec, Footprint, Strides};
+use crate::contraction::{ContractionSpec, Footprint, Strides, divide_up};
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{Core, CpuTarget};
 use crate::pack::PackedLayout;
@@ -14,8 +14,9 @@ use crate::schedule::{LANES, Schedule};
 
 use super::address::{add_batch, split};
 use super::assembler::Assembler;
+use super::formula::Formula;
 use super::instruction::{Access, Cond, Instruction, X, ZERO};
-use super::vector::Formula;
+use super::units::{self, for_each_unit};
 use geometry::Geometry;
 use tile::{Columns, Shape};
 
@@ -51,10 +52,10 @@ mod register {
 
 /// Words of the stack, by what they hold.
 mod slot {
-    pub const UNIT: u16 = 0;
-    pub const END: u16 = 1;
+    use super::units;
+
     /// The operands for the unit's batch; the input and whatever differs by pixel at the block's first pixel.
-    pub const INPUT: u16 = 2;
+    pub const INPUT: u16 = units::SLOTS;
     pub const OUTPUT: u16 = 3;
     /// The panel at work, and the bytes of output channels before it.
     pub const WEIGHTS: u16 = 4;
@@ -132,15 +133,7 @@ impl<'a> Contraction<'a> {
         if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0) {
             return None;
         }
-        let formula = Formula::of(&spec.epilogue)?;
-        let is_start = |n: u16| {
-            let strides = &spec.operands[n as usize - 1];
-            (strides.row, strides.column, strides.channel) == (0, 0, 1)
-        };
-        let (start, formula) = match formula.without_start(is_start) {
-            Some((start, formula)) => (Some(start), formula),
-            None => (None, formula),
-        };
+        let (start, formula) = Formula::with_start(&spec.epilogue, &spec.operands)?;
         let mut pool = register::POOL.to_vec();
         let mut locate = |number: u16| {
             let strides = &spec.operands[number as usize - 1];
@@ -197,32 +190,21 @@ impl<'a> Contraction<'a> {
 
     fn emit(&self, a: &mut Assembler) -> Option<()> {
         let [unit, end, ..] = register::SCRATCH;
-        a.push(Instruction::MovW(X(16), X(2)));
-        a.push(Instruction::MovW(X(17), X(3)));
-        a.slot(Access::Store, X(16), slot::UNIT);
-        a.slot(Access::Store, X(17), slot::END);
-        a.constant(register::OUTPUT_STEP, self.spec.output.column * 4);
-        for further in self.all_further() {
-            if further.per_pixel && further.step != register::OUTPUT_STEP {
-                a.constant(further.step, self.strides(further).column * 4);
+        let prepare = |a: &mut Assembler| {
+            a.constant(register::OUTPUT_STEP, self.spec.output.column * 4);
+            for further in self.all_further() {
+                if further.per_pixel && further.step != register::OUTPUT_STEP {
+                    a.constant(further.step, self.strides(further).column * 4);
+                }
             }
-        }
-        let (head, exit) = (a.here(), a.label());
-        a.slot(Access::Load, unit, slot::UNIT);
-        a.slot(Access::Load, end, slot::END);
-        a.push(Instruction::Compare(unit, end));
-        a.push(Instruction::BranchIf(Cond::HigherSame, exit));
-        self.locate_unit(a, unit);
-        if self.schedule.packs_rows {
-            self.pack_rows(a);
-        }
-        self.panels(a)?;
-        a.slot(Access::Load, unit, slot::UNIT);
-        a.push(Instruction::AddImmediate(unit, unit, 1, false));
-        a.slot(Access::Store, unit, slot::UNIT);
-        a.push(Instruction::Branch(head));
-        a.place(exit);
-        Some(())
+        };
+        for_each_unit(a, [unit, end], prepare, |a| {
+            self.locate_unit(a, unit);
+            if self.schedule.packs_rows {
+                self.pack_rows(a);
+            }
+            self.panels(a)
+        })
     }
 
     /// Fills the slots of a unit: its block of panels, block of pixels and batch.
@@ -500,8 +482,4 @@ impl<'a> Contraction<'a> {
     fn tap_bytes(&self, columns: Columns) -> i64 {
         self.spec.depth * columns.vectors * LANES * 4
     }
-}
-
-fn divide_up(total: i64, part: i64) -> i64 {
-    (total + part - 1) / part
 }

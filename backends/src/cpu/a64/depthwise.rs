@@ -5,15 +5,17 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides};
+use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides, divide_up, whole_parts};
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::CpuTarget;
 use crate::schedule::LANES;
 
 use super::address::{add_batch, split};
 use super::assembler::{Assembler, Label};
+use super::formula::Formula;
 use super::instruction::{Access, After, Cond, Instruction, Lanes, V, Width, X, ZERO};
-use super::vector::{Computation, Formula, Registers, RowRegisters};
+use super::units::{self, for_each_unit};
+use super::vector::{Computation, Registers, RowRegisters};
 
 const REGISTERS: usize = 32;
 /// Rows of the input that a band may meet: each has a register.
@@ -44,9 +46,9 @@ mod register {
 }
 
 mod slot {
-    pub const UNIT: u16 = 0;
-    pub const END: u16 = 1;
-    pub const WEIGHTS: u16 = 2;
+    use super::units;
+
+    pub const WEIGHTS: u16 = units::SLOTS;
     pub const START: u16 = 3;
     /// The rows of the band; 0 where a row does not exist.
     pub const OUTPUT_ROWS: u16 = 4;
@@ -110,15 +112,7 @@ impl<'a> Depthwise<'a> {
         if !window.taps.iter().map(|tap| (tap.row, tap.column)).eq(grid) {
             return None;
         }
-        let formula = Formula::of(&spec.epilogue)?;
-        let is_start = |n: u16| {
-            let strides = &spec.operands[n as usize - 1];
-            (strides.row, strides.column, strides.channel) == (0, 0, 1)
-        };
-        let (start, formula) = match formula.without_start(is_start) {
-            Some((start, formula)) => (Some(start), formula),
-            None => (None, formula),
-        };
+        let (start, formula) = Formula::with_start(&spec.epilogue, &spec.operands)?;
         if spec.channels % LANES == 3 || !formula.operands().is_empty() {
             return None;
         }
@@ -204,33 +198,28 @@ impl<'a> Depthwise<'a> {
 
     /// Bands whose rows all exist, of input and output, as a half-open range.
     fn inside_bands(&self) -> [i64; 2] {
-        let rows = self.band.rows as i64;
-        let [begin, end] = self.spec.window.interior_rows();
-        let (first, last) = (divide_up(begin, rows), end / rows);
-        if first < last { [first, last] } else { [0, 0] }
+        whole_parts(self.spec.window.interior_rows(), self.band.rows as i64)
     }
 
     fn inside_tiles(&self) -> [i64; 2] {
-        let columns = self.band.columns as i64;
-        let [begin, end] = self.spec.window.interior_columns();
-        let (first, last) = (divide_up(begin, columns), end / columns);
-        if first < last { [first, last] } else { [0, 0] }
+        whole_parts(self.spec.window.interior_columns(), self.band.columns as i64)
     }
 
     fn emit(&self, a: &mut Assembler) -> Option<()> {
         let [unit, end, ..] = register::SCRATCH;
-        a.push(Instruction::MovW(X(16), X(2)));
-        a.push(Instruction::MovW(X(17), X(3)));
-        a.slot(Access::Store, X(16), slot::UNIT);
-        a.slot(Access::Store, X(17), slot::END);
-        a.constant(register::INPUT_STEP, self.spec.input.column * 4);
-        a.constant(register::OUTPUT_STEP, self.spec.output.column * 4);
-        let (head, border, next, exit) = (a.here(), a.label(), a.label(), a.label());
-        a.slot(Access::Load, unit, slot::UNIT);
-        a.slot(Access::Load, end, slot::END);
-        a.push(Instruction::Compare(unit, end));
-        a.push(Instruction::BranchIf(Cond::HigherSame, exit));
-        let band = self.locate_unit(a, unit);
+        let prepare = |a: &mut Assembler| {
+            a.constant(register::INPUT_STEP, self.spec.input.column * 4);
+            a.constant(register::OUTPUT_STEP, self.spec.output.column * 4);
+        };
+        for_each_unit(a, [unit, end], prepare, |a| {
+            let band = self.locate_unit(a, unit);
+            self.band(a, band)
+        })
+    }
+
+    /// The band of a number: those whose rows all exist have code of their own.
+    fn band(&self, a: &mut Assembler, band: X) -> Option<()> {
+        let (border, next) = (a.label(), a.label());
         let [first, last] = self.inside_bands();
         let all_inside = [first, last] == [0, self.bands()];
         if first < last {
@@ -249,11 +238,6 @@ impl<'a> Depthwise<'a> {
             self.tiles(a, true)?;
         }
         a.place(next);
-        a.slot(Access::Load, unit, slot::UNIT);
-        a.push(Instruction::AddImmediate(unit, unit, 1, false));
-        a.slot(Access::Store, unit, slot::UNIT);
-        a.push(Instruction::Branch(head));
-        a.place(exit);
         Some(())
     }
 
@@ -617,8 +601,4 @@ fn input_registers(mut free: Registers, group: Group) -> Vec<V> {
 fn positions(count: usize, step: i64, taps: &[i64]) -> Vec<i64> {
     let met = (0..count as i64).flat_map(|out| taps.iter().map(move |tap| out * step + tap));
     Vec::from_iter(met.collect::<BTreeSet<i64>>())
-}
-
-fn divide_up(total: i64, part: i64) -> i64 {
-    (total + part - 1) / part
 }

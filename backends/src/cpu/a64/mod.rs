@@ -6,9 +6,11 @@ mod address;
 mod assembler;
 mod contraction;
 mod depthwise;
+mod formula;
 mod instruction;
 mod permute;
 mod text;
+mod units;
 mod vector;
 
 pub(super) use contraction::emit_contraction;

@@ -7,7 +7,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides, input_footprint, pixel_footprint};
+use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides, divide_up, input_footprint, pixel_footprint};
 use crate::cpu::a64;
 use crate::cpu::expr::Width;
 use crate::cpu::function::{
@@ -35,7 +35,7 @@ pub fn pack_depthwise(spec: &DepthwiseSpec, weight: impl Fn(i64, i64) -> f32) ->
 }
 
 fn packed_elements(spec: &DepthwiseSpec) -> i64 {
-    (spec.channels + LANES - 1) / LANES * LANES * spec.window.taps.len() as i64
+    divide_up(spec.channels, LANES) * LANES * spec.window.taps.len() as i64
 }
 
 /// Emits a depthwise convolution with weights as [`pack_depthwise`] lays them out.
@@ -227,7 +227,7 @@ impl Depthwise<'_> {
     fn tiles(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>) -> Result<(), EmitError> {
         let (width, size) = (self.spec.window.width, self.schedule.columns.max(1));
         let [begin, end] = self.spec.window.interior_columns();
-        let inside = (begin + size - 1) / size..end / size;
+        let inside = divide_up(begin, size)..end / size;
         let known = |first: i64| Columns { first: Some(first), count: size.min(width - first) };
         if inside.end - inside.start < 2 {
             return (0..width).step_by(size as usize).try_for_each(|first| self.known_tile(b, row, known(first)));

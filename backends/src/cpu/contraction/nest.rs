@@ -4,7 +4,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::contraction::{ContractionSpec, Strides};
+use crate::contraction::{ContractionSpec, Strides, divide_up};
 use crate::cpu::function::{EmitError, KernelParameters, branch, constant, counted_loop, offset, operand_base, scale};
 use crate::cpu::isa::Architecture;
 use crate::pack::{PackedLayout, TapTable};
@@ -214,8 +214,4 @@ fn when_block_reaches(
     b.ins().jump(exit, &[]);
     b.switch_to_block(exit);
     Ok(())
-}
-
-fn divide_up(total: i64, part: i64) -> i64 {
-    (total + part - 1) / part
 }

@@ -5,7 +5,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::contraction::{Footprint, RuntimeWeights, bounds};
+use crate::contraction::{Footprint, RuntimeWeights, bounds, divide_up};
 use crate::cpu::function::{
     EmitError, KernelParameters, branch, carried_loop, compile_kernel, constant, counted_loop, load, offset, scale,
     store,
@@ -98,7 +98,7 @@ fn copy_panel(
     channels: i64,
     (source, packed): (Value, Value),
 ) {
-    let width = (channels + LANES - 1) / LANES * LANES;
+    let width = divide_up(channels, LANES) * LANES;
     carried_loop(b, depth, &[source, packed], |b, addresses| {
         let (from, to) = (addresses[0], addresses[1]);
         let vectors = if weights.channel_stride == 1 { channels / LANES } else { 0 };

@@ -1,6 +1,6 @@
 //! Lines of output pixels, the tiles of a line, and the rows of taps that a line meets.
 
-use crate::contraction::{ContractionSpec, Strides};
+use crate::contraction::{ContractionSpec, Strides, divide_up, whole_parts};
 
 /// Tiles that meet the border have code of their own: no more than this many.
 const MOST_BORDER_TILES: i64 = 6;
@@ -76,7 +76,7 @@ impl Geometry {
             rows_inside: window.interior_rows() == [0, window.height],
             input_height: window.input_height,
             input_width: window.input_width,
-            inside: if is_flat { [0, width / rows] } else { inside_tiles(window.interior_columns(), rows) },
+            inside: if is_flat { [0, width / rows] } else { whole_parts(window.interior_columns(), rows) },
         };
         let border = divide_up(width, rows) - (geometry.inside[1] - geometry.inside[0]);
         (width > 0 && lines > 0 && border <= MOST_BORDER_TILES).then_some(geometry)
@@ -90,13 +90,4 @@ impl Geometry {
         let end = (0..count).rev().find(is_within).map_or(0, |last| last + 1);
         [begin.min(end), end]
     }
-}
-
-fn inside_tiles([begin, end]: [i64; 2], rows: i64) -> [i64; 2] {
-    let (first, last) = (divide_up(begin, rows), end / rows);
-    if first < last { [first, last] } else { [0, 0] }
-}
-
-fn divide_up(total: i64, part: i64) -> i64 {
-    (total + part - 1) / part
 }

@@ -1,0 +1,314 @@
+//! Element-wise expressions of f32 as formulas: values in the order of their computation, each one vector instruction.
+
+use std::collections::BTreeMap;
+
+use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, UnaryOp};
+
+use super::instruction::{Lanes, LanesOne};
+use crate::contraction::Strides;
+use crate::cpu::math::{ERF, EXP_SHORT, LN_2, TANH};
+
+/// A value of a formula, by its place.
+pub(super) type Id = usize;
+
+/// One value of a formula.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Op {
+    /// Operand `n`; 0 is the sum.
+    Operand(u16),
+    /// Four equal lanes.
+    Constant(u32),
+    /// `a <op> b`.
+    Two(Lanes, Id, Id),
+    /// `a + b * c`, or `a - b * c`.
+    Three(Lanes, Id, Id, Id),
+    /// `<op> a`.
+    One(LanesOne, Id),
+    /// Lanes shifted left.
+    Shift(Id, u8),
+    /// `mask ? a : b`.
+    Choose(Id, Id, Id),
+}
+
+impl Op {
+    /// The values that it is made of.
+    pub fn operands(self) -> Vec<Id> {
+        match self {
+            Op::Operand(_) | Op::Constant(_) => vec![],
+            Op::One(_, a) | Op::Shift(a, _) => vec![a],
+            Op::Two(_, a, b) => vec![a, b],
+            Op::Three(_, a, b, c) | Op::Choose(a, b, c) => vec![a, b, c],
+        }
+    }
+}
+
+/// An expression as vector instructions, in the order of their execution.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Formula {
+    pub(super) ops: Vec<Op>,
+    pub(super) root: Id,
+}
+
+/// The smallest and largest number whose exponential the formula takes: beyond them its power of two is no exponent.
+const EXPONENT: f64 = 87.0;
+
+impl Formula {
+    /// The formula of an expression over f32; `None` where it has operators that are not written here.
+    pub fn of(expr: &Expr) -> Option<Formula> {
+        let mut formula = Formula::default();
+        let mut values: Vec<Id> = Vec::new();
+        for &node in expr.nodes() {
+            // Only values that the result needs are kept below.
+            let value = formula.node(expr, node, &values)?;
+            values.push(value);
+        }
+        formula.root = values[expr.root().index()];
+        formula.keep_used();
+        Some(formula)
+    }
+
+    /// The formula of an epilogue, and the operand that starts the sums: one value per channel that is added to the sum before
+    /// anything else, which the formula then leaves out.
+    pub fn with_start(epilogue: &Expr, operands: &[Strides]) -> Option<(Option<u16>, Formula)> {
+        let formula = Formula::of(epilogue)?;
+        Some(match formula.start(operands) {
+            Some((place, start)) => {
+                let mut rest = formula;
+                rest.ops[place] = Op::Operand(0);
+                rest.keep_used();
+                (Some(start), rest)
+            }
+            None => (None, formula),
+        })
+    }
+
+    /// Where an operand that may start the sums is added, and its number.
+    fn start(&self, operands: &[Strides]) -> Option<(Id, u16)> {
+        let uses = self.uses();
+        let of_sum = |id: Id| self.ops[id] == Op::Operand(0) && uses[id] == 1;
+        let (place, other) = self.ops.iter().enumerate().find_map(|(place, &op)| match op {
+            Op::Two(Lanes::Add, a, b) if of_sum(a) != of_sum(b) => Some((place, if of_sum(a) { b } else { a })),
+            _ => None,
+        })?;
+        let Op::Operand(number) = self.ops[other] else { return None };
+        let strides = operands.get(number as usize - 1)?;
+        ((strides.row, strides.column, strides.channel) == (0, 0, 1)).then_some((place, number))
+    }
+
+    /// The operands that it reads, without the sum.
+    pub fn operands(&self) -> Vec<u16> {
+        let numbers = self.ops.iter().filter_map(|&op| match op {
+            Op::Operand(n) if n > 0 => Some(n),
+            _ => None,
+        });
+        numbers.collect()
+    }
+
+    fn push(&mut self, op: Op) -> Id {
+        // Equal values are one, and so are operands.
+        self.ops.iter().position(|&other| other == op).unwrap_or_else(|| {
+            self.ops.push(op);
+            self.ops.len() - 1
+        })
+    }
+
+    fn number(&mut self, value: f64) -> Id {
+        self.push(Op::Constant((value as f32).to_bits()))
+    }
+
+    fn two(&mut self, op: Lanes, a: Id, b: Id) -> Id {
+        self.push(Op::Two(op, a, b))
+    }
+
+    fn multiply_add(&mut self, sum: Id, a: Id, b: Id) -> Id {
+        self.push(Op::Three(Lanes::MultiplyAdd, sum, a, b))
+    }
+
+    fn node(&mut self, expr: &Expr, node: ExprNode, values: &[Id]) -> Option<Id> {
+        let at = |id: ExprId| values[id.index()];
+        match node {
+            ExprNode::Argument(n, DType::F32) => Some(self.push(Op::Operand(n))),
+            ExprNode::Constant(value) if value.dtype() == DType::F32 => Some(self.number(value.as_f64())),
+            ExprNode::Unary(op, a) if expr.dtype_of(a) == DType::F32 => self.unary(op, at(a)),
+            ExprNode::Binary(op, a, b) if expr.dtype_of(a) == DType::F32 => self.binary(expr, op, (a, b), values),
+            ExprNode::Select(mask, a, b) if expr.dtype_of(a) == DType::F32 => {
+                Some(self.push(Op::Choose(at(mask), at(a), at(b))))
+            }
+            _ => None,
+        }
+    }
+
+    fn unary(&mut self, op: UnaryOp, a: Id) -> Option<Id> {
+        let one = |op: LanesOne| Op::One(op, a);
+        Some(match op {
+            UnaryOp::Neg => self.push(one(LanesOne::Negate)),
+            UnaryOp::Abs => self.push(one(LanesOne::Absolute)),
+            UnaryOp::Sqrt => self.push(one(LanesOne::SquareRoot)),
+            UnaryOp::Floor => self.push(one(LanesOne::RoundDown)),
+            UnaryOp::Ceil => self.push(one(LanesOne::RoundUp)),
+            UnaryOp::Round => self.push(one(LanesOne::RoundNearest)),
+            UnaryOp::Trunc => self.push(one(LanesOne::RoundToZero)),
+            UnaryOp::Reciprocal => {
+                let unit = self.number(1.0);
+                self.two(Lanes::Divide, unit, a)
+            }
+            UnaryOp::Sigmoid => {
+                let unit = self.number(1.0);
+                let divisor = self.sigmoid_divisor(a);
+                self.two(Lanes::Divide, unit, divisor)
+            }
+            UnaryOp::Tanh => self.rational(a, 7.905_311_107_635_498, &TANH.0, &TANH.1),
+            UnaryOp::Erf => self.rational(a, 4.0, &ERF.0, &ERF.1),
+            _ => return None,
+        })
+    }
+
+    fn binary(&mut self, expr: &Expr, op: BinaryOp, (a, b): (ExprId, ExprId), values: &[Id]) -> Option<Id> {
+        let (x, y) = (values[a.index()], values[b.index()]);
+        let gate = |id: ExprId| match expr.node(id) {
+            ExprNode::Unary(UnaryOp::Sigmoid, inner) => Some(values[inner.index()]),
+            _ => None,
+        };
+        Some(match op {
+            BinaryOp::Mul => match (gate(b), gate(a)) {
+                (Some(z), _) => self.gated(x, z),
+                (None, Some(z)) => self.gated(y, z),
+                (None, None) => self.two(Lanes::Multiply, x, y),
+            },
+            BinaryOp::Add => self.two(Lanes::Add, x, y),
+            BinaryOp::Sub => self.two(Lanes::Subtract, x, y),
+            BinaryOp::Div => self.two(Lanes::Divide, x, y),
+            BinaryOp::Max => self.two(Lanes::Maximum, x, y),
+            BinaryOp::Min => self.two(Lanes::Minimum, x, y),
+            BinaryOp::Less => self.two(Lanes::Greater, y, x),
+            BinaryOp::LessEqual => self.two(Lanes::GreaterEqual, y, x),
+            BinaryOp::Equal => self.two(Lanes::Equal, x, y),
+            _ => return None,
+        })
+    }
+
+    /// `x * sigmoid(z) = x / (1 + exp(-z))`: one division, no product. Where z is x, numbers so small that the quotient is none
+    /// to speak of are cut off above the line too: the divisor is finite.
+    fn gated(&mut self, x: Id, z: Id) -> Id {
+        let divisor = self.sigmoid_divisor(z);
+        let low = self.number(-EXPONENT);
+        let above = if x == z { self.two(Lanes::Maximum, x, low) } else { x };
+        self.two(Lanes::Divide, above, divisor)
+    }
+
+    /// `1 + exp(-x)`: `-x = n ln(2) - r`, and `exp(-r)` by a polynomial of degree 5 in Estrin's order.
+    fn sigmoid_divisor(&mut self, x: Id) -> Id {
+        let (low, high) = (self.number(-EXPONENT), self.number(EXPONENT));
+        let x = self.two(Lanes::Maximum, x, low);
+        let x = self.two(Lanes::Minimum, x, high);
+        let per_octave = self.number(-std::f64::consts::LOG2_E);
+        let octaves = self.two(Lanes::Multiply, x, per_octave);
+        let n = self.push(Op::One(LanesOne::RoundNearest, octaves));
+        let parts = LN_2.map(|part| self.number(part));
+        let r = self.multiply_add(x, n, parts[0]);
+        let r = self.multiply_add(r, n, parts[1]);
+        let n = self.push(Op::One(LanesOne::ToInteger, octaves));
+        let n = self.push(Op::Shift(n, 23));
+        // Of an odd power of -r, the sign remains.
+        let c: [Id; 6] = std::array::from_fn(|power| self.number(EXP_SHORT[power] * (-1f64).powi(power as i32)));
+        let square = self.two(Lanes::Multiply, r, r);
+        let high = self.multiply_add(c[4], r, c[5]);
+        let middle = self.multiply_add(c[2], r, c[3]);
+        let middle = self.multiply_add(middle, square, high);
+        let p = self.multiply_add(c[0], r, c[1]);
+        let p = self.multiply_add(p, square, middle);
+        let power = self.two(Lanes::AddIntegers, p, n);
+        let unit = self.number(1.0);
+        self.two(Lanes::Add, power, unit)
+    }
+
+    /// `x P(x^2) / Q(x^2)` of x within `-limit..=limit`.
+    fn rational(&mut self, x: Id, limit: f64, numerator: &[f64], denominator: &[f64]) -> Id {
+        let (low, high) = (self.number(-limit), self.number(limit));
+        let x = self.two(Lanes::Maximum, x, low);
+        let x = self.two(Lanes::Minimum, x, high);
+        let square = self.two(Lanes::Multiply, x, x);
+        let p = self.polynomial(square, numerator);
+        let p = self.two(Lanes::Multiply, p, x);
+        let q = self.polynomial(square, denominator);
+        self.two(Lanes::Divide, p, q)
+    }
+
+    /// A polynomial of coefficients by falling power, of which pairs are summed apart (Estrin): half of the coefficients are
+    /// factors, which need no register of their own.
+    fn polynomial(&mut self, x: Id, coefficients: &[f64]) -> Id {
+        let square = self.two(Lanes::Multiply, x, x);
+        let rising: Vec<f64> = coefficients.iter().rev().copied().collect();
+        let pairs: Vec<&[f64]> = rising.chunks(2).collect();
+        let mut sum = None;
+        for pair in pairs.into_iter().rev() {
+            let constant = self.number(pair[0]);
+            sum = Some(match (pair, sum) {
+                ([_], _) => constant,
+                (_, None) => {
+                    let factor = self.number(pair[1]);
+                    self.multiply_add(constant, x, factor)
+                }
+                (_, Some(higher)) => {
+                    let factor = self.number(pair[1]);
+                    let own = self.multiply_add(constant, x, factor);
+                    self.multiply_add(own, square, higher)
+                }
+            });
+        }
+        sum.unwrap_or(x)
+    }
+
+    /// How often each value is read.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.ops.len()];
+        self.ops.iter().flat_map(|op| op.operands()).for_each(|id| uses[id] += 1);
+        uses
+    }
+
+    /// Leaves out what the result does not need.
+    fn keep_used(&mut self) {
+        let mut is_used = vec![false; self.ops.len()];
+        is_used[self.root] = true;
+        for id in (0..self.ops.len()).rev().filter(|&id| id <= self.root) {
+            if is_used[id] {
+                self.ops[id].operands().into_iter().for_each(|operand| is_used[operand] = true);
+            }
+        }
+        let mut renamed = vec![0; self.ops.len()];
+        let mut kept: Vec<Op> = Vec::new();
+        for (id, &op) in self.ops.iter().enumerate().filter(|&(id, _)| is_used[id]) {
+            renamed[id] = kept.len();
+            kept.push(match op {
+                Op::Operand(_) | Op::Constant(_) => op,
+                Op::Two(op, a, b) => Op::Two(op, renamed[a], renamed[b]),
+                Op::Three(op, a, b, c) => Op::Three(op, renamed[a], renamed[b], renamed[c]),
+                Op::One(op, a) => Op::One(op, renamed[a]),
+                Op::Shift(a, by) => Op::Shift(renamed[a], by),
+                Op::Choose(a, b, c) => Op::Choose(renamed[a], renamed[b], renamed[c]),
+            });
+        }
+        self.root = renamed[self.root];
+        self.ops = kept;
+    }
+
+    /// How often each constant is read as a whole vector where the instruction does not overwrite it, and as a factor of
+    /// which one lane will do.
+    pub fn constant_uses(&self) -> BTreeMap<Id, (usize, usize)> {
+        let mut uses: BTreeMap<Id, (usize, usize)> = BTreeMap::new();
+        let is_constant = |id: Id| matches!(self.ops[id], Op::Constant(_));
+        for &op in &self.ops {
+            let (factor, others): (Option<Id>, Vec<Id>) = match op {
+                Op::Two(Lanes::Multiply, a, b) if is_constant(b) && !is_constant(a) => (Some(b), vec![]),
+                Op::Two(Lanes::Multiply, a, b) if is_constant(a) && !is_constant(b) => (Some(a), vec![]),
+                // The sum is overwritten, so that a constant is loaded into its place.
+                Op::Three(_, _, a, b) if is_constant(b) && !is_constant(a) => (Some(b), vec![]),
+                Op::Three(_, _, a, b) => (None, vec![a, b]),
+                op => (None, op.operands()),
+            };
+            factor.into_iter().for_each(|id| uses.entry(id).or_default().1 += 1);
+            others.into_iter().filter(|&id| is_constant(id)).for_each(|id| uses.entry(id).or_default().0 += 1);
+        }
+        uses
+    }
+}
