@@ -1,6 +1,61 @@
-//! What a contraction computes, apart from how: matrix products and convolutions over f32.
+//! What a contraction computes, apart from how: matrix products and convolutions over f32 and f16.
 
-use edgecc_ir::Expr;
+use edgecc_ir::{DType, Expr};
+
+/// The elements of a contraction's input, weights, further operands and result. Epilogues are of f32 either way: they widen
+/// halves that they read, and narrow their result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Element {
+    /// IEEE 754 binary32.
+    #[default]
+    F32,
+    /// IEEE 754 binary16. Sums may be rounded to it.
+    F16,
+}
+
+impl Element {
+    /// The element of a tensor's type, where contractions have it.
+    pub fn of(dtype: DType) -> Option<Element> {
+        match dtype {
+            DType::F32 => Some(Element::F32),
+            DType::F16 => Some(Element::F16),
+            _ => None,
+        }
+    }
+
+    /// The type of a tensor.
+    pub const fn dtype(self) -> DType {
+        match self {
+            Element::F32 => DType::F32,
+            Element::F16 => DType::F16,
+        }
+    }
+
+    /// Bytes of one.
+    pub const fn bytes(self) -> i64 {
+        match self {
+            Element::F32 => 4,
+            Element::F16 => 2,
+        }
+    }
+
+    /// Elements of a register of 128 bits, to which packed weights are padded.
+    pub const fn lanes(self) -> i64 {
+        16 / self.bytes()
+    }
+
+    /// The expression that leaves a sum as it is.
+    pub fn plain_epilogue(self) -> Expr {
+        let mut expr = Expr::argument(0, DType::F32);
+        match self {
+            Element::F32 => expr,
+            Element::F16 => {
+                let root = expr.cast(DType::F16, expr.root());
+                expr.with_root(root)
+            }
+        }
+    }
+}
 
 /// Distances between neighbours of one operand along the axes of a contraction, in elements. 0 broadcasts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -171,6 +226,8 @@ pub(crate) fn whole_parts([begin, end]: [i64; 2], size: i64) -> [i64; 2] {
 /// [`Window::matrix`]; groups of a convolution are a batch axis that moves input, weights and output alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContractionSpec {
+    /// The type of the elements of every operand.
+    pub element: Element,
     /// Extents of the batch axes, outermost first.
     pub batch: Vec<i64>,
     /// Output pixels and their taps.
@@ -185,13 +242,13 @@ pub struct ContractionSpec {
     pub weight_batch: Vec<i64>,
     /// The output.
     pub output: Strides,
-    /// The further operands of the epilogue: argument `i + 1` is operand `i`. All are f32.
+    /// The further operands of the epilogue: argument `i + 1` is operand `i`.
     pub operands: Vec<Strides>,
     /// Result from the sum (argument 0) and the further operands.
     pub epilogue: Expr,
 }
 
-/// Where run-time weights lie, in f32 elements. Their matrices have one tap.
+/// Where run-time weights lie, in elements. Their matrices have one tap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuntimeWeights {
     /// Extents of the axes that count matrices, outermost first: packed matrices follow in row-major order.
@@ -219,6 +276,8 @@ pub enum Combination {
 /// over the rows of taps in their order, and within a row by ascending column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DepthwiseSpec {
+    /// The type of the elements of every operand.
+    pub element: Element,
     /// Extents of the batch axes, outermost first.
     pub batch: Vec<i64>,
     /// Output pixels and their taps.
@@ -231,7 +290,7 @@ pub struct DepthwiseSpec {
     pub input: Strides,
     /// The output; its channel stride is 1.
     pub output: Strides,
-    /// The further operands of the epilogue: argument `i + 1` is operand `i`. All are f32.
+    /// The further operands of the epilogue: argument `i + 1` is operand `i`.
     pub operands: Vec<Strides>,
     /// Result from the sum (argument 0) and the further operands.
     pub epilogue: Expr,
@@ -252,35 +311,41 @@ impl Footprint {
         Footprint { begin: 0, end: bytes }
     }
 
-    /// From lowest and highest element, of four bytes each.
-    fn elements(lowest: i64, highest: i64) -> Self {
-        Footprint { begin: lowest * 4, end: (highest + 1) * 4 }
+    /// From lowest and highest element.
+    fn elements(lowest: i64, highest: i64, element: Element) -> Self {
+        Footprint { begin: lowest * element.bytes(), end: (highest + 1) * element.bytes() }
     }
 }
 
 /// The footprint of an operand read or written at every output pixel and channel.
-pub fn pixel_footprint(strides: &Strides, batch: &[i64], window: &Window, channels: i64) -> Footprint {
+pub fn pixel_footprint(
+    element: Element,
+    strides: &Strides,
+    batch: &[i64],
+    window: &Window,
+    channels: i64,
+) -> Footprint {
     if window.pixels() == 0 || channels == 0 || batch.contains(&0) {
         return Footprint::default();
     }
     let moves = strides.batch.iter().zip(batch).map(|(&stride, &extent)| stride * (extent - 1));
     let pixels = [strides.row * (window.height - 1), strides.column * (window.width - 1)];
-    bounds(strides.base, moves.chain(pixels).chain([strides.channel * (channels - 1)]))
+    bounds(element, strides.base, moves.chain(pixels).chain([strides.channel * (channels - 1)]))
 }
 
 /// The footprint of the input under the window's taps.
-pub fn input_footprint(strides: &Strides, batch: &[i64], window: &Window, depth: i64) -> Footprint {
+pub fn input_footprint(element: Element, strides: &Strides, batch: &[i64], window: &Window, depth: i64) -> Footprint {
     let Some([rows, columns]) = window.reached().filter(|_| depth > 0 && !batch.contains(&0)) else {
         return Footprint::default();
     };
     let moves = strides.batch.iter().zip(batch).map(|(&stride, &extent)| stride * (extent - 1));
     let pixels = [(rows[1] - rows[0]) * strides.row, (columns[1] - columns[0]) * strides.column];
     let first = strides.base + rows[0] * strides.row + columns[0] * strides.column;
-    bounds(first, moves.chain(pixels).chain([depth - 1]))
+    bounds(element, first, moves.chain(pixels).chain([depth - 1]))
 }
 
 /// From the first element and the farthest move along each axis.
-pub(crate) fn bounds(first: i64, moves: impl Iterator<Item = i64>) -> Footprint {
+pub(crate) fn bounds(element: Element, first: i64, moves: impl Iterator<Item = i64>) -> Footprint {
     let (lowest, highest) = moves.fold((first, first), |(low, high), reach| (low + reach.min(0), high + reach.max(0)));
-    Footprint::elements(lowest, highest)
+    Footprint::elements(lowest, highest, element)
 }

@@ -1,12 +1,14 @@
 //! Weights laid out in the order in which kernels read them.
 
-use crate::contraction::{ContractionSpec, divide_up};
-use crate::schedule::{LANES, Schedule};
+use crate::contraction::{ContractionSpec, Element, divide_up};
+use crate::schedule::Schedule;
 
-/// Packed weights of a contraction: `[matrix][panel][tap][k][channel of the panel]`, f32. Every panel has `panel` channels
+/// Packed weights of a contraction: `[matrix][panel][tap][k][channel of the panel]`. Every panel has `panel` channels
 /// but the last, which has as many as are left, padded with zeros to whole vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PackedLayout {
+    /// The type of a weight.
+    pub element: Element,
     /// Matrices of all taps: 1 where the batch shares them.
     pub matrices: i64,
     /// Taps of a matrix.
@@ -24,11 +26,12 @@ impl PackedLayout {
     pub fn of(spec: &ContractionSpec, schedule: &Schedule) -> Self {
         let reach = spec.weight_batch.iter().zip(&spec.batch).map(|(&stride, &extent)| stride * (extent - 1).max(0));
         PackedLayout {
+            element: spec.element,
             matrices: 1 + reach.sum::<i64>(),
             taps: spec.window.taps.len() as i64,
             depth: spec.depth,
             channels: spec.channels,
-            panel: schedule.tile.vectors * LANES,
+            panel: schedule.tile.vectors * schedule.lanes,
         }
     }
 
@@ -47,32 +50,37 @@ impl PackedLayout {
         self.full_panels() + i64::from(self.last_channels() > 0)
     }
 
-    /// f32 elements from one panel to the next.
+    /// Elements from one panel to the next.
     pub fn panel_elements(&self) -> i64 {
         self.taps * self.depth * self.panel
     }
 
-    /// f32 elements of one matrix.
+    /// Elements of one matrix.
     pub fn matrix_elements(&self) -> i64 {
-        let last = divide_up(self.last_channels(), LANES) * LANES;
+        let last = self.padded(self.last_channels());
         self.full_panels() * self.panel_elements() + self.taps * self.depth * last
     }
 
     /// Bytes of all matrices.
     pub fn bytes(&self) -> i64 {
-        self.matrices * self.matrix_elements() * 4
+        self.matrices * self.matrix_elements() * self.element.bytes()
+    }
+
+    /// Channels with the padding behind them: whole vectors.
+    fn padded(&self, channels: i64) -> i64 {
+        divide_up(channels, self.element.lanes()) * self.element.lanes()
     }
 
     /// Padded width of a panel.
     pub fn width(&self, panel: i64) -> i64 {
         let left = self.channels - panel * self.panel;
-        self.panel.min(divide_up(left, LANES) * LANES)
+        self.panel.min(self.padded(left))
     }
 }
 
 /// Packs weights: `weight(matrix, tap, k, channel)` is the value, `tap` the place in the spec's list.
 pub fn pack_weights(layout: &PackedLayout, weight: impl Fn(i64, i64, i64, i64) -> f32) -> Vec<f32> {
-    let mut packed = Vec::with_capacity((layout.bytes() / 4) as usize);
+    let mut packed = Vec::with_capacity((layout.matrices * layout.matrix_elements()) as usize);
     for matrix in 0..layout.matrices {
         for panel in 0..layout.panels() {
             for row in 0..layout.taps * layout.depth {
@@ -106,10 +114,10 @@ pub struct TapTable {
 impl TapTable {
     /// The table of a contraction.
     pub fn of(spec: &ContractionSpec) -> Self {
-        let offset = |row: i64, column: i64| (row * spec.input.row + column * spec.input.column) * 4;
+        let offset = |row: i64, column: i64| (row * spec.input.row + column * spec.input.column) * spec.element.bytes();
         let taps = &spec.window.taps;
         let side_by_side = run_length(spec);
-        let mut bytes = vec![0u8; ((spec.depth * 4 + 15) / 16 * 16) as usize];
+        let mut bytes = vec![0u8; (divide_up(spec.depth * spec.element.bytes(), 16) * 16) as usize];
         let taps_at = bytes.len() as i64;
         for tap in taps {
             bytes.extend(offset(tap.row, tap.column).to_le_bytes());

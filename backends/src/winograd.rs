@@ -4,7 +4,7 @@
 
 use edgecc_ir::Expr;
 
-use crate::contraction::{Footprint, Strides, Window, divide_up, pixel_footprint};
+use crate::contraction::{Element, Footprint, Strides, Window, divide_up, pixel_footprint};
 
 /// Outputs of a tile along each axis.
 pub const OUTPUTS: i64 = 4;
@@ -55,7 +55,7 @@ impl WinogradInput {
         let window = dense_window(self.extents);
         let tiles = self.images * self.tiles[0] * self.tiles[1];
         vec![
-            pixel_footprint(&self.input, &[self.images], &window, self.channels),
+            pixel_footprint(Element::F32, &self.input, &[self.images], &window, self.channels),
             Footprint::leading(tiles * MATRICES * self.channels * 4),
         ]
     }
@@ -68,10 +68,12 @@ impl WinogradOutput {
         let tiles = self.images * self.tiles[0] * self.tiles[1];
         let mut footprints = vec![
             Footprint::leading(tiles * MATRICES * self.channels * 4),
-            pixel_footprint(&self.output, &[self.images], &window, self.channels),
+            pixel_footprint(Element::F32, &self.output, &[self.images], &window, self.channels),
         ];
         let operands = self.operands.iter();
-        footprints.extend(operands.map(|strides| pixel_footprint(strides, &[self.images], &window, self.channels)));
+        footprints.extend(
+            operands.map(|strides| pixel_footprint(Element::F32, strides, &[self.images], &window, self.channels)),
+        );
         footprints
     }
 }

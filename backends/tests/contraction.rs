@@ -3,7 +3,7 @@
 
 mod support;
 
-use edgecc_backends::contraction::{ContractionSpec, RuntimeWeights, Strides, Tap, Window};
+use edgecc_backends::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
 use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Kernels};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
@@ -19,6 +19,7 @@ fn dense(batch: i64, window: Window, depth: i64, channels: i64) -> ContractionSp
     let mut output = Strides::image(window.width, channels);
     output.batch = vec![window.pixels() * channels];
     ContractionSpec {
+        element: Element::F32,
         batch: vec![batch],
         operands: vec![Strides::per_channel(1), output.clone()],
         window,
@@ -162,7 +163,8 @@ fn few_rows_run_over_panels() {
 fn every_tile_of_the_tables() {
     let spec = dense(1, Window::matrix(29), 11, 45);
     for (rows, vectors) in [(8, 2), (7, 3), (6, 3), (5, 4), (4, 4), (1, 8), (2, 8), (3, 6), (4, 2), (3, 2)] {
-        let schedule = Schedule { tile: Tile { rows, vectors }, block_tiles: 2, block_panels: 2, packs_rows: false };
+        let schedule =
+            Schedule { lanes: 4, tile: Tile { rows, vectors }, block_tiles: 2, block_panels: 2, packs_rows: false };
         for machine in [Machine::Host, Machine::CortexA72] {
             check_scheduled(machine, "tiles", &spec, &schedule);
         }
@@ -178,7 +180,7 @@ fn packed_rows_of_every_tile() {
     {
         for block_panels in [1, 3] {
             let tile = Tile { rows, vectors };
-            let schedule = Schedule { tile, block_tiles: 2, block_panels, packs_rows: true };
+            let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels, packs_rows: true };
             let mut spec = dense(2, Window::matrix(pixels), depth, channels);
             check_scheduled(Machine::CortexA72, "packed rows", &spec, &schedule);
             check_scheduled(Machine::CortexA72, "packed rows in order", &spec, &schedule);
@@ -197,7 +199,7 @@ fn packed_rows_of_a_grid() {
         let window = convolution(extents, [1, 1], 2, 1, [0; 4]);
         for depth in [11, 32] {
             let tile = Tile { rows, vectors };
-            let schedule = Schedule { tile, block_tiles: 2, block_panels: 2, packs_rows: true };
+            let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels: 2, packs_rows: true };
             check_scheduled(Machine::CortexA72, "grid", &dense(2, window.clone(), depth, 29), &schedule);
         }
     }
@@ -323,7 +325,8 @@ fn epilogues_of_every_function() {
         let mut spec = ContractionSpec { epilogue: expr.with_root(root), ..dense(1, Window::matrix(27), 5, 30) };
         spec.operands.clear();
         for (rows, vectors, packs_rows) in [(7, 3, false), (4, 5, false), (8, 3, true), (12, 2, true)] {
-            let schedule = Schedule { tile: Tile { rows, vectors }, block_tiles: 3, block_panels: 2, packs_rows };
+            let schedule =
+                Schedule { lanes: 4, tile: Tile { rows, vectors }, block_tiles: 3, block_panels: 2, packs_rows };
             let target = CpuTarget::new(Architecture::Aarch64).unwrap();
             assert!(emit_contraction(&target, "function", &spec, &schedule).unwrap().encoded, "{op:?} in {schedule:?}");
             let name = format!("{op:?}");
@@ -345,7 +348,8 @@ fn random_convolutions_with_random_schedules() {
         let window = convolution(input, kernel, draw(1, 2), 1, pads);
         let spec = dense(draw(1, 2), window, draw(1, 13), draw(1, 30));
         let tile = Tile { rows: draw(1, 8), vectors: draw(1, 4) };
-        let schedule = Schedule { tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
+        let schedule =
+            Schedule { lanes: 4, tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
         let machine = if case % 2 == 0 { Machine::CortexA72 } else { Machine::Host };
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
@@ -365,7 +369,14 @@ fn weights_packed_at_run_time() {
     };
     let values = RuntimeWeights { depth_stride: heads * size, channel_stride: 1, ..keys.clone() };
     for (name, weights, depth, channels) in [("keys", keys, size, positions), ("values", values, positions, size)] {
-        let layouts = [4, 8, 12].map(|panel| PackedLayout { matrices: 2 * heads, taps: 1, depth, channels, panel });
+        let layouts = [4, 8, 12].map(|panel| PackedLayout {
+            element: Element::F32,
+            matrices: 2 * heads,
+            taps: 1,
+            depth,
+            channels,
+            panel,
+        });
         for (machine, layout) in [Machine::Host, Machine::CortexA72].iter().flat_map(|&m| layouts.map(|l| (m, l))) {
             check_packing(machine, name, &weights, &layout);
         }

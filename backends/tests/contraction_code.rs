@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_backends::contraction::{Combination, ContractionSpec, DepthwiseSpec, Strides, Window};
+use edgecc_backends::contraction::{Combination, ContractionSpec, DepthwiseSpec, Element, Strides, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_depthwise};
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Kernels};
 use edgecc_backends::schedule::{Schedule, Tile, depthwise_schedule, schedule};
@@ -20,6 +20,7 @@ fn emit(spec: &ContractionSpec, schedule: &Schedule) -> Vec<u8> {
 
 fn spec(window: Window, depth: i64, channels: i64) -> ContractionSpec {
     ContractionSpec {
+        element: Element::F32,
         batch: Vec::new(),
         depth,
         channels,
@@ -34,6 +35,7 @@ fn spec(window: Window, depth: i64, channels: i64) -> ContractionSpec {
 
 fn depthwise(window: Window, channels: i64) -> Vec<u8> {
     let spec = DepthwiseSpec {
+        element: Element::F32,
         batch: Vec::new(),
         channels,
         combination: Combination::Products,
@@ -86,7 +88,8 @@ fn no_vector_is_spilled() {
 /// The scan sees what it looks for: a tile with more sums than there are registers.
 #[test]
 fn an_oversized_tile_spills() {
-    let schedule = Schedule { tile: Tile { rows: 8, vectors: 4 }, block_tiles: 1, block_panels: 1, packs_rows: false };
+    let schedule =
+        Schedule { lanes: 4, tile: Tile { rows: 8, vectors: 4 }, block_tiles: 1, block_panels: 1, packs_rows: false };
     assert!(vector_spills(&emit(&spec(Window::matrix(64), 64, 64), &schedule)) > 0);
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_backends::contraction::{Combination, DepthwiseSpec, Strides, Window};
+use edgecc_backends::contraction::{Combination, DepthwiseSpec, Element, Strides, Window};
 use edgecc_backends::cpu::contraction::{emit_depthwise, pack_depthwise};
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::schedule::depthwise_schedule;
@@ -16,6 +16,7 @@ fn dense(window: Window, channels: i64) -> DepthwiseSpec {
     let mut output = Strides::image(window.width, channels);
     output.batch = vec![window.pixels() * channels];
     DepthwiseSpec {
+        element: Element::F32,
         batch: vec![2],
         operands: vec![Strides::per_channel(1), output.clone()],
         window,

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::cpu::function::EmitError;
-use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels, Listing};
 use edgecc_backends::cpu::program::{Emitted, emit};
 use edgecc_backends::lower::{LowerError, LowerOptions, lower};
 use edgecc_backends::plan::{Plan, plan};
 use edgecc_backends::program::Program;
-use edgecc_format::{ConstantPool, Contents, Manifest, WriteError};
+use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::Graph;
+use edgecc_passes::precision::Precision;
 
 use crate::onnx::{ImportError, ImportOptions};
 
@@ -25,6 +26,8 @@ pub struct CompileOptions {
     pub kernels: Kernels,
     /// The core whose order of instructions they take.
     pub core: Core,
+    /// The width in which f32 values are kept.
+    pub precision: Precision,
     /// Whether weights may be kept in larger forms where they make the model faster.
     pub allow_size: bool,
     /// Whether the code is for an object file: an app's workers have no scratch.
@@ -67,16 +70,26 @@ pub struct Phase<'a> {
     pub graph: &'a Graph,
 }
 
-/// A compiled model.
-pub struct Compiled {
-    /// The graph behind the last pass.
-    pub graph: Graph,
+/// A graph compiled for processors that compute with halves in one way.
+pub struct ForProcessors {
+    /// How they do.
+    pub halves: Halves,
     /// Steps over storages.
     pub program: Program,
     /// Where storages lie.
     pub plan: Plan,
     /// Machine code.
     pub emitted: Emitted,
+}
+
+/// A compiled model.
+pub struct Compiled {
+    /// The graph behind the last pass.
+    pub graph: Graph,
+    /// The program for the most able processors.
+    pub best: ForProcessors,
+    /// Those for others, over the same weights; the most able first.
+    pub others: Vec<ForProcessors>,
     /// What the user should know, such as dimensions that were chosen for them.
     pub notes: Vec<String>,
     /// The instruction set of the code.
@@ -112,26 +125,36 @@ pub fn compile_graph(
     generate(graph, options)
 }
 
-/// Lowering, plan and emission.
+/// A program for each kind of processor.
 fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
-    let CompileOptions { architecture, kernels, core, listing, allow_size, linked, .. } = *options;
-    let workers_have_scratch = kernels == Kernels::Encoded && !linked;
-    let constants_may_grow = allow_size;
-    let program =
-        lower(&graph, LowerOptions { architecture, kernels, core, constants_may_grow, workers_have_scratch })?;
-    let plan = plan(&program);
-    let target = CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels).with_core(core);
-    let emitted = emit(&program, &target)?;
+    let CompileOptions { architecture, kernels, precision, linked, .. } = *options;
+    // An object holds one program, which any processor must be able to run.
+    let has_native = architecture == Architecture::Aarch64 && kernels == Kernels::Encoded && !linked;
+    let best = if has_native && precision == Precision::F16 { Halves::Native } else { Halves::Widened };
+    let others = (best == Halves::Native).then(|| generate_for(&graph, options, Halves::Widened)).transpose()?;
     Ok(Compiled {
+        best: generate_for(&graph, options, best)?,
+        others: others.into_iter().collect(),
         graph,
-        program,
-        plan,
-        emitted,
         notes: Vec::new(),
         architecture: options.architecture,
         labels: options.labels.clone(),
         configuration: options.configuration.clone(),
     })
+}
+
+/// Lowering, plan and emission.
+fn generate_for(graph: &Graph, options: &CompileOptions, halves: Halves) -> Result<ForProcessors, CompileError> {
+    let CompileOptions { architecture, kernels, core, listing, allow_size, linked, .. } = *options;
+    let workers_have_scratch = kernels == Kernels::Encoded && !linked;
+    let constants_may_grow = allow_size;
+    let program =
+        lower(graph, LowerOptions { architecture, kernels, core, halves, constants_may_grow, workers_have_scratch })?;
+    let plan = plan(&program);
+    let target =
+        CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels).with_core(core).with_halves(halves);
+    let emitted = emit(&program, &target)?;
+    Ok(ForProcessors { halves, program, plan, emitted })
 }
 
 /// Runs every pass: the graph becomes one that backends lower.
@@ -140,7 +163,7 @@ fn optimise(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<(), CompileError> {
-    let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory };
+    let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory, precision: options.precision };
     let mut report = |name: &str, graph: &Graph| observe(Phase { name, graph });
     edgecc_passes::prepare(graph, &passes, &mut report)?;
     edgecc_passes::finish(graph, &passes, &mut report)?;
@@ -158,19 +181,29 @@ impl Compiled {
     /// Writes the artifact; its size in bytes.
     pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
         let mut pool = ConstantPool::new();
-        let program = describe(&self.program, &self.plan, &self.emitted, self.architecture, &mut pool);
+        let all = || std::iter::once(&self.best).chain(&self.others);
+        let mut programs = Vec::new();
+        for (place, each) in all().enumerate() {
+            let described = describe(&each.program, &each.plan, &each.emitted, self.architecture, &mut pool);
+            let mut required_features = described.required_features;
+            required_features.extend(each.halves.required_features().iter().map(|feature| feature.to_string()));
+            let rank = (self.others.len() - place) as u32;
+            programs.push(FormatProgram { required_features, rank, ..described });
+        }
+        let program = &self.best.program;
         let manifest = Manifest {
             producer: concat!("edgecc ", env!("CARGO_PKG_VERSION")).into(),
-            model_name: self.program.name.clone(),
+            model_name: program.name.clone(),
             config: self.configuration.clone(),
-            inputs: self.program.inputs.iter().map(describe_port).collect(),
-            outputs: self.program.outputs.iter().map(describe_port).collect(),
+            inputs: program.inputs.iter().map(describe_port).collect(),
+            outputs: program.outputs.iter().map(describe_port).collect(),
             labels: self.labels.clone(),
-            source_macs: self.program.steps.iter().map(|step| step.macs).sum(),
-            programs: vec![program],
+            source_macs: program.steps.iter().map(|step| step.macs).sum(),
+            programs,
             ..Manifest::default()
         };
-        Contents { manifest, code: vec![&self.emitted.code], weights: &pool }.write(out)
+        let code = all().map(|each| each.emitted.code.as_slice()).collect();
+        Contents { manifest, code, weights: &pool }.write(out)
     }
 
     /// The artifact in memory.

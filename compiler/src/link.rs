@@ -22,13 +22,13 @@ pub struct Linked<'a> {
 /// Makes the object of a compiled model. `name` is a C identifier that begins every symbol.
 pub fn link<'a>(compiled: &'a Compiled, name: &str, system: System) -> Result<Linked<'a>, CompileError> {
     let mut pool = ConstantPool::new();
-    let constants = place_constants(&compiled.program, &mut pool);
+    let constants = place_constants(&compiled.best.program, &mut pool);
     let weights_hash = pool.hash().map_err(WriteError::Io)?;
     let linkable = Linkable {
         name,
-        program: &compiled.program,
-        plan: &compiled.plan,
-        emitted: &compiled.emitted,
+        program: &compiled.best.program,
+        plan: &compiled.best.plan,
+        emitted: &compiled.best.emitted,
         constants: &constants,
         weights_hash,
         weights_bytes: pool.bytes(),

@@ -2,6 +2,7 @@
 
 use edgecc_ir::{Graph, VerifyError, verify};
 
+use crate::precision::Precision;
 use crate::{fuse, layout, precision, simplify};
 
 /// What a caller decides about the passes.
@@ -9,11 +10,13 @@ use crate::{fuse, layout, precision, simplify};
 pub struct Options {
     /// The most bytes that folding may write into one constant. Tensors of one repeated element take none.
     pub max_constant_bytes: usize,
+    /// The width in which f32 values are kept.
+    pub precision: Precision,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { max_constant_bytes: 256 << 20 }
+        Options { max_constant_bytes: 256 << 20, precision: Precision::F32 }
     }
 }
 
@@ -154,6 +157,14 @@ pub const FINISH: &[Group] = &[
     Group { phases: FUSE, rounds: ROUNDS },
     Group {
         phases: &[
+            Phase {
+                name: "store-f32-as-f16",
+                sentence: "Keeps single precision as halves, where that is asked for.",
+                run: |graph, options| match options.precision {
+                    Precision::F32 => 0,
+                    Precision::F16 => precision::store_f32_as_f16(graph),
+                },
+            },
             Phase {
                 name: "separate-outputs",
                 sentence: "Gives every output a node of its own.",

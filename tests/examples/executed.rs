@@ -31,19 +31,19 @@ fn main() {
     std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
     let trace = trace(&plugin, &line, "cortex-a76", [&artifact, Path::new(input), &output], &extents);
 
-    let kernels = &compiled.emitted.kernels;
-    let counts = by_kernel(&trace, &compiled.emitted.code, kernels).expect("the code in the process");
+    let kernels = &compiled.best.emitted.kernels;
+    let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");
     print!("{:<34} {:>5} {:>9} {:>9} {:>6}", "kernel", "calls", "macs/4 k", "total k", "ratio");
     Class::ALL.iter().for_each(|class| print!(" {:>8}", class.name()));
     println!();
     for (number, (kernel, counts)) in kernels.iter().zip(&counts).enumerate() {
-        let steps = compiled.program.steps.iter().filter(|step| step.kernel == number);
+        let steps = compiled.best.program.steps.iter().filter(|step| step.kernel == number);
         let (calls, macs) = steps.fold((0, 0), |(calls, macs), step| (calls + 1, macs + step.macs));
         let writer = if kernel.encoded { "" } else { " clif" };
         row(&format!("{}{writer}", kernel.name), calls, macs, counts);
     }
-    let macs = compiled.program.steps.iter().map(|step| step.macs).sum();
-    row("all", compiled.program.steps.len(), macs, &total(&trace));
+    let macs = compiled.best.program.steps.iter().map(|step| step.macs).sum();
+    row("all", compiled.best.program.steps.len(), macs, &total(&trace));
 }
 
 fn row(name: &str, calls: usize, macs: u64, counts: &Counts) {

@@ -7,6 +7,7 @@ use edgecc::onnx::ImportOptions;
 use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
+use edgecc_passes::precision::Precision;
 use edgecc_runtime::{LoadOptions, Model, SessionOptions};
 
 /// Options for a model whose inputs have these shapes.
@@ -17,6 +18,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         architecture,
         kernels: Kernels::default(),
         core: Core::default(),
+        precision: Precision::F32,
         allow_size: false,
         linked: false,
         listing: Listing::Off,

@@ -25,7 +25,7 @@ fn compile(model: &Path, inputs: &[Array], folder: &Path) -> (PathBuf, u64) {
     let compiled = run::compile_for(model, Architecture::Aarch64, inputs).expect("the model compiles");
     let path = folder.join(model.file_stem().expect("a name")).with_extension("bin");
     std::fs::write(&path, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
-    (path, compiled.program.steps.iter().map(|step| step.macs).sum())
+    (path, compiled.best.program.steps.iter().map(|step| step.macs).sum())
 }
 
 fn text(path: &Path) -> String {

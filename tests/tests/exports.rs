@@ -21,7 +21,7 @@ fn program(folder: &Path, name: &str) -> (usize, usize) {
     let outputs = run::run_here(&compiled.to_bytes().expect("an artifact"), &expected.inputs, 1);
     let agreement = run::agree(&outputs[0], &expected.outputs[0], WHOLE_IMAGE, Bound::FLOAT);
     assert!(agreement.share_of_bound <= 1.0, "{name}: {agreement:?}");
-    let (steps, arena) = (compiled.program.steps.len(), compiled.plan.arena_bytes);
+    let (steps, arena) = (compiled.best.program.steps.len(), compiled.best.plan.arena_bytes);
     say(&format!(
         "{name:<10} {steps:>3} steps, {arena} bytes of arena, {:.1}% of the bound",
         agreement.share_of_bound * 100.0

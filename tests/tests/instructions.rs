@@ -195,8 +195,8 @@ fn kernels_execute_as_many_instructions_as_the_snapshot_shows() {
         let files = bench.write(&compiled, &inputs[0].bytes());
         let shape = inputs[0].shape().extents();
         let trace = trace(&bench.plugin, &bench.line, "cortex-a76", [&files[0], &files[1], &files[2]], &shape);
-        let kernels = &compiled.emitted.kernels;
-        let counts = by_kernel(&trace, &compiled.emitted.code, kernels).expect("the code in the process");
+        let kernels = &compiled.best.emitted.kernels;
+        let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");
         text.push_str(&format!("{}{}\n", graph.name(), if allow_size { ", weights may grow" } else { "" }));
         for (kernel, counts) in kernels.iter().zip(&counts) {
             let (name, all, products) = (&kernel.name, counts.total(), counts.of(Class::MultiplyAdd));

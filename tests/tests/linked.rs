@@ -133,7 +133,8 @@ fn a_linked_model_and_the_runtime_agree_to_the_bit_on_aarch64() {
         let [artifact, given, answer] = ["model.bin", "input.npz", "output.npz"].map(|name| folder.join(name));
         let compiled = run::compile_for(&model, Architecture::Aarch64, std::slice::from_ref(&input)).expect("compiles");
         std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
-        write_npz(&given, &[(compiled.program.inputs[0].name.clone(), input.clone())]).expect("the input is written");
+        write_npz(&given, &[(compiled.best.program.inputs[0].name.clone(), input.clone())])
+            .expect("the input is written");
         let arguments = [
             "run".as_ref(),
             artifact.as_os_str(),

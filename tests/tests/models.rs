@@ -32,10 +32,10 @@ fn agrees(folder: &Path, row: &Row) -> bool {
     let worst = agreements.iter().max_by(|a, b| a.share_of_bound.total_cmp(&b.share_of_bound)).expect("an output");
     say(&format!(
         "{name:<44} {:>5} {:>10} {:>9} {:>8} {:>9.2e} {:>8.1}% {:>9.6}",
-        compiled.program.steps.len(),
-        compiled.program.steps.iter().map(|step| step.macs).sum::<u64>(),
-        compiled.plan.arena_bytes,
-        compiled.emitted.code.len(),
+        compiled.best.program.steps.len(),
+        compiled.best.program.steps.iter().map(|step| step.macs).sum::<u64>(),
+        compiled.best.plan.arena_bytes,
+        compiled.best.emitted.code.len(),
         worst.max_absolute,
         worst.share_of_bound * 100.0,
         worst.cosine

@@ -5,6 +5,7 @@ use cranelift_codegen::settings::{self, Configurable};
 use target_lexicon::Triple;
 
 use super::function::EmitError;
+use crate::contraction::Element;
 
 /// Instruction sets that code is emitted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +83,8 @@ pub struct CpuTarget {
     pub kernels: Kernels,
     /// The order of instructions in our own kernels.
     pub core: Core,
+    /// How halves are computed with.
+    pub halves: Halves,
     isa: OwnedTargetIsa,
 }
 
@@ -117,6 +120,26 @@ impl Core {
     }
 }
 
+/// How a CPU computes with halves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Halves {
+    /// It does not: they are widened to f32.
+    #[default]
+    Widened,
+    /// In vectors of eight (Armv8.2-A's `fp16`).
+    Native,
+}
+
+impl Halves {
+    /// What the code needs beyond the architecture's baseline, by Rust's names of features.
+    pub const fn required_features(self) -> &'static [&'static str] {
+        match self {
+            Halves::Widened => &[],
+            Halves::Native => &["fp16"],
+        }
+    }
+}
+
 /// Who writes kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Kernels {
@@ -142,7 +165,14 @@ impl CpuTarget {
     /// The baseline of an architecture.
     pub fn new(architecture: Architecture) -> Result<Self, EmitError> {
         let isa = build_isa(architecture).map_err(|reason| EmitError::Target { architecture, reason })?;
-        Ok(CpuTarget { architecture, listing: Listing::Off, kernels: Kernels::default(), core: Core::default(), isa })
+        Ok(CpuTarget {
+            architecture,
+            listing: Listing::Off,
+            kernels: Kernels::default(),
+            core: Core::default(),
+            halves: Halves::default(),
+            isa,
+        })
     }
 
     /// The same target with a text beside each function.
@@ -158,6 +188,16 @@ impl CpuTarget {
     /// The same target for another core.
     pub fn with_core(self, core: Core) -> Self {
         CpuTarget { core, ..self }
+    }
+
+    /// The same target for CPUs that compute with halves in another way.
+    pub fn with_halves(self, halves: Halves) -> Self {
+        CpuTarget { halves, ..self }
+    }
+
+    /// Whether our encoder of aarch64 writes kernels over such elements.
+    pub(super) fn encodes_a64_of(&self, element: Element) -> bool {
+        self.encodes_a64() && element == Element::F32
     }
 
     /// Whether our encoder of aarch64 takes part.

@@ -5,14 +5,13 @@ mod body;
 mod counted;
 mod expand;
 mod lanes;
-mod memory;
 
 use cranelift_codegen::ir::Value;
 use cranelift_frontend::{FunctionBuilder, Variable};
 
+use super::memory::{LANES, Memory};
 use address::Pointer;
 use counted::Extent;
-use memory::{LANES, Memory};
 
 use super::a64;
 use super::contraction::EmittedKernel;

@@ -8,5 +8,6 @@ pub mod function;
 pub mod isa;
 pub mod loops;
 mod math;
+mod memory;
 pub mod object;
 pub mod program;

@@ -15,6 +15,11 @@ pub(crate) struct Builder {
     open: Vec<Stmt>,
 }
 
+/// The type in which elements of `dtype` are computed with.
+pub(crate) fn computed(dtype: DType) -> DType {
+    if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
+}
+
 impl Builder {
     pub(crate) fn new() -> Self {
         Builder { views: Vec::new(), buffers: Vec::new(), locals: Vec::new(), vars: 1, open: Vec::new() }
@@ -58,13 +63,24 @@ impl Builder {
         self.emit([Stmt::For { var, begin, end, mode: LoopMode::Serial, body }]);
     }
 
+    /// Loads an element; halves become f32.
     pub(crate) fn load(&mut self, buffer: usize, index: Index) -> Local {
+        let local = self.load_stored(buffer, index);
+        let dtype = self.dtype(local);
+        if computed(dtype) == dtype { local } else { self.cast(computed(dtype), local) }
+    }
+
+    /// Loads an element as it is stored.
+    pub(crate) fn load_stored(&mut self, buffer: usize, index: Index) -> Local {
         let local = self.local(self.buffers[buffer].dtype);
         self.emit([Stmt::Set { local, value: Value::Load { buffer, index } }]);
         local
     }
 
+    /// Stores an element, narrowed where the buffer is.
     pub(crate) fn store(&mut self, buffer: usize, index: Index, local: Local) {
+        let dtype = self.buffers[buffer].dtype;
+        let local = if self.dtype(local) == dtype { local } else { self.cast(dtype, local) };
         self.emit([Stmt::Store { buffer, index, local }]);
     }
 

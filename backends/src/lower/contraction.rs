@@ -1,10 +1,11 @@
-//! Convolutions and matrix products of f32 as contractions. Other element types and run-time weights of convolutions take
+//! Convolutions and matrix products of f32 and f16 as contractions. Other element types and run-time weights of convolutions take
 //! the plain loop nest.
 
 use edgecc_ir::{DType, Expr, NodeId, Op, Tensor};
+use half::f16;
 
 use super::{Call, Lowered, Lowering, contraction_loops, convolution, matmul, operand};
-use crate::contraction::ContractionSpec;
+use crate::contraction::{ContractionSpec, Element};
 use crate::kernel::Access;
 use crate::pack::{PackedLayout, TapTable, pack_weights};
 use crate::program::{KernelSource, Operand};
@@ -29,14 +30,15 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
     Ok(())
 }
 
-/// f32 throughout, at least one element to sum over, one or two spatial axes, constant weights of a convolution.
+/// f32 or f16 throughout, sums in f32, at least one element to sum over, one or two spatial axes, constant weights of a convolution.
 fn is_tiled(lowering: &Lowering<'_>, id: NodeId) -> bool {
     let graph = lowering.graph;
     let operands = graph.operands(id);
     let result = graph.ty(id);
-    let plain = operands.iter().all(|&operand| graph.ty(operand).dtype == DType::F32) && result.dtype == DType::F32;
+    let plain =
+        Element::of(result.dtype).is_some() && operands.iter().all(|&operand| graph.ty(operand).dtype == result.dtype);
     let full = operands[..2].iter().all(|&operand| graph.ty(operand).shape.elements() != Ok(0));
-    let accumulates = |expr: &Expr| expr.arguments().all(|(_, dtype)| dtype == DType::F32);
+    let accumulates = |expr: &Expr| expr.arguments().all(|(n, dtype)| n > 0 || dtype == DType::F32);
     let shape = match graph.op(id) {
         Op::Conv { .. } => matches!(result.shape.rank(), 3 | 4) && lowering.constant_value(operands[1]).is_some(),
         Op::ConvTranspose { window, .. } => {
@@ -111,13 +113,14 @@ pub(super) fn pack(
 ) -> Operand {
     let layout = PackedLayout::of(spec, &lowering.schedule(spec));
     let packed = pack_weights(&layout, |matrix, tap, k, n| values.at(place(matrix, tap, k, n)));
-    let packed = lowering.constant(to_bytes(packed));
+    let packed = lowering.constant(to_bytes(spec.element, packed));
     lowering.whole(packed, Access::Read)
 }
 
-/// Constant f32 elements by row-major position, without a copy.
+/// Constant elements by row-major position, without a copy.
 pub(super) enum Weights<'a> {
-    Dense(&'a [u8]),
+    Singles(&'a [u8]),
+    Halves(&'a [u8]),
     Numbers(&'a [f32]),
     Splat(f32),
 }
@@ -125,15 +128,20 @@ pub(super) enum Weights<'a> {
 impl<'a> Weights<'a> {
     pub(super) fn of(tensor: &'a Tensor) -> Self {
         match tensor.data() {
-            edgecc_ir::TensorData::Dense(bytes) => Weights::Dense(bytes),
+            edgecc_ir::TensorData::Dense(bytes) if tensor.dtype() == DType::F16 => Weights::Halves(bytes),
+            edgecc_ir::TensorData::Dense(bytes) => Weights::Singles(bytes),
             edgecc_ir::TensorData::Splat(value) => Weights::Splat(value.as_f64() as f32),
         }
     }
 
     pub(super) fn at(&self, position: usize) -> f32 {
         match self {
-            Weights::Dense(bytes) => match bytes[position * 4..position * 4 + 4] {
+            Weights::Singles(bytes) => match bytes[position * 4..position * 4 + 4] {
                 [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+                _ => 0.0,
+            },
+            Weights::Halves(bytes) => match bytes[position * 2..position * 2 + 2] {
+                [a, b] => f16::from_le_bytes([a, b]).to_f32(),
                 _ => 0.0,
             },
             Weights::Numbers(numbers) => numbers[position],
@@ -142,13 +150,16 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// The bytes of packed weights, without a copy.
-pub(super) fn to_bytes(values: Vec<f32>) -> bytes::Bytes {
+/// The bytes of packed weights; of f32 without a copy.
+pub(super) fn to_bytes(element: Element, values: Vec<f32>) -> bytes::Bytes {
     struct Packed(Vec<f32>);
     impl AsRef<[u8]> for Packed {
         fn as_ref(&self) -> &[u8] {
             bytemuck::cast_slice(&self.0)
         }
     }
-    bytes::Bytes::from_owner(Packed(values))
+    match element {
+        Element::F32 => bytes::Bytes::from_owner(Packed(values)),
+        Element::F16 => values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
+    }
 }

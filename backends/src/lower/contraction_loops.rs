@@ -4,7 +4,7 @@
 
 use edgecc_ir::{BinaryOp, NodeId, Op, Shape, Window};
 
-use super::builder::Builder;
+use super::builder::{Builder, computed};
 use super::nest::Space;
 use super::rows::with_axes;
 use super::window::{Taps, WindowAxis, anchors, offset, over};
@@ -79,9 +79,9 @@ impl Parts {
     ) {
         let Some(epilogue) = lowering.graph.op(id).epilogue() else { return };
         let body = builder.block(|b| {
-            let sum = b.number(self.read[0].dtype, 0.0);
+            let sum = b.number(computed(self.read[0].dtype), 0.0);
             terms(b, &space, sum);
-            let further = (0..self.further.len()).map(|n| b.load(FURTHER + n, space.position(2 + n)));
+            let further = (0..self.further.len()).map(|n| b.load_stored(FURTHER + n, space.position(2 + n)));
             let arguments: Vec<Local> = std::iter::once(sum).chain(further.collect::<Vec<_>>()).collect();
             let value = b.apply(epilogue.clone(), &arguments);
             b.store(RESULT, space.position(self.last()), value);

@@ -5,7 +5,9 @@ use edgecc_ir::{DType, Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
 use super::{Call, Lowering, movement, operand, winograd};
-use crate::contraction::{Combination, ContractionSpec, DepthwiseSpec, KernelShape, Strides, Tap, Window, divide_up};
+use crate::contraction::{
+    Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
+};
 use crate::cpu::contraction::pack_depthwise;
 use crate::cpu::isa::Architecture;
 use crate::kernel::Access;
@@ -35,6 +37,11 @@ impl Image {
         let group = self.extents[1] / groups * channel;
         Strides { base: lead as i64, batch: vec![image, group], row, column, channel }
     }
+}
+
+/// The elements of a contraction, all of whose operands have the result's type.
+fn element_of(output: &View) -> Element {
+    Element::of(output.dtype).unwrap_or_default()
 }
 
 fn two<T: Copy>(list: &[T], single: T) -> [T; 2] {
@@ -78,7 +85,8 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
 /// Lowers what Winograd's algorithm takes where constants may grow: its weights are four times as large. Tells whether it did.
 fn winograd(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: &Window, shape: &KernelShape) -> bool {
     let is_plain = (shape.kernel, shape.stride, shape.dilation) == ([3, 3], [1, 1], [1, 1]) && parts.groups == 1;
-    if !lowering.options.constants_may_grow || !is_plain {
+    let is_f32 = parts.output.dtype == DType::F32;
+    if !lowering.options.constants_may_grow || !is_plain || !is_f32 {
         return false;
     }
     let candidate = winograd::Candidate {
@@ -205,7 +213,9 @@ fn grouped_phase(
     place: impl Fn(i64, usize, i64, i64) -> usize,
 ) {
     let further = further_views(lowering, parts.id);
+    let element = element_of(parts.output);
     let spec = ContractionSpec {
+        element,
         batch: vec![parts.image.extents[0], parts.groups],
         depth: parts.image.extents[1] / parts.groups,
         channels: parts.result.extents[1] / parts.groups,
@@ -242,6 +252,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let further = further_views(lowering, parts.id);
     let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
     let spec = DepthwiseSpec {
+        element: element_of(parts.output),
         batch: vec![parts.image.extents[0]],
         channels: parts.image.extents[1],
         combination: Combination::Products,
@@ -255,7 +266,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let taps = spec.window.taps.len();
     let values = Weights::of(weights);
     let packed = pack_depthwise(&spec, |tap, channel| values.at(channel as usize * taps + tap as usize));
-    let packed = lowering.constant(to_bytes(packed));
+    let packed = lowering.constant(to_bytes(spec.element, packed));
     let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
     let schedule = depthwise_schedule(&spec, lowering.options.architecture);
     let mut operands = vec![
@@ -268,7 +279,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
 }
 
-/// Lowers a max pool of f32 as a window without weights, where our encoders write it and the channels lie side by side;
+/// Lowers a max pool of f32 or f16 as a window without weights, where our encoders write it and the channels lie side by side;
 /// tells whether it did.
 pub(super) fn max_pool(
     lowering: &mut Lowering<'_>,
@@ -278,9 +289,10 @@ pub(super) fn max_pool(
 ) -> bool {
     let adjacent = |view: &View| view.rank() == 4 && view.strides[1] == 1;
     let is_aarch64 = lowering.options.architecture == Architecture::Aarch64;
-    if source.dtype != DType::F32 || !adjacent(source) || !adjacent(result) || !is_aarch64 {
+    if !adjacent(source) || !adjacent(result) || !is_aarch64 {
         return false;
     }
+    let Some(element) = Element::of(source.dtype) else { return false };
     let (image, output) = (Image::of(source), Image::of(result));
     let signed = |list: &[usize]| two(list, 1).map(|n| n as i64);
     let [top, left] = signed(&window.pads_before);
@@ -294,13 +306,14 @@ pub(super) fn max_pool(
     let window = Window { height, width, ..Window::convolution(image.extents[2], image.extents[3], &shape) };
     let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
     let spec = DepthwiseSpec {
+        element,
         batch: vec![image.extents[0]],
         channels: image.extents[1],
         combination: Combination::Maximum,
         input: images(image.strides(source.lead, 1)),
         output: images(output.strides(result.lead, 1)),
         operands: Vec::new(),
-        epilogue: Expr::argument(0, DType::F32),
+        epilogue: element.plain_epilogue(),
         window,
     };
     let schedule = depthwise_schedule(&spec, lowering.options.architecture);

@@ -25,8 +25,8 @@ mod winograd;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
-use crate::contraction::ContractionSpec;
-use crate::cpu::isa::{Architecture, Core, Kernels};
+use crate::contraction::{ContractionSpec, Element};
+use crate::cpu::isa::{Architecture, Core, Halves, Kernels};
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
 use crate::schedule::{Schedule, schedule, schedule_with_scratch};
@@ -71,6 +71,8 @@ pub struct LowerOptions {
     pub kernels: Kernels,
     /// The core whose order of instructions they take.
     pub core: Core,
+    /// How halves are computed with.
+    pub halves: Halves,
     /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.
     pub constants_may_grow: bool,
     /// Whether kernels may ask for scratch for each worker.
@@ -250,11 +252,15 @@ impl<'a> Lowering<'a> {
 
     /// How a contraction runs.
     pub(crate) fn schedule(&self, spec: &ContractionSpec) -> Schedule {
-        let LowerOptions { architecture, kernels, core, workers_have_scratch, .. } = self.options;
-        if workers_have_scratch {
+        let LowerOptions { architecture, kernels, core, halves, workers_have_scratch, .. } = self.options;
+        let schedule = if workers_have_scratch {
             schedule_with_scratch(spec, architecture, kernels, core)
         } else {
             schedule(spec, architecture, kernels)
+        };
+        match (spec.element, halves) {
+            (Element::F16, Halves::Widened) => schedule.widened(),
+            (Element::F16, Halves::Native) | (Element::F32, _) => schedule,
         }
     }
 

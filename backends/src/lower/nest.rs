@@ -235,7 +235,7 @@ pub(crate) fn push_map(lowering: &mut Lowering<'_>, id: NodeId, expr: &Expr, vie
     let operands: Vec<usize> = read.iter().map(|view| builder.reads(view)).collect();
     let result = builder.writes(written);
     let body = builder.block(|b| {
-        let arguments: Vec<_> = operands.iter().map(|&n| b.load(n, space.position(n))).collect();
+        let arguments: Vec<_> = operands.iter().map(|&n| b.load_stored(n, space.position(n))).collect();
         let value = b.apply(expr.clone(), &arguments);
         b.store(result, space.position(result), value);
     });

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, NodeId, UnaryOp};
 
-use super::builder::Builder;
+use super::builder::{Builder, computed};
 use super::nest::may_share;
 use super::rows::Rows;
 use super::{Lowered, Lowering};
@@ -27,9 +27,9 @@ pub(super) fn lower(
     let (from, to) = (builder.reads(&source), builder.writes(&result));
     let count: usize = axes.iter().map(|&axis| source.extents[axis]).product();
     let body = builder.block(|b| {
-        let scale = b.number(source.dtype, 1.0 / count as f64);
+        let scale = b.number(computed(source.dtype), 1.0 / count as f64);
         let mean = (!root_mean_square).then(|| {
-            let sum = b.number(source.dtype, 0.0);
+            let sum = b.number(computed(source.dtype), 0.0);
             rows.fold(b, sum, BinaryOp::Add, |b, place| b.load(from, place.at(from)));
             b.binary(BinaryOp::Mul, sum, scale)
         });
@@ -37,14 +37,14 @@ pub(super) fn lower(
             Some(mean) => b.binary(BinaryOp::Sub, element, mean),
             None => element,
         };
-        let squares = b.number(source.dtype, 0.0);
+        let squares = b.number(computed(source.dtype), 0.0);
         rows.fold(b, squares, BinaryOp::Add, |b, place| {
             let element = b.load(from, place.at(from));
             let element = centred(b, element);
             b.binary(BinaryOp::Mul, element, element)
         });
         let variance = b.binary(BinaryOp::Mul, squares, scale);
-        let epsilon = b.number(source.dtype, epsilon as f64);
+        let epsilon = b.number(computed(source.dtype), epsilon as f64);
         let shifted = b.binary(BinaryOp::Add, variance, epsilon);
         let deviation = b.unary(UnaryOp::Sqrt, shifted);
         let inverse = b.unary(UnaryOp::Reciprocal, deviation);
@@ -151,7 +151,7 @@ impl Across {
         at: Index,
         window: impl FnOnce(&mut Builder, &dyn Fn(&mut Builder, Index)),
     ) {
-        let dtype = self.source.dtype;
+        let dtype = computed(self.source.dtype);
         let position =
             |view: usize, of: &View, channel: Index| self.rows.start(view).plus(channel.times(of.strides[1] as i64));
         let sum = builder.number(dtype, 0.0);

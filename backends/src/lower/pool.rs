@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, DType, NodeId, PoolKind, Scalar, UnaryOp, Window};
 
-use super::builder::Builder;
+use super::builder::{Builder, computed};
 use super::nest::Space;
 use super::window::{Taps, WindowAxis, anchors, offset, over};
 use super::{Call, Lowered, Lowering, convolution};
@@ -64,7 +64,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, kind: PoolKind, win
         PoolKind::Max | PoolKind::Lp { .. } => Vec::new(),
     };
     let body = builder.block(|b| {
-        let (op, initial) = initial(kind, pool.source.dtype);
+        let (op, initial) = initial(kind, computed(pool.source.dtype));
         let value = b.constant(initial);
         over(b, &taps, |b| {
             let element = b.load(from, space.position(from).plus(offset(&pool.source, &pool.axes, &taps)));
@@ -119,7 +119,7 @@ fn finish(builder: &mut Builder, kind: PoolKind, value: Local, counts: &[Local])
 
 /// What a mean is divided by, a factor for each axis that clips windows and one for the others together.
 fn divisors(builder: &mut Builder, space: &mut Space, pool: &Pool, count_pads: bool) -> Vec<Local> {
-    let dtype = pool.source.dtype;
+    let dtype = computed(pool.source.dtype);
     let mut constant = 1;
     let mut divisors = Vec::new();
     for axis in &pool.axes {
@@ -159,7 +159,7 @@ pub(super) fn indices(lowering: &mut Lowering<'_>, id: NodeId, window: &Window, 
     let (from, to) = (builder.reads(&pool.source), builder.writes(&pool.result));
     let taps: Vec<Taps> = pool.axes.iter().map(|axis| axis.clipped(&mut builder, &space)).collect();
     let body = builder.block(|b| {
-        let best = b.constant(initial(PoolKind::Max, pool.source.dtype).1);
+        let best = b.constant(initial(PoolKind::Max, computed(pool.source.dtype)).1);
         let found = b.constant(Scalar::i64(-1));
         over(b, &taps, |b| {
             let element = b.load(from, space.position(from).plus(offset(&pool.source, &pool.axes, &taps)));

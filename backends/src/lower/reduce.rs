@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, DType, Extreme, NodeId, ReduceKind, Scalar};
 
-use super::builder::Builder;
+use super::builder::{Builder, computed};
 use super::rows::Rows;
 use super::{Lowered, Lowering};
 use crate::kernel::Local;
@@ -23,7 +23,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, kind: ReduceKind, a
     let rows = Rows::new(&mut builder, &[&repeated, &source], axes);
     let (to, from) = (builder.writes(&result), builder.reads(&source));
     let count: usize = axes.iter().map(|&axis| source.extents[axis]).product();
-    let sum_in = accumulator(kind, source.dtype);
+    let sum_in = accumulator(kind, computed(source.dtype));
     let (op, initial) = fold(kind, sum_in);
     let body = builder.block(|b| {
         let value = b.constant(initial);
@@ -32,7 +32,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, kind: ReduceKind, a
             widen(b, sum_in, element)
         });
         let value = if kind == ReduceKind::Mean { mean(b, value, count) } else { value };
-        let value = widen(b, source.dtype, value);
+        let value = widen(b, computed(source.dtype), value);
         b.store(to, rows.start(to), value);
     });
     rows.push(builder, lowering, id, body, Vec::new());

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, DType, NodeId, Resample, TensorType};
 
-use super::builder::Builder;
+use super::builder::{Builder, computed};
 use super::gather::{Lookup, gather, spread};
 use super::nest::{Space, push_copy};
 use super::{Call, Lowered, Lowering};
@@ -188,7 +188,7 @@ fn load_taps(
             let offset = Index::Clamped { local, low: 0, high }.times(source.strides[axis] as i64);
             let weight = weights.map(|weights| {
                 let weight = b.load(weights, entry);
-                b.cast(source.dtype, weight)
+                b.cast(computed(source.dtype), weight)
             });
             taps.push(Tap { offset, weight });
         }

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, NodeId};
 
-use super::builder::Builder;
+use super::builder::{Builder, computed};
 use super::nest::may_share;
 use super::rows::Rows;
 use super::{Lowered, Lowering};
@@ -26,7 +26,7 @@ pub(super) fn lower(
     let rows = Rows::new(&mut builder, &[&source, &result], &[axis]);
     let (from, to) = (builder.reads(&source), builder.writes(&result));
     let body = builder.block(|b| {
-        let sum = b.number(source.dtype, 0.0);
+        let sum = b.number(computed(source.dtype), 0.0);
         rows.in_order(b, |b, place| {
             let element = b.load(from, place.at(from));
             if exclusive {

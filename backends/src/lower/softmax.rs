@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, NodeId, UnaryOp};
 
-use super::builder::Builder;
+use super::builder::{Builder, computed};
 use super::nest::may_share;
 use super::rows::Rows;
 use super::{Lowered, Lowering};
@@ -20,13 +20,13 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, axis: usize, log: b
     let from = builder.reads(&source);
     let to = builder.operand(&result, Access::ReadWrite);
     let body = builder.block(|b| {
-        let max = b.number(source.dtype, f64::NEG_INFINITY);
+        let max = b.number(computed(source.dtype), f64::NEG_INFINITY);
         rows.fold(b, max, BinaryOp::Max, |b, place| b.load(from, place.at(from)));
         let exponential = |b: &mut Builder, element: Local| {
             let shifted = b.binary(BinaryOp::Sub, element, max);
             b.unary(UnaryOp::Exp, shifted)
         };
-        let sum = b.number(source.dtype, 0.0);
+        let sum = b.number(computed(source.dtype), 0.0);
         if log {
             rows.fold(b, sum, BinaryOp::Add, |b, place| {
                 let element = b.load(from, place.at(from));

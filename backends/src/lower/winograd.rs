@@ -5,7 +5,7 @@ use edgecc_ir::{Expr, NodeId};
 use super::contraction::{Weights, contract_with_macs, further_views, pack};
 use super::convolution::{Image, image_strides};
 use super::{Call, Lowering, operand};
-use crate::contraction::{ContractionSpec, Strides, Window, divide_up};
+use crate::contraction::{ContractionSpec, Element, Strides, Window, divide_up};
 use crate::kernel::Access;
 use crate::program::KernelSource;
 use crate::schedule::LANES;
@@ -90,6 +90,7 @@ fn products(
         ..Strides::default()
     };
     let spec = ContractionSpec {
+        element: Element::F32,
         batch: vec![MATRICES],
         window: Window::matrix(tiles),
         depth,
@@ -98,7 +99,7 @@ fn products(
         weight_batch: vec![1],
         output: rows(channels),
         operands: Vec::new(),
-        epilogue: Expr::argument(0, edgecc_ir::DType::F32),
+        epilogue: Element::F32.plain_epilogue(),
     };
     let values = Weights::of(weights);
     let matrices: Vec<[f32; 36]> = (0..(channels * depth) as usize)

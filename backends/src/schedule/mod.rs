@@ -5,10 +5,10 @@ mod x86_64;
 
 use std::collections::BTreeSet;
 
-use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides, divide_up};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, divide_up};
 use crate::cpu::isa::{Architecture, Core, Kernels};
 
-/// Lanes of a vector register of f32.
+/// Lanes of f32 in a vector register.
 pub const LANES: i64 = 4;
 
 /// A register tile: `rows` output pixels by `vectors` vectors of output channels.
@@ -26,6 +26,8 @@ pub struct Tile {
 pub struct Schedule {
     /// The register tile; `vectors` is also the width of a packed panel.
     pub tile: Tile,
+    /// Sums in a register.
+    pub lanes: i64,
     /// Tiles of one block.
     pub block_tiles: i64,
     /// Panels of one block.
@@ -37,7 +39,23 @@ pub struct Schedule {
 impl Schedule {
     /// Bytes of scratch for each worker.
     pub fn scratch(&self, spec: &ContractionSpec) -> usize {
-        if self.packs_rows { (self.block_tiles * self.tile.rows * spec.depth * 4) as usize } else { 0 }
+        if self.packs_rows {
+            (self.block_tiles * self.tile.rows * spec.depth * spec.element.bytes()) as usize
+        } else {
+            0
+        }
+    }
+}
+
+/// Registers of sums that a kernel holds beside what it multiplies.
+const MOST_SUMS: i64 = 24;
+
+impl Schedule {
+    /// The same panels for a CPU that does not compute with halves: sums in f32, twice as many registers for each panel.
+    pub fn widened(self) -> Schedule {
+        let vectors = self.tile.vectors * self.lanes / LANES;
+        let rows = (MOST_SUMS / vectors).clamp(1, self.tile.rows);
+        Schedule { tile: Tile { rows, vectors }, lanes: LANES, ..self }
     }
 }
 
@@ -86,13 +104,13 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture, kernels: Ker
     let tiles = if spec.window.pixels() < 4 { table.narrow_tiles } else { table.tiles };
     let best = cheapest(tiles, |tile| cost(table.along_depth, table, spec, tile));
     let (block_tiles, block_panels) = blocks(table, spec, best);
-    Schedule { tile: best, block_tiles, block_panels, packs_rows: false }
+    Schedule { tile: best, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows: false }
 }
 
 /// Instructions that packing takes for each element of the rows.
 const PACKING: f64 = 0.5;
 
-/// The schedule of a contraction whose workers have scratch.
+/// The schedule of a contraction whose workers have scratch. Rows of halves are not packed.
 pub fn schedule_with_scratch(
     spec: &ContractionSpec,
     architecture: Architecture,
@@ -101,7 +119,7 @@ pub fn schedule_with_scratch(
 ) -> Schedule {
     let table = CoreTable::of(architecture, kernels);
     let direct = schedule(spec, architecture, kernels);
-    let Some(rows) = packable_rows(spec) else { return direct };
+    let Some(rows) = packable_rows(spec).filter(|_| spec.element == Element::F32) else { return direct };
     let fits = |tile: &&Tile| match rows {
         PackableRows::Flat => spec.window.pixels() >= tile.rows,
         // Rows behind the whole tiles are read where they lie, one behind the other.
@@ -115,7 +133,7 @@ pub fn schedule_with_scratch(
     let cost_of = |tile| cost_by_rows(&along, table, spec, tile);
     let tile = cheapest(&tiles, cost_of);
     let (block_tiles, mut block_panels) = blocks(table, spec, tile);
-    let panels = divide_up(spec.channels, tile.vectors * LANES);
+    let panels = divide_up(spec.channels, tile.vectors * spec.element.lanes());
     if block_panels < panels {
         // Every block of panels packs the rows anew.
         block_panels = (panels / FEWEST_PANEL_BLOCKS).clamp(1, panels);
@@ -127,7 +145,7 @@ pub fn schedule_with_scratch(
     if !saves && core == Core::OutOfOrder {
         return direct;
     }
-    Schedule { tile, block_tiles, block_panels, packs_rows: true }
+    Schedule { tile, lanes: LANES, block_tiles, block_panels, packs_rows: true }
 }
 
 /// Blocks of panels where there are too few rows to share among workers.
@@ -209,7 +227,7 @@ fn cost_by_rows(
     spec: &ContractionSpec,
     tile: Tile,
 ) -> f64 {
-    let (pixels, vectors) = (spec.window.pixels(), divide_up(spec.channels, LANES));
+    let (pixels, vectors) = (spec.window.pixels(), divide_up(spec.channels, spec.element.lanes()));
     let depth = (spec.depth * spec.window.taps.len() as i64) as f64;
     let one = |rows: i64, vectors: i64| {
         let part = Tile { rows, vectors };
@@ -229,12 +247,12 @@ fn cost_by_rows(
 /// holds, but not so large that fewer than `least_units` remain.
 fn blocks(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> (i64, i64) {
     let tiles = divide_up(spec.window.pixels(), tile.rows);
-    let panels = divide_up(spec.channels, tile.vectors * LANES);
+    let panels = divide_up(spec.channels, tile.vectors * spec.element.lanes());
     let batches: i64 = spec.batch.iter().product();
     if tiles * batches < table.least_units && panels > tiles * batches {
         return (tiles.max(1), 1);
     }
-    let cached = table.block_bytes / (tile.rows * spec.depth * 4).max(1);
+    let cached = table.block_bytes / (tile.rows * spec.depth * spec.element.bytes()).max(1);
     let spread = tiles * batches / table.least_units;
     (cached.min(spread).clamp(1, tiles.max(1)), panels.max(1))
 }

@@ -4,7 +4,7 @@
 
 pub mod interpreter;
 
-use edgecc_backends::cpu::isa::{Architecture, Core, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, Halves, Kernels};
 use edgecc_backends::lower::{LowerOptions, lower};
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
@@ -125,6 +125,7 @@ impl Case {
                 architecture,
                 kernels: Kernels::Encoded,
                 core: Core::OutOfOrder,
+                halves: Halves::Widened,
                 constants_may_grow: false,
                 workers_have_scratch: false,
             },

@@ -59,10 +59,10 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
     let path = arguments.output.as_deref();
     match arguments.emit {
         Stage::Graph => write_text(path, &compiled.graph.to_text()),
-        Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.program.steps, compiled.plan)),
+        Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.best.program.steps, compiled.best.plan)),
         Stage::Clif | Stage::Asm => write_text(path, &listings(compiled)),
         Stage::Header => {
-            let name = symbol_prefix(path.unwrap_or(Path::new(&compiled.program.name)));
+            let name = symbol_prefix(path.unwrap_or(Path::new(&compiled.best.program.name)));
             write_text(path, &link(compiled, &name, target.system)?.header)
         }
         Stage::Obj => write_object(place(path)?, target, compiled),
@@ -106,7 +106,7 @@ fn symbol_prefix(path: &Path) -> String {
 
 fn listings(compiled: &Compiled) -> String {
     let listing = |kernel: &PlacedKernel| format!("; {}, {} bytes\n{}\n", kernel.name, kernel.length, kernel.listing);
-    compiled.emitted.kernels.iter().map(listing).collect()
+    compiled.best.emitted.kernels.iter().map(listing).collect()
 }
 
 /// Writes the object, and beside it the header and the weights: all three, or none.
@@ -131,14 +131,14 @@ fn write_object(path: &Path, target: Target, compiled: &Compiled) -> CliResult {
 }
 
 fn summary(path: &Path, size: u64, compiled: &Compiled) -> String {
-    let macs: u64 = compiled.program.steps.iter().map(|step| step.macs).sum();
+    let macs: u64 = compiled.best.program.steps.iter().map(|step| step.macs).sum();
     format!(
         "{}: {} steps, {:.1} M multiply-adds, {:.2} MiB of arena, {} bytes of code, {} bytes in all",
         path.display(),
-        compiled.program.steps.len(),
+        compiled.best.program.steps.len(),
         macs as f64 / 1e6,
-        compiled.plan.arena_bytes as f64 / (1 << 20) as f64,
-        compiled.emitted.code.len(),
+        compiled.best.plan.arena_bytes as f64 / (1 << 20) as f64,
+        compiled.best.emitted.code.len(),
         size
     )
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
+use edgecc_passes::precision::Precision;
 use edgecc_runtime::{LoadOptions, Model, Verify};
 
-use super::options::{KernelWriter, ModelArguments};
+use super::options::{KernelWriter, ModelArguments, NumberWidth};
 use super::progress::Progress;
 use super::{CliError, CliResult};
 use crate::array::to_tensor;
@@ -37,6 +38,10 @@ pub fn compile_options(
             KernelWriter::Clif => Kernels::Clif,
         },
         core: Core::default(),
+        precision: match reading.precision {
+            NumberWidth::Fp32 => Precision::F32,
+            NumberWidth::Fp16 => Precision::F16,
+        },
         allow_size: reading.allow_size,
         linked: false,
         listing: Listing::Off,
@@ -81,6 +86,9 @@ fn configuration(reading: &ModelArguments, architecture: Architecture) -> String
     if reading.allow_size {
         text.push_str("allow-size\n");
     }
+    if reading.precision == NumberWidth::Fp16 {
+        text.push_str("precision = fp16\n");
+    }
     if reading.kernels == KernelWriter::Clif {
         text.push_str("kernels = clif\n");
     }
@@ -110,6 +118,7 @@ fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
         ("--constant", !reading.constants.is_empty()),
         ("--labels", !labels.is_empty()),
         ("--allow-size", reading.allow_size),
+        ("--precision", reading.precision == NumberWidth::Fp16),
         ("--kernels", reading.kernels == KernelWriter::Clif),
     ];
     given.into_iter().find_map(|(flag, given)| given.then_some(flag))

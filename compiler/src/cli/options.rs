@@ -50,9 +50,21 @@ pub struct ModelArguments {
     /// Keep weights in larger forms where that makes the model faster
     #[arg(long)]
     pub allow_size: bool,
+    /// How numbers are kept: fp32 (as they are), fp16 (in half the bytes; computed so where the processor can)
+    #[arg(long, value_name = "WIDTH", value_enum, default_value_t = NumberWidth::Fp32, hide_possible_values = true)]
+    pub precision: NumberWidth,
     /// Who writes kernels: encoded (our encoders, and Cranelift where they have none), clif (Cranelift alone)
     #[arg(long, value_name = "WHO", value_enum, default_value_t = KernelWriter::Encoded, hide_possible_values = true)]
     pub kernels: KernelWriter,
+}
+
+/// How floating-point numbers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NumberWidth {
+    /// As they are
+    Fp32,
+    /// In half the bytes
+    Fp16,
 }
 
 /// Who writes kernels.

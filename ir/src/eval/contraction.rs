@@ -3,6 +3,7 @@
 use super::expr::{broadcast_strides, eval_f32, eval_scalar};
 use super::{EvalError, flat, from_f64, positions, to_f64};
 use crate::expr::Expr;
+use crate::infer::accumulator_type;
 use crate::op::Window;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -174,7 +175,7 @@ fn finish(sums: Vec<f64>, epilogue: &Expr, operands: &[&Tensor], ty: &TensorType
     if !has_cast && plain(epilogue.dtype()) && epilogue.arguments().all(|(_, dtype)| plain(dtype)) {
         return finish_f32(&sums, epilogue, operands, ty);
     }
-    let dtype = operands[0].dtype();
+    let dtype = accumulator_type(operands[0].dtype(), epilogue);
     finish_scalars(sums.into_iter().map(|sum| Scalar::from_f64(dtype, sum)), epilogue, operands, ty)
 }
 

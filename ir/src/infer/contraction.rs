@@ -84,8 +84,14 @@ fn check_image(window: &Window, groups: usize, x: &TensorType, w: &TensorType) -
     require(w.shape.extents()[2..] == window.kernel[..], || format!("weights {w} for a kernel of {:?}", window.kernel))
 }
 
+/// The type of sums over elements of `dtype`, which the epilogue reads as argument 0: that of the elements; of halves also f32.
+pub(crate) fn accumulator_type(dtype: DType, epilogue: &Expr) -> DType {
+    let is_wide = || epilogue.arguments().any(|argument| argument == (0, DType::F32));
+    if matches!(dtype, DType::F16 | DType::BF16) && is_wide() { DType::F32 } else { dtype }
+}
+
 fn finish(dtype: DType, shape: Shape, epilogue: &Expr, operands: &[&TensorType]) -> Checked<TensorType> {
-    let accumulator = TensorType::new(dtype, shape.clone());
+    let accumulator = TensorType::new(accumulator_type(dtype, epilogue), shape.clone());
     let extras: Vec<&TensorType> = std::iter::once(&accumulator).chain(operands[2..].iter().copied()).collect();
     check_arguments(epilogue, &extras)?;
     let fits = |ty: &&TensorType| shape.broadcast(&ty.shape).as_ref() == Some(&shape);

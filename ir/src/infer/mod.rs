@@ -8,6 +8,7 @@ mod index;
 mod movement;
 mod window;
 
+pub(crate) use contraction::accumulator_type;
 pub use window::{conv_transpose_extent, pool_extent, window_extent};
 
 use crate::expr::{Expr, ExprNode};

@@ -5,8 +5,12 @@ use std::ops::Range;
 use cranelift_codegen::ir::{BlockArg, ConstantData, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::cpu::function::{access, constant, jump, lanes, load, offset};
+use crate::contraction::Element;
+use crate::cpu::expr::Width;
+use crate::cpu::function::{access, constant, jump, lanes, offset};
 use crate::cpu::isa::Architecture;
+
+use super::elements::load_elements;
 
 /// Elements of the depth that one load of an input row brings.
 const BLOCK: i64 = 4;
@@ -21,6 +25,7 @@ pub(super) struct Sums {
 #[derive(Clone, Copy)]
 pub(super) struct Depth {
     pub architecture: Architecture,
+    pub element: Element,
     pub vectors: i64,
     pub depth: i64,
 }
@@ -29,7 +34,17 @@ impl Depth {
     /// Bytes of the depth covered by whole blocks. Row addresses come moved forward by it, because the loop's offset runs
     /// up to zero and is its own count.
     pub fn block_bytes(&self) -> i64 {
-        self.depth / BLOCK * BLOCK * 4
+        self.depth / BLOCK * self.block_size()
+    }
+
+    /// Bytes of a block.
+    fn block_size(&self) -> i64 {
+        BLOCK * self.element.bytes()
+    }
+
+    /// Four elements as f32.
+    fn load(&self, b: &mut FunctionBuilder<'_>, address: Value, place: i64) -> Value {
+        load_elements(b, (self.architecture, self.element), Width::Four, address, place * self.block_size())
     }
 
     /// Adds the products of `depth` elements of every row with as many rows of weights.
@@ -38,7 +53,7 @@ impl Depth {
         let sums = match blocks {
             0 => sums,
             1 => {
-                let start = constant(b, -BLOCK * 4);
+                let start = constant(b, -self.block_size());
                 self.block(b, rows, start, sums, 0..BLOCK)
             }
             _ => self.blocks(b, rows, blocks, sums),
@@ -48,7 +63,7 @@ impl Depth {
 
     fn blocks(&self, b: &mut FunctionBuilder<'_>, rows: &[Value], blocks: i64, sums: Sums) -> Sums {
         let (head, exit) = (b.create_block(), b.create_block());
-        let start = constant(b, -blocks * BLOCK * 4);
+        let start = constant(b, -blocks * self.block_size());
         let mut entering = vec![start, sums.weights];
         entering.extend(&sums.values);
         let position = b.append_block_param(head, types::I64);
@@ -57,7 +72,7 @@ impl Depth {
         jump(b, head, &entering);
         b.switch_to_block(head);
         let sums = self.block(b, rows, position, Sums { weights, values }, 0..BLOCK);
-        let next = b.ins().iadd_imm_s(position, BLOCK * 4);
+        let next = b.ins().iadd_imm_s(position, self.block_size());
         let mut repeating = vec![next, sums.weights];
         repeating.extend(&sums.values);
         let arguments: Vec<BlockArg> = repeating.iter().map(|&value| BlockArg::Value(value)).collect();
@@ -92,12 +107,12 @@ impl Depth {
         used: Range<i64>,
     ) -> Sums {
         let base = sums.weights;
-        let weight = |b: &mut FunctionBuilder<'_>, place: i64| load(b, types::F32X4, base, place * 16);
+        let weight = |b: &mut FunctionBuilder<'_>, place: i64| self.load(b, base, place);
         let mut next = weight(b, 0);
         let mut inputs = Vec::with_capacity(rows.len());
         for &row in rows {
             let address = b.ins().iadd(row, position);
-            inputs.push(load(b, types::F32X4, address, 0));
+            inputs.push(self.load(b, address, 0));
         }
         let count = (used.end - used.start) * self.vectors;
         for place in 0..count {
@@ -111,7 +126,7 @@ impl Depth {
                 *sum = b.ins().fma(weights, spread, *sum);
             }
         }
-        sums.weights = offset(b, base, count * 16);
+        sums.weights = offset(b, base, count * self.block_size());
         sums
     }
 
@@ -127,18 +142,19 @@ impl Depth {
         let vectors = self.vectors as usize;
         for k in used.clone() {
             let weights: Vec<Value> = (0..self.vectors)
-                .map(|vector| load(b, types::F32X4, sums.weights, ((k - used.start) * self.vectors + vector) * 16))
+                .map(|vector| self.load(b, sums.weights, (k - used.start) * self.vectors + vector))
                 .collect();
             for (row, &address) in rows.iter().enumerate() {
                 let address = b.ins().iadd(address, position);
-                let scalar = load(b, types::F32, address, k * 4);
+                let size = self.element.bytes();
+                let scalar = load_elements(b, (self.architecture, self.element), Width::One, address, k * size);
                 let spread = b.ins().splat(types::F32X4, scalar);
                 for (sum, &weights) in sums.values[row * vectors..].iter_mut().zip(&weights) {
                     *sum = b.ins().fma(spread, weights, *sum);
                 }
             }
         }
-        sums.weights = offset(b, sums.weights, (used.end - used.start) * self.vectors * 16);
+        sums.weights = offset(b, sums.weights, (used.end - used.start) * self.vectors * self.block_size());
         sums
     }
 
@@ -149,7 +165,7 @@ impl Depth {
             return sums;
         }
         if self.depth > BLOCK {
-            let position = constant(b, (rest - BLOCK) * 4);
+            let position = constant(b, (rest - BLOCK) * self.element.bytes());
             return self.block(b, rows, position, sums, BLOCK - rest..BLOCK);
         }
         let position = constant(b, 0);

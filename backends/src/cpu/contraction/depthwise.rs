@@ -6,28 +6,33 @@ use std::collections::BTreeMap;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
+use edgecc_ir::DType;
 
-use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides, divide_up, input_footprint, pixel_footprint};
+use crate::contraction::{
+    Combination, DepthwiseSpec, Element, Footprint, Strides, divide_up, input_footprint, pixel_footprint,
+};
 use crate::cpu::a64;
-use crate::cpu::expr::Width;
+use crate::cpu::expr::{Width, machine_type};
 use crate::cpu::function::{
-    EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, load, offset, scale, store,
+    EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, offset, scale,
 };
 use crate::cpu::isa::{Architecture, CpuTarget};
 use crate::schedule::{DepthwiseSchedule, LANES};
 
+use super::elements::{load_elements, store_elements};
 use super::epilogue::{Constants, each};
 use super::nest::{Unit, batch_offsets, split};
 use super::{EmittedKernel, operand};
 
-/// Packs depthwise weights: `[block of four channels][tap][channel]`, padded with zeros. `weight(tap, channel)` is the value,
+/// Packs depthwise weights: `[block of a vector's channels][tap][channel]`, padded with zeros. `weight(tap, channel)` is the value,
 /// `tap` the place in the spec's list.
 pub fn pack_depthwise(spec: &DepthwiseSpec, weight: impl Fn(i64, i64) -> f32) -> Vec<f32> {
     let taps = spec.window.taps.len() as i64;
     let mut packed = Vec::with_capacity(packed_elements(spec) as usize);
-    for first in (0..spec.channels).step_by(LANES as usize) {
+    let lanes = spec.element.lanes();
+    for first in (0..spec.channels).step_by(lanes as usize) {
         for tap in 0..taps {
-            let channels = first..first + LANES;
+            let channels = first..first + lanes;
             packed.extend(channels.map(|channel| if channel < spec.channels { weight(tap, channel) } else { 0.0 }));
         }
     }
@@ -35,7 +40,7 @@ pub fn pack_depthwise(spec: &DepthwiseSpec, weight: impl Fn(i64, i64) -> f32) ->
 }
 
 fn packed_elements(spec: &DepthwiseSpec) -> i64 {
-    divide_up(spec.channels, LANES) * LANES * spec.window.taps.len() as i64
+    divide_up(spec.channels, spec.element.lanes()) * spec.element.lanes() * spec.window.taps.len() as i64
 }
 
 /// Emits a depthwise convolution with weights as [`pack_depthwise`] lays them out.
@@ -46,7 +51,7 @@ pub fn emit_depthwise(
     schedule: &DepthwiseSchedule,
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
-    if target.encodes_a64()
+    if target.encodes_a64_of(spec.element)
         && let Some(kernel) = a64::emit_depthwise(target, spec, footprints(spec))
     {
         return Ok(kernel);
@@ -79,16 +84,17 @@ fn check(name: &str, spec: &DepthwiseSpec) -> Result<(), EmitError> {
 }
 
 fn footprints(spec: &DepthwiseSpec) -> Vec<Footprint> {
-    let DepthwiseSpec { batch, window, channels, .. } = spec;
+    let DepthwiseSpec { element, batch, window, channels, .. } = spec;
     let mut footprints = vec![
-        input_footprint(&spec.input, batch, window, *channels),
+        input_footprint(*element, &spec.input, batch, window, *channels),
         Footprint::leading(match spec.combination {
-            Combination::Products => packed_elements(spec) * 4,
+            Combination::Products => packed_elements(spec) * element.bytes(),
             Combination::Maximum => 0,
         }),
-        pixel_footprint(&spec.output, batch, window, *channels),
+        pixel_footprint(*element, &spec.output, batch, window, *channels),
     ];
-    footprints.extend(spec.operands.iter().map(|strides| pixel_footprint(strides, batch, window, *channels)));
+    let further = |strides| pixel_footprint(*element, strides, batch, window, *channels);
+    footprints.extend(spec.operands.iter().map(further));
     footprints
 }
 
@@ -137,7 +143,7 @@ struct Row<'a> {
 #[derive(Clone, Copy)]
 struct Channels {
     columns: Columns,
-    kind: Type,
+    width: Width,
     weights: Value,
 }
 
@@ -186,7 +192,7 @@ impl Depthwise<'_> {
         let spec = self.spec;
         let mut strides = vec![spec.input.batch.clone(), vec![0; spec.batch.len()], spec.output.batch.clone()];
         strides.extend(spec.operands.iter().map(|strides| strides.batch.clone()));
-        batch_offsets(b, batch, &spec.batch, &strides)
+        batch_offsets(b, batch, (&spec.batch, spec.element.bytes()), &strides)
     }
 
     /// One body for rows whose taps all lie within the input, one for the others.
@@ -244,7 +250,7 @@ impl Depthwise<'_> {
         self.tile(b, row, first, columns)
     }
 
-    /// All channels of a tile: whole vectors, then one by one.
+    /// All channels of a tile: whole blocks of weights, then one by one.
     fn tile(
         &self,
         b: &mut FunctionBuilder<'_>,
@@ -253,16 +259,18 @@ impl Depthwise<'_> {
         columns: Columns,
     ) -> Result<(), EmitError> {
         let addresses = self.addresses(b, row, first);
-        let (vectors, rest) = (self.spec.channels / LANES, self.spec.channels % LANES);
-        let addresses = self.channels(b, row, columns, addresses, types::F32X4, vectors)?;
-        self.channels(b, row, columns, addresses, types::F32, rest)?;
+        let lanes = self.spec.element.lanes();
+        let (blocks, rest) = (self.spec.channels / lanes, self.spec.channels % lanes);
+        let addresses = self.channels(b, row, columns, addresses, Width::Four, blocks)?;
+        self.channels(b, row, columns, addresses, Width::One, rest)?;
         Ok(())
     }
 
     fn addresses(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>, first: Value) -> Addresses {
         let spec = self.spec;
         let input = self.at(b, row, operand::INPUT, &spec.window.stepped(&spec.input), first);
-        let rows = self.rows.iter().map(|taps| offset(b, input, taps.row * spec.input.row * 4)).collect();
+        let rows =
+            self.rows.iter().map(|taps| offset(b, input, taps.row * spec.input.row * spec.element.bytes())).collect();
         let weights = row.unit.address(b, operand::WEIGHTS);
         let output = self.at(b, row, operand::OUTPUT, &spec.output, first);
         let numbered = spec.operands.iter().enumerate();
@@ -272,27 +280,27 @@ impl Depthwise<'_> {
 
     fn at(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>, index: usize, strides: &Strides, first: Value) -> Value {
         let base = row.unit.address(b, index);
-        let base = offset(b, base, strides.base * 4);
-        let row_bytes = scale(b, row.number, strides.row * 4);
-        let column_bytes = scale(b, first, strides.column * 4);
+        let size = self.spec.element.bytes();
+        let base = offset(b, base, strides.base * size);
+        let row_bytes = scale(b, row.number, strides.row * size);
+        let column_bytes = scale(b, first, strides.column * size);
         let base = b.ins().iadd(base, row_bytes);
         b.ins().iadd(base, column_bytes)
     }
 
-    /// Runs `count` channels or vectors of channels, and returns the addresses behind them.
+    /// Runs `count` channels or blocks of channels, and returns the addresses behind them.
     fn channels(
         &self,
         b: &mut FunctionBuilder<'_>,
         row: &Row<'_>,
         columns: Columns,
         addresses: Addresses,
-        kind: Type,
+        width: Width,
         count: i64,
     ) -> Result<Addresses, EmitError> {
         if count == 0 {
             return Ok(addresses);
         }
-        let width = if kind == types::F32 { Width::One } else { Width::Four };
         let constants = Constants::emit(b, self.architecture, &self.spec.epilogue, width);
         let (head, exit) = (b.create_block(), b.create_block());
         let mut entering = vec![constant(b, count)];
@@ -302,8 +310,16 @@ impl Depthwise<'_> {
         b.ins().jump(head, &arguments(&entering));
         b.switch_to_block(head);
         let here = Addresses::from_values(&parameters[1..], self.rows.len());
-        self.columns(b, row, columns, &here, kind, &constants)?;
-        let next = self.moved(b, &here, i64::from(kind.bytes()));
+        let (channels, parts) = match width {
+            Width::One => (1, 1),
+            Width::Four => (LANES, self.spec.element.lanes() / LANES),
+        };
+        for part in 0..parts {
+            let here = self.moved(b, &here, part * LANES, 1);
+            self.columns(b, row, columns, &here, width, &constants)?;
+        }
+        let taps = if width == Width::One { 1 } else { self.spec.window.taps.len() as i64 };
+        let next = self.moved(b, &here, parts * channels, taps);
         let left = b.ins().iadd_imm_s(parameters[0], -1);
         let mut repeating = vec![left];
         repeating.extend(next.to_values());
@@ -312,12 +328,13 @@ impl Depthwise<'_> {
         Ok(next)
     }
 
-    /// The addresses of the next channels.
-    fn moved(&self, b: &mut FunctionBuilder<'_>, here: &Addresses, bytes: i64) -> Addresses {
+    /// The addresses of channels further on; the weights' move by those of as many taps.
+    fn moved(&self, b: &mut FunctionBuilder<'_>, here: &Addresses, channels: i64, taps: i64) -> Addresses {
         let strides = self.spec.operands.iter();
+        let bytes = channels * self.spec.element.bytes();
         Addresses {
             rows: here.rows.iter().map(|&row| offset(b, row, bytes)).collect(),
-            weights: offset(b, here.weights, if bytes == 4 { 4 } else { bytes * self.spec.window.taps.len() as i64 }),
+            weights: offset(b, here.weights, bytes * taps),
             output: offset(b, here.output, bytes),
             further: here.further.iter().zip(strides).map(|(&at, s)| offset(b, at, bytes * s.channel)).collect(),
         }
@@ -330,10 +347,11 @@ impl Depthwise<'_> {
         row: &Row<'_>,
         columns: Columns,
         here: &Addresses,
-        kind: Type,
+        width: Width,
         constants: &Constants,
     ) -> Result<(), EmitError> {
-        let channels = Channels { columns, kind, weights: here.weights };
+        let kind = machine_type(DType::F32, width);
+        let channels = Channels { columns, width, weights: here.weights };
         let mut sums: Vec<Option<Value>> = vec![None; columns.count as usize];
         match &row.within {
             None => {
@@ -349,7 +367,11 @@ impl Depthwise<'_> {
             }
         }
         let sums: Vec<Value> = sums.into_iter().map(|sum| sum.unwrap_or_else(|| self.nothing(b, kind))).collect();
-        self.epilogue(b, here, kind, constants, &sums)
+        self.epilogue(b, here, width, constants, &sums)
+    }
+
+    fn form(&self) -> (Architecture, Element) {
+        (self.architecture, self.spec.element)
     }
 
     /// What no tap at all becomes.
@@ -376,7 +398,8 @@ impl Depthwise<'_> {
         let (inside, exit) = (b.create_block(), b.create_block());
         let arguments =
             |sums: &[Option<Value>]| sums.iter().flatten().map(|&sum| sum.into()).collect::<Vec<BlockArg>>();
-        let after = before.iter().map(|_| Some(b.append_block_param(exit, channels.kind))).collect();
+        let after =
+            before.iter().map(|_| Some(b.append_block_param(exit, machine_type(DType::F32, channels.width)))).collect();
         b.ins().brif(within, inside, &[], exit, &arguments(before));
         b.switch_to_block(inside);
         let mut sums = before.to_vec();
@@ -396,16 +419,18 @@ impl Depthwise<'_> {
         address: Value,
         sums: &mut [Option<Value>],
     ) {
-        let Channels { columns, kind, weights } = channels;
+        let Channels { columns, width, weights } = channels;
+        let (form, size) = (self.form(), self.spec.element.bytes());
         let products = self.products(columns, row);
         let mut inputs: BTreeMap<i64, Value> = BTreeMap::new();
         let mut input = |b: &mut FunctionBuilder<'_>, position: i64| {
-            let place = position * self.spec.input.column * 4;
-            *inputs.entry(position).or_insert_with(|| load(b, kind, address, place))
+            let place = position * self.spec.input.column * size;
+            *inputs.entry(position).or_insert_with(|| load_elements(b, form, width, address, place))
         };
         let Some(first) = products.first() else { return };
         input(b, first.position);
-        let weight = |&(_, tap): &(i64, i64)| load(b, kind, weights, tap * LANES * 4);
+        let lanes = self.spec.element.lanes();
+        let weight = |&(_, tap): &(i64, i64)| load_elements(b, form, width, weights, tap * lanes * size);
         let weights: Vec<Value> = match self.spec.combination {
             Combination::Products => row.taps.iter().map(weight).collect(),
             Combination::Maximum => Vec::new(),
@@ -450,32 +475,41 @@ impl Depthwise<'_> {
         &self,
         b: &mut FunctionBuilder<'_>,
         here: &Addresses,
-        kind: Type,
+        width: Width,
         constants: &Constants,
         sums: &[Value],
     ) -> Result<(), EmitError> {
         let spec = self.spec;
+        let (form, size) = (self.form(), spec.element.bytes());
         let mut arguments = vec![sums.to_vec()];
         for (strides, &address) in spec.operands.iter().zip(&here.further) {
-            let at = |column: usize| column as i64 * strides.column * 4;
+            let at = |column: usize| column as i64 * strides.column * size;
             let is_shared = strides.column == 0;
-            arguments.push(each(sums.len(), is_shared, |column| load_operand(b, kind, strides, address, at(column))));
+            arguments
+                .push(each(sums.len(), is_shared, |column| load_operand(b, form, width, strides, address, at(column))));
         }
         let results = constants.apply(b, &spec.epilogue, &arguments)?;
         for (column, &result) in results.iter().enumerate() {
-            let address = offset(b, here.output, column as i64 * spec.output.column * 4);
-            store(b, result, address, 0);
+            let at = column as i64 * spec.output.column * size;
+            store_elements(b, form, width, result, here.output, at);
         }
         Ok(())
     }
 }
 
-fn load_operand(b: &mut FunctionBuilder<'_>, kind: Type, strides: &Strides, address: Value, place: i64) -> Value {
-    if strides.channel == 1 || kind == types::F32 {
-        return load(b, kind, address, place);
+fn load_operand(
+    b: &mut FunctionBuilder<'_>,
+    form: (Architecture, Element),
+    width: Width,
+    strides: &Strides,
+    address: Value,
+    place: i64,
+) -> Value {
+    if strides.channel == 1 || width == Width::One {
+        return load_elements(b, form, width, address, place);
     }
-    let scalar = load(b, types::F32, address, place);
-    b.ins().splat(kind, scalar)
+    let scalar = load_elements(b, form, Width::One, address, place);
+    b.ins().splat(types::F32X4, scalar)
 }
 
 fn zero(b: &mut FunctionBuilder<'_>, kind: Type) -> Value {

@@ -4,14 +4,15 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use edgecc_ir::{Expr, ExprNode};
 
-use crate::contraction::Strides;
+use crate::contraction::{Element, Strides};
 use crate::cpu::expr::{Shared, Width, emit_constant, emit_items};
-use crate::cpu::function::{EmitError, load, offset, scale, store};
+use crate::cpu::function::{EmitError, offset, scale};
 use crate::cpu::isa::Architecture;
 use crate::schedule::LANES;
 
+use super::elements::{load_elements, store_elements};
 use super::operand;
-use super::pixels::{Pixels, addresses};
+use super::pixels::{Pixels, Placed, addresses};
 use super::tile::Tile;
 
 /// One operand of the epilogue, or the output, at each pixel of the tile and the first channel of the panel.
@@ -21,6 +22,14 @@ struct PixelOperand {
     channel: i64,
     /// Every pixel has the same values.
     is_shared: bool,
+    form: (Architecture, Element),
+}
+
+impl PixelOperand {
+    /// Whether channels lie side by side.
+    fn has_neighbours(&self) -> bool {
+        self.channel == self.form.1.bytes()
+    }
 }
 
 /// Applies the epilogue to the sums `[row][vector]` of a tile and stores the channels that exist.
@@ -62,26 +71,29 @@ fn locate(
 ) -> PixelOperand {
     let spec = tile.nest.spec;
     let base = tile.unit.address(b, index);
-    let channel = strides.channel * 4;
+    let form = (tile.nest.architecture, spec.element);
+    let size = spec.element.bytes();
+    let channel = strides.channel * size;
     let panel = scale(b, tile.panel, tile.nest.layout.panel * channel);
     let base = if channel == 0 { base } else { b.ins().iadd(base, panel) };
     let extents = [spec.window.height, spec.window.width];
-    let addresses = addresses(b, base, strides, extents, pixels, (tile.pixel, tile.shape.rows), 0);
+    let operand = Placed { strides, size, extents };
+    let addresses = addresses(b, base, &operand, pixels, (tile.pixel, tile.shape.rows), 0);
     let is_shared = addresses.windows(2).all(|pair| pair[0] == pair[1]);
-    PixelOperand { addresses, channel, is_shared }
+    PixelOperand { addresses, channel, is_shared, form }
 }
 
 /// Channels `first .. first + lanes` of a pixel; the lanes beyond are whatever the first one is.
 fn load_channels(b: &mut FunctionBuilder<'_>, operand: &PixelOperand, row: usize, first: i64, lanes: i64) -> Value {
     let address = operand.addresses[row];
-    if operand.channel == 4 && lanes == LANES {
-        return load(b, types::F32X4, address, first * 4);
+    if operand.has_neighbours() && lanes == LANES {
+        return load_elements(b, operand.form, Width::Four, address, first * operand.channel);
     }
-    let scalar = load(b, types::F32, address, first * operand.channel);
+    let scalar = load_elements(b, operand.form, Width::One, address, first * operand.channel);
     let vector = b.ins().splat(types::F32X4, scalar);
     let others = if operand.channel == 0 { 1..1 } else { 1..lanes };
     others.fold(vector, |vector, lane| {
-        let scalar = load(b, types::F32, address, (first + lane) * operand.channel);
+        let scalar = load_elements(b, operand.form, Width::One, address, (first + lane) * operand.channel);
         b.ins().insertlane(vector, scalar, lane as u8)
     })
 }
@@ -95,13 +107,13 @@ fn store_channels(
     value: Value,
 ) {
     let address = output.addresses[row];
-    if output.channel == 4 && lanes == LANES {
-        return store(b, value, address, (first * 4) as i32);
+    if output.has_neighbours() && lanes == LANES {
+        return store_elements(b, output.form, Width::Four, value, address, first * output.channel);
     }
     for lane in 0..lanes {
         let scalar = b.ins().extractlane(value, lane as u8);
         let far = offset(b, address, (first + lane) * output.channel);
-        store(b, scalar, far, 0);
+        store_elements(b, output.form, Width::One, scalar, far, 0);
     }
 }
 

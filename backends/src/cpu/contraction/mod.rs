@@ -3,6 +3,7 @@
 
 mod depth;
 mod depthwise;
+mod elements;
 mod epilogue;
 mod nest;
 mod pack;
@@ -59,7 +60,7 @@ pub fn emit_contraction(
     schedule: &Schedule,
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
-    if target.encodes_a64()
+    if target.encodes_a64_of(spec.element)
         && let Some(kernel) = a64::emit_contraction(target, spec, schedule, |layout| {
             let mut footprints = footprints(spec, layout);
             footprints.extend((schedule.packs_rows).then(|| Footprint::leading(schedule.scratch(spec) as i64)));
@@ -97,11 +98,12 @@ fn check(name: &str, spec: &ContractionSpec) -> Result<(), EmitError> {
 fn footprints(spec: &ContractionSpec, layout: &PackedLayout) -> Vec<Footprint> {
     let ContractionSpec { batch, window, .. } = spec;
     let mut footprints = vec![
-        input_footprint(&spec.input, batch, window, spec.depth),
+        input_footprint(spec.element, &spec.input, batch, window, spec.depth),
         Footprint::leading(layout.bytes()),
-        pixel_footprint(&spec.output, batch, window, spec.channels),
+        pixel_footprint(spec.element, &spec.output, batch, window, spec.channels),
     ];
-    footprints.extend(spec.operands.iter().map(|strides| pixel_footprint(strides, batch, window, spec.channels)));
+    let further = |strides| pixel_footprint(spec.element, strides, batch, window, spec.channels);
+    footprints.extend(spec.operands.iter().map(further));
     if TapTable::is_read(spec) {
         footprints.push(Footprint::leading(TapTable::of(spec).bytes.len() as i64));
     }

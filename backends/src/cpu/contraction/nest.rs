@@ -8,7 +8,7 @@ use crate::contraction::{ContractionSpec, Strides, divide_up};
 use crate::cpu::function::{EmitError, KernelParameters, branch, constant, counted_loop, offset, operand_base, scale};
 use crate::cpu::isa::Architecture;
 use crate::pack::{PackedLayout, TapTable};
-use crate::schedule::Schedule;
+use crate::schedule::{LANES, Schedule};
 
 use super::operand;
 use super::tile::{TileShape, emit_tile};
@@ -90,7 +90,7 @@ impl<'a> Nest<'a> {
         let image = |strides: &Strides| strides.batch.clone();
         let mut strides = vec![image(&self.spec.input), weights.collect(), image(&self.spec.output)];
         strides.extend(self.spec.operands.iter().map(image));
-        batch_offsets(b, batch, &self.spec.batch, &strides)
+        batch_offsets(b, batch, (&self.spec.batch, self.spec.element.bytes()), &strides)
     }
 
     /// Full panels of the block, then the last narrower one where the block holds it.
@@ -116,7 +116,7 @@ impl<'a> Nest<'a> {
         }
         when_block_reaches(b, first, size, full, |b| {
             let panel = constant(b, full);
-            let shape = TileShape { rows: 0, vectors: self.layout.width(full) / 4, channels };
+            let shape = TileShape { rows: 0, vectors: self.layout.width(full) / LANES, channels };
             self.tiles(b, unit, panel, shape, first_pixel)
         })
     }
@@ -148,11 +148,12 @@ impl<'a> Nest<'a> {
     }
 }
 
-/// Bytes that each operand moves for a number that counts the batch axes row-major; `strides[operand][axis]` in elements.
+/// Bytes that each operand moves for a number that counts the batch axes row-major; `strides[operand][axis]` in elements of
+/// `size` bytes.
 pub(super) fn batch_offsets(
     b: &mut FunctionBuilder<'_>,
     batch: Value,
-    extents: &[i64],
+    (extents, size): (&[i64], i64),
     strides: &[Vec<i64>],
 ) -> Vec<Option<Value>> {
     let mut moved = vec![None; strides.len()];
@@ -161,7 +162,7 @@ pub(super) fn batch_offsets(
         let index = if axis == 0 { Some(rest) } else { take_axis(b, &mut rest, extent) };
         let Some(index) = index.filter(|_| extent > 1) else { continue };
         for (moved, strides) in moved.iter_mut().zip(strides).filter(|(_, strides)| strides[axis] != 0) {
-            let bytes = scale(b, index, strides[axis] * 4);
+            let bytes = scale(b, index, strides[axis] * size);
             *moved = Some(moved.map_or(bytes, |before| b.ins().iadd(before, bytes)));
         }
     }

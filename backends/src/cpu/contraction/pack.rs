@@ -5,14 +5,13 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use crate::contraction::{Footprint, RuntimeWeights, bounds, divide_up};
+use crate::contraction::{Element, Footprint, RuntimeWeights, bounds, divide_up};
 use crate::cpu::function::{
     EmitError, KernelParameters, branch, carried_loop, compile_kernel, constant, counted_loop, load, offset, scale,
     store,
 };
 use crate::cpu::isa::CpuTarget;
 use crate::pack::PackedLayout;
-use crate::schedule::LANES;
 
 use super::EmittedKernel;
 use super::nest::{Unit, batch_offsets, split};
@@ -38,7 +37,7 @@ pub fn emit_pack(
 fn footprint(weights: &RuntimeWeights, layout: &PackedLayout) -> Footprint {
     let matrices = weights.batch.iter().zip(&weights.batch_strides).map(|(&extent, &stride)| (extent - 1) * stride);
     let within = [(layout.depth - 1) * weights.depth_stride, (layout.channels - 1) * weights.channel_stride];
-    bounds(weights.base, matrices.chain(within))
+    bounds(layout.element, weights.base, matrices.chain(within))
 }
 
 fn emit(
@@ -48,17 +47,18 @@ fn emit(
     layout: &PackedLayout,
 ) -> Result<(), EmitError> {
     counted_loop(b, parameters.begin, parameters.end, 1, |b, number| {
+        let size = layout.element.bytes();
         let (matrix, panel) = split(b, number, layout.panels());
         let panel = panel.unwrap_or_else(|| constant(b, 0));
-        let moved = batch_offsets(b, matrix, &weights.batch, std::slice::from_ref(&weights.batch_strides));
+        let moved = batch_offsets(b, matrix, (&weights.batch, size), std::slice::from_ref(&weights.batch_strides));
         let unit = Unit::new(parameters.bases, moved);
         let source = unit.address(b, 0);
-        let source = offset(b, source, weights.base * 4);
-        let first = scale(b, panel, layout.panel * weights.channel_stride * 4);
+        let source = offset(b, source, weights.base * size);
+        let first = scale(b, panel, layout.panel * weights.channel_stride * size);
         let source = b.ins().iadd(source, first);
         let packed = unit.address(b, 1);
-        let to_matrix = scale(b, matrix, layout.matrix_elements() * 4);
-        let to_panel = scale(b, panel, layout.panel_elements() * 4);
+        let to_matrix = scale(b, matrix, layout.matrix_elements() * size);
+        let to_panel = scale(b, panel, layout.panel_elements() * size);
         let packed = b.ins().iadd(packed, to_matrix);
         let packed = b.ins().iadd(packed, to_panel);
         either_panel(b, weights, layout, panel, (source, packed));
@@ -77,14 +77,14 @@ fn either_panel(
     let (full, last) = (layout.full_panels(), layout.last_channels());
     if full == 0 || last == 0 {
         let channels = if full == 0 { last } else { layout.panel };
-        return copy_panel(b, weights, layout.depth, channels, addresses);
+        return copy_panel(b, weights, layout, channels, addresses);
     }
     let (whole, narrow, exit) = (b.create_block(), b.create_block(), b.create_block());
     let is_whole = b.ins().icmp_imm_s(IntCC::SignedLessThan, panel, full);
     branch(b, is_whole, whole, narrow);
     for (block, channels) in [(whole, layout.panel), (narrow, last)] {
         b.switch_to_block(block);
-        copy_panel(b, weights, layout.depth, channels, addresses);
+        copy_panel(b, weights, layout, channels, addresses);
         b.ins().jump(exit, &[]);
     }
     b.switch_to_block(exit);
@@ -94,26 +94,31 @@ fn either_panel(
 fn copy_panel(
     b: &mut FunctionBuilder<'_>,
     weights: &RuntimeWeights,
-    depth: i64,
+    layout: &PackedLayout,
     channels: i64,
     (source, packed): (Value, Value),
 ) {
-    let width = divide_up(channels, LANES) * LANES;
-    carried_loop(b, depth, &[source, packed], |b, addresses| {
+    let (size, lanes) = (layout.element.bytes(), layout.element.lanes());
+    let width = divide_up(channels, lanes) * lanes;
+    let one = match layout.element {
+        Element::F32 => types::I32,
+        Element::F16 => types::I16,
+    };
+    carried_loop(b, layout.depth, &[source, packed], |b, addresses| {
         let (from, to) = (addresses[0], addresses[1]);
-        let vectors = if weights.channel_stride == 1 { channels / LANES } else { 0 };
+        let vectors = if weights.channel_stride == 1 { channels / lanes } else { 0 };
         for vector in 0..vectors {
             let value = load(b, types::F32X4, from, vector * 16);
             store(b, value, to, (vector * 16) as i32);
         }
-        for channel in vectors * LANES..channels {
-            let value = load(b, types::F32, from, channel * weights.channel_stride * 4);
-            store(b, value, to, (channel * 4) as i32);
+        for channel in vectors * lanes..channels {
+            let value = load(b, one, from, channel * weights.channel_stride * size);
+            store(b, value, to, (channel * size) as i32);
         }
         for channel in channels..width {
-            let zero = b.ins().f32const(0.0);
-            store(b, zero, to, (channel * 4) as i32);
+            let zero = b.ins().iconst(one, 0);
+            store(b, zero, to, (channel * size) as i32);
         }
-        vec![offset(b, from, weights.depth_stride * 4), offset(b, to, width * 4)]
+        vec![offset(b, from, weights.depth_stride * size), offset(b, to, width * size)]
     });
 }

@@ -43,18 +43,26 @@ pub(super) fn grid(b: &mut FunctionBuilder<'_>, first: (Value, Value), count: i6
     Pixels::Grid(pixels)
 }
 
+/// An operand of pixels.
+pub(super) struct Placed<'a> {
+    pub strides: &'a Strides,
+    /// Bytes of an element.
+    pub size: i64,
+    /// Output rows, and pixels of a row.
+    pub extents: [i64; 2],
+}
+
 /// Addresses of the tile's pixels in an operand, moved by `moved` bytes.
 pub(super) fn addresses(
     b: &mut FunctionBuilder<'_>,
     base: Value,
-    strides: &Strides,
-    extents: [i64; 2],
+    &Placed { strides, size, extents }: &Placed<'_>,
     pixels: &Pixels,
     (first, count): (Value, i64),
     moved: i64,
 ) -> Vec<Value> {
-    let base = offset(b, base, strides.base * 4 + moved);
-    let (row_bytes, column_bytes) = (strides.row * 4, strides.column * 4);
+    let base = offset(b, base, strides.base * size + moved);
+    let (row_bytes, column_bytes) = (strides.row * size, strides.column * size);
     if column_bytes == 0 && (row_bytes == 0 || extents[0] == 1) {
         return vec![base; count as usize];
     }

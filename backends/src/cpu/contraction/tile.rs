@@ -11,7 +11,7 @@ use super::depth::{Depth, Sums, entry, zeros};
 use super::epilogue::emit_epilogue;
 use super::nest::{Nest, Unit};
 use super::operand;
-use super::pixels::{Pixels, addresses, coordinates, grid};
+use super::pixels::{Pixels, Placed, addresses, coordinates, grid};
 
 /// Bytes of one tap in the tap table.
 const TAP_BYTES: i64 = 16;
@@ -98,13 +98,23 @@ impl Tile<'_> {
         b.ins().band(row_in, column_in)
     }
 
+    /// Bytes of an element.
+    fn bytes(&self) -> i64 {
+        self.nest.spec.element.bytes()
+    }
+
     fn depth(&self, depth: i64) -> Depth {
-        Depth { architecture: self.nest.architecture, vectors: self.shape.vectors, depth }
+        Depth {
+            architecture: self.nest.architecture,
+            element: self.nest.spec.element,
+            vectors: self.shape.vectors,
+            depth,
+        }
     }
 
     fn start(&self, b: &mut FunctionBuilder<'_>) -> Sums {
         let base = self.unit.address(b, operand::WEIGHTS);
-        let panel = scale(b, self.panel, self.nest.layout.panel_elements() * 4);
+        let panel = scale(b, self.panel, self.nest.layout.panel_elements() * self.bytes());
         let weights = b.ins().iadd(base, panel);
         Sums { weights, values: zeros(b, self.shape.rows * self.shape.vectors) }
     }
@@ -114,7 +124,8 @@ impl Tile<'_> {
         let base = self.unit.address(b, operand::INPUT);
         let strides = spec.window.stepped(&spec.input);
         let extents = [spec.window.height, spec.window.width];
-        addresses(b, base, &strides, extents, pixels, (self.pixel, self.shape.rows), moved)
+        let operand = Placed { strides: &strides, size: self.bytes(), extents };
+        addresses(b, base, &operand, pixels, (self.pixel, self.shape.rows), moved)
     }
 
     /// No pixel misses the input: the depth runs along runs of taps.
@@ -125,7 +136,7 @@ impl Tile<'_> {
         let sums = if taps.runs == 1 {
             let tap = self.nest.spec.window.taps[0];
             let input = &self.nest.spec.input;
-            let first = (tap.row * input.row + tap.column * input.column) * 4;
+            let first = (tap.row * input.row + tap.column * input.column) * self.bytes();
             let rows = self.input(b, pixels, first + depth.block_bytes());
             depth.emit(b, &rows, sums)
         } else {

@@ -4,10 +4,10 @@ use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::Value;
 use edgecc_ir::{BinaryOp, DType, Expr, Scalar};
 
-use super::memory::{LANES, Memory};
 use super::{Emitter, Lanes, LocalState, body};
 use crate::cpu::expr::{Width, emit_constant, emit_items, fits_lanes, has_lanes, machine_type};
 use crate::cpu::function::EmitError;
+use crate::cpu::memory::{LANES, Memory};
 use crate::kernel::linear::{Linear, mentions, reads_any, reads_local};
 use crate::kernel::{Fold, Index, Local, LoopMode, Stmt, Value as KernelValue, Var};
 

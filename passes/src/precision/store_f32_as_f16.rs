@@ -1,0 +1,203 @@
+//! Single precision kept as halves.
+
+use std::collections::HashMap;
+
+use edgecc_ir::{DType, Expr, ExprNode, Graph, NodeId, Op, Origin, Scalar, Tensor, TensorData, Type};
+
+/// `f32 values => f16 values`, with casts behind the inputs, in front of the outputs, and around operators that have no form
+/// for halves.
+///
+/// Expressions stay in f32: they widen what they read and narrow what they write, so that a kernel may round where its
+/// instructions do. Constants are rounded to nearest; an operator that reads one beyond the range of f16 stays in f32. Not exact.
+pub fn store_f32_as_f16(graph: &mut Graph) -> usize {
+    let mut narrowing = Narrowing { graph, halves: HashMap::new(), singles: HashMap::new() };
+    let mut rewrites = 0;
+    for id in narrowing.graph.order() {
+        rewrites += narrowing.visit(id) as usize;
+    }
+    for place in 0..narrowing.graph.outputs().len() {
+        let node = narrowing.graph.outputs()[place].node;
+        if let Some(single) = narrowing.single(node) {
+            narrowing.graph.set_output(place, single);
+        }
+    }
+    graph.remove_dead();
+    rewrites
+}
+
+struct Narrowing<'a> {
+    graph: &'a mut Graph,
+    /// The halves of values that are f32.
+    halves: HashMap<NodeId, NodeId>,
+    /// The f32 form of values that have become halves.
+    singles: HashMap<NodeId, NodeId>,
+}
+
+impl Narrowing<'_> {
+    /// Rewrites a node in either form; tells whether its result became halves.
+    fn visit(&mut self, id: NodeId) -> bool {
+        let operands = self.graph.operands(id).to_vec();
+        if has_form_for_halves(self.graph.op(id)) && self.touches_f32(id) && operands.iter().all(|&o| self.is_narrow(o))
+        {
+            return self.narrow(id, &operands);
+        }
+        for operand in operands {
+            if let Some(single) = self.single(operand) {
+                self.graph.replace_operand(id, operand, single);
+            }
+        }
+        false
+    }
+
+    fn narrow(&mut self, id: NodeId, operands: &[NodeId]) -> bool {
+        let operands: Vec<NodeId> = operands.iter().map(|&operand| self.half(operand).unwrap_or(operand)).collect();
+        let was_f32 = is_f32(self.graph, id);
+        let mut op = self.graph.op(id).clone();
+        match &mut op {
+            Op::Map(expr) => *expr = around(expr, |_| true),
+            op => {
+                if let Some(epilogue) = op.epilogue_mut() {
+                    *epilogue = around(epilogue, |argument| argument > 0);
+                }
+            }
+        }
+        let origin = self.graph.node(id).origin().clone();
+        let is_rewritten = self.graph.rewrite(id, op, &operands, origin).is_ok();
+        if is_rewritten && was_f32 {
+            self.singles.insert(id, id);
+        }
+        is_rewritten
+    }
+
+    fn touches_f32(&self, id: NodeId) -> bool {
+        let became_half = |operand: &NodeId| self.singles.contains_key(operand);
+        is_f32(self.graph, id) || self.graph.operands(id).iter().any(|o| is_f32(self.graph, *o) || became_half(o))
+    }
+
+    /// Whether a value may be had in halves, if it is f32 at all.
+    fn is_narrow(&self, id: NodeId) -> bool {
+        match self.graph.constant_value(id) {
+            Some(value) if value.dtype() == DType::F32 => fits_f16(value),
+            _ => true,
+        }
+    }
+
+    /// The halves of a value; `None` where it is not f32.
+    fn half(&mut self, id: NodeId) -> Option<NodeId> {
+        if !is_f32(self.graph, id) {
+            return None;
+        }
+        if let Some(&half) = self.halves.get(&id) {
+            return Some(half);
+        }
+        let op = match self.graph.constant_value(id) {
+            Some(value) => Op::Constant(narrowed(value)?),
+            None => Op::Map(cast(DType::F32, DType::F16)),
+        };
+        let operands = if matches!(op, Op::Constant(_)) { vec![] } else { vec![id] };
+        let half = self.graph.add(op, &operands, self.graph.node(id).origin().clone()).ok()?;
+        self.halves.insert(id, half);
+        Some(half)
+    }
+
+    /// The f32 form of a value that has become halves.
+    fn single(&mut self, id: NodeId) -> Option<NodeId> {
+        let known = *self.singles.get(&id)?;
+        if known != id {
+            return Some(known);
+        }
+        let single = self.graph.add(Op::Map(cast(DType::F16, DType::F32)), &[id], Origin::default()).ok()?;
+        self.singles.insert(id, single);
+        Some(single)
+    }
+}
+
+fn is_f32(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.node(id).ty(), Type::Tensor(ty) if ty.dtype == DType::F32)
+}
+
+/// Operators whose kernels read and write halves.
+fn has_form_for_halves(op: &Op) -> bool {
+    match op {
+        Op::Map(_)
+        | Op::Conv { .. }
+        | Op::ConvTranspose { .. }
+        | Op::MatMul { .. }
+        | Op::Transpose(_)
+        | Op::Slice { .. }
+        | Op::Broadcast(_)
+        | Op::Reshape(_)
+        | Op::Relayout(_)
+        | Op::Concat { .. }
+        | Op::Pool { .. }
+        | Op::Reduce { .. }
+        | Op::Softmax { .. }
+        | Op::Normalize { .. }
+        | Op::Resize { .. }
+        | Op::Tile { .. }
+        | Op::Gather { .. } => true,
+        Op::Input { .. }
+        | Op::Constant(_)
+        | Op::PoolIndices { .. }
+        | Op::ArgReduce { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Pad { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::ScatterElements { .. }
+        | Op::ScatterNd { .. }
+        | Op::CumulativeSum { .. }
+        | Op::TopK { .. }
+        | Op::Project(_) => false,
+    }
+}
+
+fn fits_f16(value: &Tensor) -> bool {
+    const LARGEST: f32 = 65504.0;
+    let fits = |value: f32| value.abs() <= LARGEST || !value.is_finite();
+    match value.data() {
+        TensorData::Splat(scalar) => fits(scalar.as_f64() as f32),
+        TensorData::Dense(_) => value.to_f32().into_iter().all(fits),
+    }
+}
+
+fn narrowed(value: &Tensor) -> Option<Tensor> {
+    match value.data() {
+        TensorData::Splat(scalar) => Tensor::splat(value.shape().clone(), scalar.cast(DType::F16)).ok(),
+        TensorData::Dense(_) => {
+            let halves = value.to_f32().into_iter().map(|value| Scalar::f32(value).cast(DType::F16));
+            Tensor::from_scalars(DType::F16, value.shape().clone(), halves).ok()
+        }
+    }
+}
+
+fn cast(from: DType, to: DType) -> Expr {
+    let mut expr = Expr::argument(0, from);
+    let root = expr.cast(to, expr.root());
+    expr.with_root(root)
+}
+
+/// The expression with its f32 arguments read from halves, where `is_half` says so, and an f32 result written as halves.
+fn around(expr: &Expr, is_half: impl Fn(u16) -> bool) -> Expr {
+    let mut result = Expr::new();
+    let mut copies = Vec::with_capacity(expr.nodes().len());
+    for node in expr.nodes() {
+        let copy = |id: edgecc_ir::ExprId| copies[id.index()];
+        let id = match *node {
+            ExprNode::Argument(n, DType::F32) if is_half(n) => {
+                let half = result.arg(n, DType::F16);
+                result.cast(DType::F32, half)
+            }
+            ExprNode::Argument(n, dtype) => result.arg(n, dtype),
+            ExprNode::Constant(value) => result.constant(value),
+            ExprNode::Unary(op, a) => result.unary(op, copy(a)),
+            ExprNode::Binary(op, a, b) => result.binary(op, copy(a), copy(b)),
+            ExprNode::Select(c, a, b) => result.select(copy(c), copy(a), copy(b)),
+            ExprNode::Cast(dtype, a) => result.cast(dtype, copy(a)),
+        };
+        copies.push(id);
+    }
+    let root = copies[expr.root().index()];
+    let root = if expr.dtype() == DType::F32 { result.cast(DType::F16, root) } else { root };
+    result.with_root(root)
+}
