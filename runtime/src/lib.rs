@@ -27,15 +27,20 @@
 #[cfg(feature = "capi")]
 pub mod capi;
 mod code;
+mod cores;
 mod error;
+mod execution;
 mod model;
 mod plan;
+mod pool;
 mod processor;
 mod session;
-mod workers;
+pub mod sharing;
 
+pub use cores::big_cores;
 pub use edgecc_format::{Dim, ElementType, FormatError, Manifest, Port, Program, step};
 pub use error::{LoadError, RunError, SessionError};
 pub use model::{LoadOptions, Model, Verify};
+pub use pool::{Pool, PoolOptions};
 pub use processor::{ARCHITECTURE, has_feature};
 pub use session::{Buffer, CancelFlag, Session, SessionOptions};

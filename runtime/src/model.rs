@@ -11,8 +11,10 @@ use memmap2::Mmap;
 
 use crate::code::{ExecutableCode, copy};
 use crate::error::{LoadError, SessionError};
+use crate::pool::{Pool, PoolOptions};
 use crate::processor;
 use crate::session::{Session, SessionOptions};
+use crate::sharing::Sharing;
 
 /// How much of an artifact is verified when it is loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -143,9 +145,14 @@ impl Model {
         &self.shared.manifest.labels
     }
 
-    /// Makes a session: the memory and the threads of one run at a time.
+    /// Makes a session: the memory of one run at a time, and threads of its own.
     pub fn session(&self, options: SessionOptions) -> Result<Session, SessionError> {
-        Session::new(Arc::clone(&self.shared), options)
+        self.session_in(&Pool::new(PoolOptions { threads: options.threads, sharing: Sharing::default() })?)
+    }
+
+    /// Makes a session that shares threads with others.
+    pub fn session_in(&self, pool: &Pool) -> Result<Session, SessionError> {
+        Session::new(Arc::clone(&self.shared), pool.clone())
     }
 }
 

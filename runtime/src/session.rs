@@ -8,16 +8,15 @@ use edgecc_format::{ElementType, Port, step::Action};
 use memmap2::MmapMut;
 
 use crate::error::{RunError, SessionError};
+use crate::execution::Execution;
 use crate::model::LoadedModel;
 use crate::plan::{FIRST_INPUT_SLOT, plan};
-use crate::workers::{Shared, Workers};
+use crate::pool::Pool;
 
-/// The most threads of a session.
-const MAX_THREADS: usize = 256;
 /// The scratch of two workers never shares a cache line, nor a pair of lines fetched together.
 const SCRATCH_ALIGNMENT: u64 = 128;
 
-/// How a session runs.
+/// How a session with threads of its own runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
     /// Threads that compute, the caller's included. Results do not depend on it.
@@ -59,8 +58,8 @@ impl CancelFlag {
 /// Runs a model. After the first run, a run neither allocates nor locks.
 #[derive(Debug)]
 pub struct Session {
-    // Dropped first: the threads end before the memory that they use is gone.
-    workers: Workers,
+    execution: Execution,
+    pool: Pool,
     inputs: Box<[MmapMut]>,
     outputs: Box<[MmapMut]>,
     state: MmapMut,
@@ -70,26 +69,22 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(model: Arc<LoadedModel>, options: SessionOptions) -> Result<Session, SessionError> {
-        let threads = options.threads;
-        if threads == 0 || threads > MAX_THREADS {
-            return Err(SessionError::ThreadCount { threads, limit: MAX_THREADS });
-        }
+    pub(crate) fn new(model: Arc<LoadedModel>, pool: Pool) -> Result<Session, SessionError> {
         let program = model.program();
         let mut arena = allocate(program.arena_bytes, "the arena")?;
         let mut state = allocate(program.state_bytes, "the state")?;
         let stride = program.scratch_bytes_per_worker.checked_next_multiple_of(SCRATCH_ALIGNMENT).unwrap_or(u64::MAX);
-        let mut scratch = allocate(stride.saturating_mul(threads as u64), "the scratch")?;
+        let mut scratch = allocate(stride.saturating_mul(pool.threads() as u64), "the scratch")?;
         let inputs = allocate_ports(&model.manifest.inputs, "an input")?;
         let outputs = allocate_ports(&model.manifest.outputs, "an output")?;
         let fixed = [model.weights().as_ptr().cast_mut(), arena.as_mut_ptr(), state.as_mut_ptr()];
         let bound = (0..inputs.len() + outputs.len()).map(|_| std::ptr::null_mut());
         let slots = fixed.into_iter().chain(bound).map(AtomicPtr::new).collect();
-        let steps = plan(&model, threads as u32);
-        let shared = Shared::new(model, steps, slots, (scratch.as_mut_ptr(), stride as usize), threads as u32);
-        let workers = Workers::start(shared, threads as u32).map_err(SessionError::Thread)?;
+        let steps = plan(&model, &pool);
+        let (scratch_start, scratch_stride) = (AtomicPtr::new(scratch.as_mut_ptr()), stride as usize);
+        let execution = Execution { model, steps, slots, scratch: scratch_start, scratch_stride };
         let cancel = CancelFlag::default();
-        Ok(Session { workers, inputs, outputs, state, _memory: [arena, scratch], cancel })
+        Ok(Session { execution, pool, inputs, outputs, state, _memory: [arena, scratch], cancel })
     }
 
     /// Copies an input. The bytes are those of the dense row-major tensor, in the processor's byte order.
@@ -185,19 +180,19 @@ impl Session {
     /// Runs as [`Session::run`] does and reports the nanoseconds of every step.
     pub fn run_profiled(&mut self, mut report: impl FnMut(usize, u64)) -> Result<(), RunError> {
         self.bind_own();
-        for index in 0..self.workers.shared.steps.len() {
+        for index in 0..self.execution.steps.len() {
             self.check_cancelled(index)?;
             let start = Instant::now();
-            self.workers.run_step(index);
+            self.pool.run_step(&self.execution, index);
             report(index, start.elapsed().as_nanos() as u64);
         }
         Ok(())
     }
 
     fn run_steps(&self) -> Result<(), RunError> {
-        for index in 0..self.workers.shared.steps.len() {
+        for index in 0..self.execution.steps.len() {
             self.check_cancelled(index)?;
-            self.workers.run_step(index);
+            self.pool.run_step(&self.execution, index);
         }
         Ok(())
     }
@@ -224,11 +219,11 @@ impl Session {
 
     /// Sets the address of an input, or after them of an output. The workers see it with the next step's cursor.
     fn bind(&self, index: usize, start: *mut u8) {
-        self.workers.shared.slots[FIRST_INPUT_SLOT + index].store(start, Ordering::Relaxed);
+        self.execution.slots[FIRST_INPUT_SLOT + index].store(start, Ordering::Relaxed);
     }
 
     fn model(&self) -> &LoadedModel {
-        &self.workers.shared.model
+        &self.execution.model
     }
 
     fn port(&self, index: usize) -> Result<&Port, RunError> {

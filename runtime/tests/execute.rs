@@ -3,8 +3,10 @@
 
 mod support;
 
+use edgecc_runtime::sharing::Sharing;
 use edgecc_runtime::{
-    ElementType, FormatError, LoadError, LoadOptions, Model, RunError, Session, SessionError, SessionOptions, Verify,
+    ElementType, FormatError, LoadError, LoadOptions, Model, Pool, PoolOptions, RunError, Session, SessionError,
+    SessionOptions, Verify,
 };
 use support::{OFFSET, TemporaryFile, artifact, to_bytes, to_floats, weight};
 
@@ -91,6 +93,27 @@ fn sessions_of_one_model_run_at_the_same_time() {
             });
         }
     });
+}
+
+#[test]
+fn sessions_share_a_pool() {
+    for sharing in [Sharing::Stealing, Sharing::Fixed] {
+        let pool = Pool::new(PoolOptions { threads: 3, sharing }).expect("starts");
+        std::thread::scope(|scope| {
+            for elements in [300, 301, 4099] {
+                let mut session = load(&artifact(elements)).expect("loads").session_in(&pool).expect("fits");
+                scope.spawn(move || {
+                    session.set_input("x", &to_bytes((0..elements).map(input))).expect("fits");
+                    for run in 1..=200u32 {
+                        session.run().expect("runs");
+                        assert_eq!(to_floats(session.output(0)), expected(elements), "{elements} elements");
+                        assert_eq!(session.output(1), run.to_ne_bytes().repeat(elements as usize));
+                    }
+                });
+            }
+        });
+        assert_eq!(pool.threads(), 3);
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use edgecc_runtime::{LoadOptions, Model, SessionOptions};
+use edgecc_runtime::sharing::Sharing;
+use edgecc_runtime::{LoadOptions, Model, Pool, PoolOptions};
 
 /// Counts the allocations of the process.
 struct Counting;
@@ -36,10 +37,14 @@ fn a_run_does_not_allocate() {
     // SAFETY: the code is that of the tests' kernels.
     let model = unsafe { Model::from_bytes(&support::artifact(5000), LoadOptions::default()) }.expect("loads");
     for threads in [1, 3] {
-        let mut session = model.session(SessionOptions { threads }).expect("starts");
+        let pool = Pool::new(PoolOptions { threads, sharing: Sharing::default() }).expect("starts");
+        let mut session = model.session_in(&pool).expect("fits");
         let input = vec![0u8; 20_000];
         let (mut y, mut runs) = (vec![0u8; 20_000], vec![0u8; 20_000]);
         session.run().expect("runs");
+        while pool.parked() < threads - 1 {
+            std::thread::yield_now();
+        }
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         for _ in 0..100 {
             session.run().expect("runs");

@@ -101,7 +101,9 @@ fn whole(kind: BufferKind, index: u32, elements: u64, access: Access) -> BufferR
 fn step(kernel: u32, buffers: Vec<BufferRef>, args: Vec<u32>, range: u32) -> Step {
     let name = format!("{}_{kernel}", ["add", "square", "count"][kernel as usize]);
     let origins = vec![format!("node {kernel}")];
-    let call = Call { kernel, buffers, args, range, grain: 7, name, origins, macs: 0, bytes: 0 };
+    // Enough that any grain is worth a worker.
+    let macs = u64::from(range) << 20;
+    let call = Call { kernel, buffers, args, range, grain: 7, name, origins, macs, bytes: 0 };
     Step { action: Some(Action::Call(call)) }
 }
 
