@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use edgecc_backends::cpu::a64::{Access, After, ByLane, Cond, Float, Instruction, Lanes, LanesOne, V, Width, X};
+use edgecc_backends::cpu::a64::{
+    Access, After, Arrangement, ByLane, Cond, Float, Half, Instruction, Lanes, LanesOne, V, Width, X,
+};
 
 fn samples() -> Vec<Instruction> {
     use Instruction as I;
@@ -26,9 +28,11 @@ fn samples() -> Vec<Instruction> {
         I::MultiplySubtract(a, b, c, X(7)),
         I::Divide(a, b, c),
         I::Compare(a, b),
-        I::Spread(v, u, 3),
         I::Zero(w),
-        I::ShiftLeft(v, w, 23),
+        I::Widen(v, u, Half::Lower),
+        I::Widen(w, v, Half::Upper),
+        I::Narrow(v, u, Half::Lower),
+        I::Narrow(w, v, Half::Upper),
     ];
     for cond in [Cond::Equal, Cond::NotEqual, Cond::HigherSame, Cond::Lower, Cond::Less, Cond::GreaterEqual] {
         samples.push(I::Choose(a, b, c, cond));
@@ -42,12 +46,15 @@ fn samples() -> Vec<Instruction> {
             I::Vectors(access, v, w, a, -1024),
             I::Vectors(access, v, w, a, 1008),
             I::VectorsPost(access, v, w, a, 32),
-            I::Lane(access, w, 2, b),
-            I::Lane(access, w, 1, b),
         ]);
-        for (width, offsets) in
-            [(Width::S, [-256, 255, 16380]), (Width::D, [-8, 17, 32760]), (Width::Q, [-16, 8, 65520])]
-        {
+        samples.extend((0..4).map(|lane| I::Lane(access, Arrangement::S4, w, lane, b)));
+        samples.extend((0..8).map(|lane| I::Lane(access, Arrangement::H8, w, lane, b)));
+        for (width, offsets) in [
+            (Width::H, [-256, 255, 8190]),
+            (Width::S, [-256, 255, 16380]),
+            (Width::D, [-8, 17, 32760]),
+            (Width::Q, [-16, 8, 65520]),
+        ] {
             samples.extend(offsets.map(|offset| I::Vector(access, width, v, sp, offset)));
             samples.extend([-256, 255].map(|offset| I::VectorPost(access, width, u, a, offset)));
         }
@@ -63,9 +70,27 @@ fn samples() -> Vec<Instruction> {
             }
         }
     }
-    samples.extend([After::Stay, After::Past, After::By(b)].map(|after| I::LoadSpread(v, a, after)));
+    for of in [Arrangement::S4, Arrangement::H8] {
+        samples.extend(arithmetic(of));
+    }
+    samples.push(I::ByLane(ByLane::MultiplyAdd, Arrangement::S4, v, w, u, 3));
+    samples
+}
+
+/// What works on lanes.
+fn arithmetic(of: Arrangement) -> Vec<Instruction> {
+    use Instruction as I;
+    let (a, b) = (X(3), X(17));
+    let (v, w, u) = (V(5), V(18), V(31));
+    let (lanes, most) = match of {
+        Arrangement::S4 => (4, 23),
+        Arrangement::H8 => (8, 10),
+    };
+    let mut samples = vec![I::ShiftLeft(of, v, w, most)];
+    samples.extend((0..lanes).map(|lane| I::Spread(of, v, u, lane)));
+    samples.extend([After::Stay, After::Past, After::By(b)].map(|after| I::LoadSpread(of, v, a, after)));
     samples.extend(
-        [1.0, -1.0, 6.0, 0.5, 31.0, -0.125].map(|value| I::MovFloat(w, Float::of(value).expect("a short float"))),
+        [1.0, -1.0, 6.0, 0.5, 31.0, -0.125].map(|value| I::MovFloat(of, w, Float::of(value).expect("a short float"))),
     );
     for op in [
         Lanes::MultiplyAdd,
@@ -86,7 +111,7 @@ fn samples() -> Vec<Instruction> {
         Lanes::ExclusiveOr,
         Lanes::Select,
     ] {
-        samples.push(I::Lanes(op, v, w, u));
+        samples.push(I::Lanes(op, of, v, w, u));
     }
     for op in [
         LanesOne::Absolute,
@@ -99,10 +124,11 @@ fn samples() -> Vec<Instruction> {
         LanesOne::ToInteger,
         LanesOne::FromInteger,
     ] {
-        samples.push(I::LanesOne(op, v, u));
+        samples.push(I::LanesOne(op, of, v, u));
     }
     for op in [ByLane::MultiplyAdd, ByLane::MultiplySubtract, ByLane::Multiply] {
-        samples.extend((0..4).map(|lane| I::ByLane(op, v, w, u, lane)));
+        samples.extend((0..lanes).map(|lane| I::ByLane(op, of, v, u, V(lane + 3), lane)));
+        samples.push(I::ByLane(op, of, v, u, V(15), 1));
     }
     samples
 }
@@ -115,7 +141,8 @@ fn words_are_those_of_an_assembler() {
     let samples = samples();
     let lines: Vec<String> = samples.iter().map(ToString::to_string).collect();
     std::fs::write(&source, lines.join("\n") + "\n").expect("a source");
-    let assembled = Command::new("aarch64-linux-gnu-as").arg(&source).arg("-o").arg(&object).status();
+    let assembled =
+        Command::new("aarch64-linux-gnu-as").arg("-march=armv8.2-a+fp16").arg(&source).arg("-o").arg(&object).status();
     let Ok(status) = assembled else {
         println!("skipped: no aarch64-linux-gnu-as (tests/setup/setup.sh)");
         return;

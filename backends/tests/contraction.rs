@@ -5,11 +5,11 @@ mod support;
 
 use edgecc_backends::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
-use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
-use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot};
+use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot, over};
 use support::{Buffer, Machine, run};
 
 /// A dense contraction with a bias per channel, and a residual as large as the output.
@@ -85,28 +85,29 @@ fn check_finished(
     schedule: &Schedule,
     (finish, tolerance): (&dyn Fn(f32) -> f32, f32),
 ) {
-    let architecture = match machine {
-        Machine::Host => Architecture::host().expect("a host that code is emitted for"),
-        Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
-    };
-    let target = CpuTarget::new(architecture).unwrap().with_core(core(name));
+    let target = machine.target().with_core(core(name));
+    let (element, size) = (spec.element, spec.element.bytes());
     let kernel = emit_contraction(&target, name, spec, schedule).unwrap();
     let mut random = Random(name.len() as u64 * 77 + 5);
     let layout = PackedLayout::of(spec, schedule);
     let taps = spec.window.taps.len() as i64;
-    let input = random.values(kernel.footprints[0].end / 4);
+    let input = random.values(kernel.footprints[0].end / size);
     let weights = random.values(layout.matrices * taps * spec.depth * spec.channels);
     let packed = pack_weights(&layout, |matrix, tap, k, n| {
         let weight = spec.window.taps[tap as usize].weight as i64;
         weights[(((matrix * taps + weight) * spec.depth + k) * spec.channels + n) as usize]
     });
     let further: Vec<Vec<f32>> =
-        (0..spec.operands.len()).map(|n| random.values(kernel.footprints[3 + n].end / 4)).collect();
-    let mut expected = vec![f32::NAN; (kernel.footprints[2].end / 4) as usize];
+        (0..spec.operands.len()).map(|n| random.values(kernel.footprints[3 + n].end / size)).collect();
+    let mut expected = vec![f32::NAN; (kernel.footprints[2].end / size) as usize];
     reference(spec, &input, &weights, &further, finish, &mut expected);
 
-    let mut buffers = vec![Buffer::of_floats(&input), Buffer::of_floats(&packed), Buffer::unwritten(expected.len())];
-    buffers.extend(further.iter().map(|values| Buffer::of_floats(values)));
+    let mut buffers = vec![
+        Buffer::of_elements(element, &input),
+        Buffer::of_elements(element, &packed),
+        Buffer::unwritten_elements(element, expected.len()),
+    ];
+    buffers.extend(further.iter().map(|values| Buffer::of_elements(element, values)));
     if TapTable::is_read(spec) {
         buffers.push(Buffer::new(&TapTable::of(spec).bytes));
     }
@@ -120,7 +121,7 @@ fn check_finished(
     }
     let units = kernel.units as u32;
     let Some(after) = run(machine, &kernel.code, &buffers, &[0, units / 3, units]) else { return };
-    let result = after[2].floats();
+    let result = after[2].elements(element);
     for (place, (got, want)) in result.iter().zip(&expected).enumerate() {
         let same = (got - want).abs() <= tolerance || got.is_nan() && want.is_nan();
         assert!(same, "{name} on {machine:?} with {schedule:?}: element {place} is {got}, not {want}");
@@ -132,7 +133,7 @@ fn check_finished(
 
 fn check(name: &str, spec: &ContractionSpec) {
     for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
-        let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
+        let CpuTarget { architecture, halves, .. } = machine.target();
         check_scheduled(machine, name, spec, &schedule(spec, architecture, Kernels::Encoded));
         check_scheduled(
             machine,
@@ -140,6 +141,39 @@ fn check(name: &str, spec: &ContractionSpec) {
             spec,
             &schedule_with_scratch(spec, architecture, Kernels::Encoded, Core::OutOfOrder),
         );
+        let spec = in_halves(spec);
+        let schedule = schedule(&spec, architecture, Kernels::Encoded);
+        let schedule = if halves == Halves::Native { schedule } else { schedule.widened() };
+        check_scheduled(machine, &format!("{name} of halves"), &spec, &schedule);
+    }
+}
+
+fn in_halves(spec: &ContractionSpec) -> ContractionSpec {
+    ContractionSpec { element: Element::F16, epilogue: over(Element::F16, &spec.epilogue), ..spec.clone() }
+}
+
+/// Sums of chunks of the depth are exact too, and so are sums of rows of taps.
+#[test]
+fn deep_sums_of_halves() {
+    for (rows, depth, channels) in [(9, 191, 24), (9, 192, 25), (17, 200, 40), (3, 330, 70), (1, 513, 9)] {
+        check(&format!("deep {rows}x{depth}x{channels}"), &dense(1, Window::matrix(rows), depth, channels));
+    }
+    let window = convolution([7, 9], [3, 3], 1, 1, [1, 1, 1, 1]);
+    for depth in [21, 22, 64, 70, 150] {
+        check(&format!("deep window {depth}"), &dense(1, window.clone(), depth, 27));
+    }
+}
+
+/// Every tile for halves, with every number of channels that a last register may hold.
+#[test]
+fn every_tile_of_halves() {
+    for (rows, vectors) in [(4, 4), (4, 5), (7, 2), (7, 3), (5, 3), (4, 3), (8, 2), (5, 2), (1, 8), (2, 8), (3, 6)] {
+        for channels in 1..=8 {
+            let spec = in_halves(&dense(1, Window::matrix(29), 11, vectors * 8 + channels));
+            let tile = Tile { rows, vectors };
+            let schedule = Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: false };
+            check_scheduled(Machine::MaximalAarch64, "tiles of halves", &spec, &schedule);
+        }
     }
 }
 

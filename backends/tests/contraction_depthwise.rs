@@ -4,9 +4,8 @@ mod support;
 
 use edgecc_backends::contraction::{Combination, DepthwiseSpec, Element, Strides, Window};
 use edgecc_backends::cpu::contraction::{emit_depthwise, pack_depthwise};
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
 use edgecc_backends::schedule::depthwise_schedule;
-use support::data::{Random, at, batches, clamped, clamped_sum, convolution};
+use support::data::{Random, at, batches, clamped, clamped_sum, convolution, over};
 use support::{Buffer, Machine, run};
 
 /// A dense depthwise convolution of two batches with a bias per channel and a residual as large as the output.
@@ -52,32 +51,41 @@ fn reference(spec: &DepthwiseSpec, input: &[f32], weights: &[f32], further: &[Ve
 }
 
 fn check_on(machine: Machine, name: &str, spec: &DepthwiseSpec) {
-    let architecture = match machine {
-        Machine::Host => Architecture::host().expect("a host that code is emitted for"),
-        Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
-    };
-    let target = CpuTarget::new(architecture).unwrap();
-    let kernel = emit_depthwise(&target, name, spec, &depthwise_schedule(spec, architecture)).unwrap();
+    for element in [Element::F32, Element::F16] {
+        let spec = DepthwiseSpec { element, epilogue: over(element, &spec.epilogue), ..spec.clone() };
+        check_elements(machine, name, &spec);
+    }
+}
+
+fn check_elements(machine: Machine, name: &str, spec: &DepthwiseSpec) {
+    let target = machine.target();
+    let (element, size) = (spec.element, spec.element.bytes());
+    let schedule = depthwise_schedule(spec, target.architecture);
+    let kernel = emit_depthwise(&target, name, spec, &schedule).unwrap();
     let mut random = Random(name.len() as u64 * 31 + 7);
     let taps = spec.window.taps.len() as i64;
-    let input = random.values(kernel.footprints[0].end / 4);
+    let input = random.values(kernel.footprints[0].end / size);
     let weights = random.values(taps * spec.channels);
     let packed = pack_depthwise(spec, |tap, channel| {
         weights[spec.window.taps[tap as usize].weight * spec.channels as usize + channel as usize]
     });
     let further: Vec<Vec<f32>> =
-        (0..spec.operands.len()).map(|n| random.values(kernel.footprints[3 + n].end / 4)).collect();
-    let mut expected = vec![f32::NAN; (kernel.footprints[2].end / 4) as usize];
+        (0..spec.operands.len()).map(|n| random.values(kernel.footprints[3 + n].end / size)).collect();
+    let mut expected = vec![f32::NAN; (kernel.footprints[2].end / size) as usize];
     reference(spec, &input, &weights, &further, &mut expected);
     let packed = if spec.combination == Combination::Products { packed } else { Vec::new() };
-    let mut buffers = vec![Buffer::of_floats(&input), Buffer::of_floats(&packed), Buffer::unwritten(expected.len())];
-    buffers.extend(further.iter().map(|values| Buffer::of_floats(values)));
-    assert_eq!(packed.len() as i64 * 4, kernel.footprints[1].end, "{name}: weights");
+    let mut buffers = vec![
+        Buffer::of_elements(element, &input),
+        Buffer::of_elements(element, &packed),
+        Buffer::unwritten_elements(element, expected.len()),
+    ];
+    buffers.extend(further.iter().map(|values| Buffer::of_elements(element, values)));
+    assert_eq!(packed.len() as i64 * size, kernel.footprints[1].end, "{name}: weights");
     let units = kernel.units as u32;
     let Some(after) = run(machine, &kernel.code, &buffers, &[0, units / 3, units]) else { return };
-    for (place, (got, want)) in after[2].floats().iter().zip(&expected).enumerate() {
+    for (place, (got, want)) in after[2].elements(element).iter().zip(&expected).enumerate() {
         let same = got == want || got.is_nan() && want.is_nan();
-        assert!(same, "{name} on {machine:?}: element {place} is {got}, not {want}");
+        assert!(same, "{name} of {element:?} on {machine:?}: element {place} is {got}, not {want}");
     }
 }
 
@@ -112,9 +120,11 @@ fn windows_of_every_kind() {
                 DepthwiseSpec { operands: vec![Strides::per_channel(1)], epilogue: clamped_sum(1), ..whole.clone() };
             let alone = DepthwiseSpec { operands: Vec::new(), epilogue: clamped_sum(0), ..whole };
             let largest = DepthwiseSpec { combination: Combination::Maximum, ..alone.clone() };
-            check_on(Machine::CortexA72, &format!("{name} {channels} biased"), &biased);
-            check_on(Machine::CortexA72, &format!("{name} {channels} alone"), &alone);
-            check_on(Machine::CortexA72, &format!("{name} {channels} largest"), &largest);
+            for machine in [Machine::CortexA72, Machine::MaximalAarch64] {
+                check_on(machine, &format!("{name} {channels} biased"), &biased);
+                check_on(machine, &format!("{name} {channels} alone"), &alone);
+                check_on(machine, &format!("{name} {channels} largest"), &largest);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Prints the executed aarch64 instructions of one inference, by class and kernel:
 //!
-//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif]`
+//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16]`
 
 use std::path::Path;
 
@@ -8,13 +8,14 @@ use edgecc::compile::CompileOptions;
 use edgecc_backends::cpu::isa::{Architecture, Kernels};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
+use edgecc_passes::precision::Precision;
 use edgecc_tests::executed::{Class, Counts, by_kernel, plugin, total, trace};
 use edgecc_tests::{cross, python, run};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, input, shape, flags @ ..] = arguments.as_slice() else {
-        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif]");
+        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16]");
         std::process::exit(2);
     };
     let (Some(line), Some(plugin)) = (cross::line_program(), plugin()) else { return };
@@ -23,7 +24,8 @@ fn main() {
     let bytes = std::fs::read(input).expect("the input");
     let array = Array { element_type: ElementType::F32, extents: extents.clone(), bytes };
     let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
-    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, ..options };
+    let precision = if has("--fp16") { Precision::F16 } else { Precision::F32 };
+    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, precision, ..options };
     let compiled = run::compile_with(Path::new(model), Architecture::Aarch64, std::slice::from_ref(&array), adjust);
     let compiled = compiled.expect("the model compiles");
     let folder = python::generated("executed");

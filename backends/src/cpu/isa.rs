@@ -197,7 +197,7 @@ impl CpuTarget {
 
     /// Whether our encoder of aarch64 writes kernels over such elements.
     pub(super) fn encodes_a64_of(&self, element: Element) -> bool {
-        self.encodes_a64() && element == Element::F32
+        self.encodes_a64() && (element == Element::F32 || self.halves == Halves::Native)
     }
 
     /// Whether our encoder of aarch64 takes part.

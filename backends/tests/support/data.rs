@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use edgecc_backends::contraction::{KernelShape, Strides, Window};
+use edgecc_backends::contraction::{Element, KernelShape, Strides, Window};
 use edgecc_ir::{BinaryOp, DType, Expr};
 
 /// A linear congruential generator of integers in -4..=4.
@@ -36,6 +36,22 @@ pub fn clamped_sum(operands: usize) -> Expr {
     value = expr.binary(BinaryOp::Min, value, high);
     value = expr.binary(BinaryOp::Max, value, low);
     expr.with_root(value)
+}
+
+/// The expression over elements: of halves, one that widens what it reads behind the sum and narrows the result.
+pub fn over(element: Element, expr: &Expr) -> Expr {
+    if element == Element::F32 {
+        return expr.clone();
+    }
+    let mut result = Expr::new();
+    let root = result.inline(expr, |result, n, dtype| {
+        (n > 0 && dtype == DType::F32).then(|| {
+            let half = result.arg(n, DType::F16);
+            result.cast(DType::F32, half)
+        })
+    });
+    let root = result.cast(DType::F16, root);
+    result.with_root(root)
 }
 
 pub fn clamped(sum: f32) -> f32 {

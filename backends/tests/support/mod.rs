@@ -10,6 +10,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use edgecc_backends::contraction::Element;
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves};
+use half::f16;
+
 /// Bytes on either side of an operand that no kernel may write. As f32 they are NaN, so that reading them shows.
 const GUARD: usize = 256;
 const CANARY: u8 = 0xff;
@@ -33,9 +37,24 @@ impl Buffer {
         Buffer::new(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
     }
 
+    /// Numbers as elements.
+    pub fn of_elements(element: Element, values: &[f32]) -> Self {
+        match element {
+            Element::F32 => Buffer::of_floats(values),
+            Element::F16 => {
+                Buffer::new(&values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect::<Vec<u8>>())
+            }
+        }
+    }
+
     /// `count` floats that are NaN until written.
     pub fn unwritten(count: usize) -> Self {
-        Buffer::new(&vec![CANARY; count * 4])
+        Buffer::unwritten_elements(Element::F32, count)
+    }
+
+    /// `count` elements that are NaN until written.
+    pub fn unwritten_elements(element: Element, count: usize) -> Self {
+        Buffer::new(&vec![CANARY; count * element.bytes() as usize])
     }
 
     pub fn content(&self) -> &[u8] {
@@ -46,9 +65,31 @@ impl Buffer {
         self.content().chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
     }
 
+    pub fn elements(&self, element: Element) -> Vec<f32> {
+        match element {
+            Element::F32 => self.floats(),
+            Element::F16 => {
+                let halves = self.content().chunks_exact(2);
+                halves.map(|half| f16::from_le_bytes([half[0], half[1]]).to_f32()).collect()
+            }
+        }
+    }
+
     pub fn assert_guards(&self, what: &str) {
         let (before, after) = (&self.bytes[..GUARD], &self.bytes[GUARD + self.length..]);
         assert!(before.iter().chain(after).all(|&byte| byte == CANARY), "{what}: written outside of the operand");
+    }
+}
+
+impl Machine {
+    /// What kernels for the machine are emitted for. Of the emulated ones the maximal computes with halves.
+    pub fn target(self) -> CpuTarget {
+        let (architecture, halves) = match self {
+            Machine::Host => (Architecture::host().expect("a host that code is emitted for"), Halves::Widened),
+            Machine::CortexA72 => (Architecture::Aarch64, Halves::Widened),
+            Machine::MaximalAarch64 => (Architecture::Aarch64, Halves::Native),
+        };
+        CpuTarget::new(architecture).expect("a target").with_halves(halves)
     }
 }
 

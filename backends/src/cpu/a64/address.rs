@@ -14,12 +14,12 @@ pub(super) fn split(a: &mut Assembler, value: X, parts: i64, (quotient, remainde
     a.push(Instruction::MultiplySubtract(remainder, quotient, scratch, value));
 }
 
-/// Moves an address to the batch of a number, which counts the batch axes row-major; strides in elements.
+/// Moves an address to the batch of a number, which counts the batch axes row-major; strides in elements of `size` bytes.
 pub(super) fn add_batch(
     a: &mut Assembler,
     address: X,
     batch: X,
-    (extents, strides): (&[i64], &[i64]),
+    (extents, strides, size): (&[i64], &[i64], i64),
     [left, rest, part, scratch]: [X; 4],
 ) {
     if strides.iter().zip(extents).all(|(&stride, &extent)| stride == 0 || extent == 1) {
@@ -28,7 +28,7 @@ pub(super) fn add_batch(
     a.push(Instruction::Mov(left, batch));
     for (&extent, &stride) in extents.iter().zip(strides).rev() {
         split(a, left, extent, (rest, part), scratch);
-        a.add_product(address, part, stride * 4, address, scratch);
+        a.add_product(address, part, stride * size, address, scratch);
         a.push(Instruction::Mov(left, rest));
     }
 }

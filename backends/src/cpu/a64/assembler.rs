@@ -98,9 +98,14 @@ impl Assembler {
         self.push(Instruction::Literal(register, label));
     }
 
-    /// The bytes of a slot of the stack.
+    /// The bytes from the stack pointer to a slot.
+    pub fn slot_offset(slot: u16) -> u16 {
+        SAVED + 8 * slot
+    }
+
+    /// Moves a slot of the stack.
     pub fn slot(&mut self, access: Access, register: X, slot: u16) {
-        self.push(Instruction::Word(access, register, SP, SAVED + 8 * slot));
+        self.push(Instruction::Word(access, register, SP, Self::slot_offset(slot)));
     }
 
     /// `d = value`.

@@ -5,8 +5,9 @@ mod depth;
 mod geometry;
 mod packed;
 mod tile;
+mod totals;
 
-use crate::contraction::{ContractionSpec, Footprint, Strides, divide_up};
+use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{Core, CpuTarget};
 use crate::pack::PackedLayout;
@@ -69,8 +70,10 @@ mod slot {
     pub const LINE: u16 = 10;
     /// Packed rows.
     pub const PACKED: u16 = 11;
-    /// Further operands, from here on.
-    pub const FURTHER: u16 = 12;
+    /// Chunks of a run of the depth.
+    pub const CHUNKS_LEFT: u16 = 12;
+    /// Further operands, from here on, and behind them totals.
+    pub const FURTHER: u16 = 13;
 }
 
 /// Rows of a tile behind the whole ones: with as many vectors as any tile of more rows has, sums and inputs fit.
@@ -114,7 +117,7 @@ pub fn emit_contraction(
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
     let contraction = Contraction::of(spec, schedule, target.core)?;
-    let mut assembler = Assembler::new(slot::FURTHER + spec.operands.len() as u16);
+    let mut assembler = Assembler::new(contraction.slots());
     contraction.emit(&mut assembler)?;
     let code = assembler.finish(target.listing);
     Some(EmittedKernel::new(code, contraction.units(), footprints(&contraction.layout)))
@@ -126,14 +129,19 @@ impl<'a> Contraction<'a> {
         let tile = schedule.tile;
         let inputs = if schedule.packs_rows { 4 } else { tile.rows };
         let registers = tile.rows * tile.vectors + inputs + 1;
-        if spec.output.channel != 1 || !operand_channels_fit || spec.operands.len() > 6 || registers > 32 {
+        if schedule.lanes != spec.element.lanes()
+            || spec.output.channel != 1
+            || !operand_channels_fit
+            || spec.operands.len() > 6
+            || registers > 32
+        {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows, schedule.packs_rows)?;
-        if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0) {
+        if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0 || spec.element != Element::F32) {
             return None;
         }
-        let (start, formula) = Formula::with_start(&spec.epilogue, &spec.operands)?;
+        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
         let mut pool = register::POOL.to_vec();
         let mut locate = |number: u16| {
             let strides = &spec.operands[number as usize - 1];
@@ -153,6 +161,26 @@ impl<'a> Contraction<'a> {
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
         let layout = PackedLayout::of(spec, schedule);
         Some(Contraction { spec, schedule, layout, geometry, formula, start, further, rows: pool, core })
+    }
+
+    /// Words of the stack.
+    fn slots(&self) -> u16 {
+        let without = slot::FURTHER + self.spec.operands.len() as u16;
+        if self.has_totals() { without.next_multiple_of(2) + totals::SLOTS } else { without }
+    }
+
+    /// Bytes of an element.
+    fn size(&self) -> i64 {
+        self.spec.element.bytes()
+    }
+
+    /// Elements of a register.
+    fn lanes(&self) -> i64 {
+        self.spec.element.lanes()
+    }
+
+    fn shape(&self, rows: i64, columns: Columns) -> Shape {
+        Shape { element: self.spec.element, rows, columns }
     }
 
     /// Every operand that is read beside input and weights.
@@ -191,10 +219,10 @@ impl<'a> Contraction<'a> {
     fn emit(&self, a: &mut Assembler) -> Option<()> {
         let [unit, end, ..] = register::SCRATCH;
         let prepare = |a: &mut Assembler| {
-            a.constant(register::OUTPUT_STEP, self.spec.output.column * 4);
+            a.constant(register::OUTPUT_STEP, self.spec.output.column * self.size());
             for further in self.all_further() {
                 if further.per_pixel && further.step != register::OUTPUT_STEP {
-                    a.constant(further.step, self.strides(further).column * 4);
+                    a.constant(further.step, self.strides(further).column * self.size());
                 }
             }
         };
@@ -219,7 +247,7 @@ impl<'a> Contraction<'a> {
         a.slot(Access::Store, panel, slot::FIRST_PANEL);
         self.rest_of(a, (part, scratch), panel, self.layout.full_panels(), self.schedule.block_panels);
         a.slot(Access::Store, part, slot::PANELS_LEFT);
-        a.constant(part, self.layout.panel * 4);
+        a.constant(part, self.layout.panel * self.size());
         a.push(Instruction::MultiplyAdd(part, panel, part, ZERO));
         a.slot(Access::Store, part, slot::CHANNEL);
 
@@ -264,14 +292,13 @@ impl<'a> Contraction<'a> {
                 0,
             ));
         }
-        // The batch's number along each axis, in the order from the innermost out.
-        let address = register::TILE;
+        let (address, size) = (register::TILE, self.size());
         for (index, slot, base, strides, by_block, by_panel) in placed {
             a.push(Instruction::Word(Access::Load, address, register::BASES, 8 * index as u16));
-            a.add(address, address, base * 4, scratch);
-            a.add_product(address, block, by_block * 4, address, scratch);
-            a.add_product(address, panel, by_panel * 4, address, scratch);
-            add_batch(a, address, batch, (&self.spec.batch, &strides), register::SCRATCH);
+            a.add(address, address, base * size, scratch);
+            a.add_product(address, block, by_block * size, address, scratch);
+            a.add_product(address, panel, by_panel * size, address, scratch);
+            add_batch(a, address, batch, (&self.spec.batch, &strides, size), register::SCRATCH);
             a.slot(Access::Store, address, slot);
         }
     }
@@ -304,10 +331,11 @@ impl<'a> Contraction<'a> {
             a.push(Instruction::SubsImmediate(left, left, 1));
             a.push(Instruction::BranchIf(Cond::Less, exit));
             a.slot(Access::Store, left, slot::PANELS_LEFT);
-            self.lines(a, Columns { vectors, last_lanes: LANES })?;
-            for (slot, bytes) in
-                [(slot::WEIGHTS, self.layout.panel_elements() * 4), (slot::CHANNEL, self.layout.panel * 4)]
-            {
+            self.lines(a, Columns { vectors, last_lanes: self.lanes() })?;
+            for (slot, bytes) in [
+                (slot::WEIGHTS, self.layout.panel_elements() * self.size()),
+                (slot::CHANNEL, self.layout.panel * self.size()),
+            ] {
                 a.slot(Access::Load, left, slot);
                 a.add(left, left, bytes, scratch);
                 a.slot(Access::Store, left, slot);
@@ -321,8 +349,8 @@ impl<'a> Contraction<'a> {
             if self.panel_blocks() > 1 {
                 self.unless_beyond(a, slot::FIRST_PANEL, self.schedule.block_panels, full, exit);
             }
-            let vectors = divide_up(channels, LANES);
-            self.lines(a, Columns { vectors, last_lanes: channels - (vectors - 1) * LANES })?;
+            let vectors = divide_up(channels, self.lanes());
+            self.lines(a, Columns { vectors, last_lanes: channels - (vectors - 1) * self.lanes() })?;
             a.place(exit);
         }
         Some(())
@@ -358,7 +386,7 @@ impl<'a> Contraction<'a> {
         a.slot(Access::Load, register::OUTPUT, slot::OUTPUT);
         a.push(Instruction::Add(register::OUTPUT, register::OUTPUT, channel));
         if let Some(line) = line {
-            a.add_product(register::OUTPUT, line, self.spec.output.row * 4, register::OUTPUT, scratch);
+            a.add_product(register::OUTPUT, line, self.spec.output.row * self.size(), register::OUTPUT, scratch);
         }
         for further in self.all_further() {
             a.slot(Access::Load, further.pointer, slot::FURTHER + further.number - 1);
@@ -366,16 +394,16 @@ impl<'a> Contraction<'a> {
                 a.push(Instruction::Add(further.pointer, further.pointer, channel));
             }
             if let Some(line) = line.filter(|_| further.per_pixel) {
-                a.add_product(further.pointer, line, self.strides(further).row * 4, further.pointer, scratch);
+                a.add_product(further.pointer, line, self.strides(further).row * self.size(), further.pointer, scratch);
             }
         }
         a.slot(Access::Load, register::PANEL, slot::WEIGHTS);
         a.slot(Access::Load, register::TILE, slot::INPUT);
         let input = &self.spec.input;
         let first = geometry.first_row * input.row + geometry.columns[0] * input.column;
-        a.add(register::TILE, register::TILE, first * 4, scratch);
+        a.add(register::TILE, register::TILE, first * self.size(), scratch);
         if let Some(line) = line {
-            a.add_product(register::TILE, line, geometry.step[0] * input.row * 4, register::TILE, scratch);
+            a.add_product(register::TILE, line, geometry.step[0] * input.row * self.size(), register::TILE, scratch);
         }
         if !geometry.rows_inside {
             self.clip_rows(a, line, part, columns);
@@ -401,7 +429,7 @@ impl<'a> Contraction<'a> {
         a.push(Instruction::SubsImmediate(ZERO, top, 0));
         a.push(Instruction::BranchIf(Cond::GreaterEqual, below));
         a.add(top, top, geometry.row_step, scratch);
-        a.add(register::TILE, register::TILE, geometry.row_step * self.spec.input.row * 4, scratch);
+        a.add(register::TILE, register::TILE, geometry.row_step * self.spec.input.row * self.size(), scratch);
         a.add(register::PANEL, register::PANEL, self.tap_bytes(columns) * geometry.columns.len() as i64, scratch);
         a.push(Instruction::SubImmediate(register::ROWS, register::ROWS, 1, false));
         a.push(Instruction::Branch(above));
@@ -423,7 +451,7 @@ impl<'a> Contraction<'a> {
             return self.flat_line(a, columns);
         }
         let [begin, end] = self.geometry.inside;
-        let shape = |tile: i64| Shape { rows: rows.min(width - tile * rows), columns };
+        let shape = |tile: i64| self.shape(rows.min(width - tile * rows), columns);
         for tile in 0..begin {
             self.tile(a, shape(tile), Some(tile * rows))?;
         }
@@ -457,7 +485,7 @@ impl<'a> Contraction<'a> {
                 a.slot(Access::Load, register::TILE, slot::PACKED);
             }
             a.place(head);
-            self.tile(a, Shape { rows, columns }, None)?;
+            self.tile(a, self.shape(rows, columns), None)?;
             a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
             a.push(Instruction::BranchIf(Cond::NotEqual, head));
             a.place(exit);
@@ -471,7 +499,7 @@ impl<'a> Contraction<'a> {
                 self.rows_behind_packed(a);
             }
             for first in (0..rest).step_by(MOST_REST_ROWS as usize) {
-                self.tile(a, Shape { rows: MOST_REST_ROWS.min(rest - first), columns }, None)?;
+                self.tile(a, self.shape(MOST_REST_ROWS.min(rest - first), columns), None)?;
             }
             a.place(exit);
         }
@@ -480,6 +508,6 @@ impl<'a> Contraction<'a> {
 
     /// Bytes of the weights of one tap in a panel of this many columns.
     fn tap_bytes(&self, columns: Columns) -> i64 {
-        self.spec.depth * columns.vectors * LANES * 4
+        self.spec.depth * columns.vectors * 16
     }
 }

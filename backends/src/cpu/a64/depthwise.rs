@@ -5,15 +5,16 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::contraction::{Combination, DepthwiseSpec, Footprint, Strides, divide_up, whole_parts};
+use half::f16;
+
+use crate::contraction::{Combination, DepthwiseSpec, Element, Footprint, Strides, divide_up, whole_parts};
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::CpuTarget;
-use crate::schedule::LANES;
 
 use super::address::{add_batch, split};
 use super::assembler::{Assembler, Label};
 use super::formula::Formula;
-use super::instruction::{Access, After, Cond, Instruction, Lanes, V, Width, X, ZERO};
+use super::instruction::{Access, After, Arrangement, Cond, Instruction, Lanes, V, Width, X, ZERO};
 use super::units::{self, for_each_unit};
 use super::vector::{Computation, Registers, RowRegisters};
 
@@ -112,8 +113,10 @@ impl<'a> Depthwise<'a> {
         if !window.taps.iter().map(|tap| (tap.row, tap.column)).eq(grid) {
             return None;
         }
-        let (start, formula) = Formula::with_start(&spec.epilogue, &spec.operands)?;
-        if spec.channels % LANES == 3 || !formula.operands().is_empty() {
+        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+        // Each block of weights is read once, so that what is left behind the whole ones is one part of a register.
+        let rest = spec.channels % spec.element.lanes();
+        if rest.count_ones() > 1 || !formula.operands().is_empty() {
             return None;
         }
         let (tap_rows, tap_columns) = (Vec::from_iter(tap_rows), Vec::from_iter(tap_columns));
@@ -155,12 +158,32 @@ impl<'a> Depthwise<'a> {
         fitting.min_by_key(cost)
     }
 
+    /// Bytes of an element.
+    fn size(&self) -> i64 {
+        self.spec.element.bytes()
+    }
+
+    /// Elements of a register.
+    fn lanes(&self) -> i64 {
+        self.spec.element.lanes()
+    }
+
+    /// The registers of a tile's sums: of halves the last, since factors by lanes lie in the first 16.
+    fn sums(&self, tile: Tile, group: Group) -> Sums {
+        let (rows, columns, vectors) = (self.band.rows, tile.columns, group.vectors);
+        let first = match self.spec.element {
+            Element::F32 => 0,
+            Element::F16 => REGISTERS - rows * columns * vectors,
+        };
+        Sums { first, rows, columns, vectors }
+    }
+
     fn has_weights(&self) -> bool {
         self.spec.combination == Combination::Products
     }
 
     fn vectors_at_once(&self) -> usize {
-        if self.spec.channels >= 2 * LANES { 2 } else { 1 }
+        if self.spec.channels >= 2 * self.lanes() { 2 } else { 1 }
     }
 
     /// Registers of sums and of the rows of taps that are held at once.
@@ -208,8 +231,8 @@ impl<'a> Depthwise<'a> {
     fn emit(&self, a: &mut Assembler) -> Option<()> {
         let [unit, end, ..] = register::SCRATCH;
         let prepare = |a: &mut Assembler| {
-            a.constant(register::INPUT_STEP, self.spec.input.column * 4);
-            a.constant(register::OUTPUT_STEP, self.spec.output.column * 4);
+            a.constant(register::INPUT_STEP, self.spec.input.column * self.size());
+            a.constant(register::OUTPUT_STEP, self.spec.output.column * self.size());
         };
         for_each_unit(a, [unit, end], prepare, |a| {
             let band = self.locate_unit(a, unit);
@@ -246,11 +269,11 @@ impl<'a> Depthwise<'a> {
         let [_, _, part, scratch] = register::SCRATCH;
         let (band, batch, address, limit) = (X(14), X(15), X(3), X(4));
         split(a, unit, self.bands(), (batch, band), scratch);
-        let window = &self.spec.window;
+        let (window, size) = (&self.spec.window, self.size());
         let place = |a: &mut Assembler, index: usize, strides: &Strides| {
             a.push(Instruction::Word(Access::Load, address, register::BASES, 8 * index as u16));
-            a.add(address, address, strides.base * 4, scratch);
-            add_batch(a, address, batch, (&self.spec.batch, &strides.batch), register::SCRATCH);
+            a.add(address, address, strides.base * size, scratch);
+            add_batch(a, address, batch, (&self.spec.batch, &strides.batch, size), register::SCRATCH);
         };
         a.push(Instruction::Word(Access::Load, address, register::BASES, 8 * operand::WEIGHTS as u16));
         a.slot(Access::Store, address, slot::WEIGHTS);
@@ -260,20 +283,20 @@ impl<'a> Depthwise<'a> {
             a.slot(Access::Store, address, slot::START);
         }
         place(a, operand::OUTPUT, &self.spec.output);
-        a.add_product(address, band, self.band.rows as i64 * self.spec.output.row * 4, address, scratch);
+        a.add_product(address, band, self.band.rows as i64 * self.spec.output.row * size, address, scratch);
         for row in 0..self.band.rows as i64 {
             // The last band may have fewer rows.
             a.add_product(part, band, self.band.rows as i64, ZERO, scratch);
             self.row_or_none(a, (part, limit), address, row, window.height);
             a.slot(Access::Store, part, slot::OUTPUT_ROWS + row as u16);
-            a.add(address, address, self.spec.output.row * 4, scratch);
+            a.add(address, address, self.spec.output.row * size, scratch);
         }
         place(a, operand::INPUT, &self.spec.input);
         let step = self.band.rows as i64 * window.step[0];
-        a.add_product(address, band, step * self.spec.input.row * 4, address, scratch);
+        a.add_product(address, band, step * self.spec.input.row * size, address, scratch);
         let mut before = 0;
         for (number, &row) in self.input_rows(self.band.rows).iter().enumerate() {
-            a.add(address, address, (row - before) * self.spec.input.row * 4, scratch);
+            a.add(address, address, (row - before) * self.spec.input.row * size, scratch);
             before = row;
             a.add_product(part, band, step, ZERO, scratch);
             self.row_or_none(a, (part, limit), address, row, window.input_height);
@@ -326,19 +349,29 @@ impl<'a> Depthwise<'a> {
         }
         let rows = self.input_rows(self.band.rows).len();
         for (number, &pointer) in register::INPUT_ROWS.iter().enumerate().take(rows) {
-            let offset = first * self.spec.input.column * 4;
+            let offset = first * self.spec.input.column * self.size();
             self.enter_row(a, pointer, slot::INPUT_ROWS + number as u16, register::INPUT_AT, offset, at_border);
         }
-        let pairs = self.spec.channels / (2 * LANES);
-        let rest = self.spec.channels % (2 * LANES);
+        let lanes = self.lanes();
+        let pairs = self.spec.channels / (2 * lanes);
+        let mut rest = self.spec.channels % (2 * lanes);
         self.groups(a, tile, at_border, Group { vectors: 2, width: Width::Q }, pairs)?;
-        self.groups(a, tile, at_border, Group { vectors: 1, width: Width::Q }, rest / LANES)?;
-        self.groups(a, tile, at_border, Group { vectors: 1, width: Width::D }, rest % LANES / 2)?;
-        self.groups(a, tile, at_border, Group { vectors: 1, width: Width::S }, rest % 2)?;
+        for width in [Width::Q, Width::D, Width::S, Width::H] {
+            let channels = width.bytes() / self.size();
+            if channels > 0 {
+                self.groups(a, tile, at_border, Group { vectors: 1, width }, rest / channels)?;
+                rest %= channels;
+            }
+        }
         let window = &self.spec.window;
         let columns = tile.columns as i64;
-        a.add(register::INPUT_AT, register::INPUT_AT, columns * window.step[1] * self.spec.input.column * 4, scratch);
-        a.add(register::OUTPUT_AT, register::OUTPUT_AT, columns * self.spec.output.column * 4, scratch);
+        a.add(
+            register::INPUT_AT,
+            register::INPUT_AT,
+            columns * window.step[1] * self.spec.input.column * self.size(),
+            scratch,
+        );
+        a.add(register::OUTPUT_AT, register::OUTPUT_AT, columns * self.spec.output.column * self.size(), scratch);
         Some(())
     }
 
@@ -373,7 +406,7 @@ impl<'a> Depthwise<'a> {
             return Some(());
         }
         let positions = self.reached(tile);
-        let back = |pixels: i64, step: i64| group.bytes() - pixels * step * 4;
+        let back = |pixels: i64, step: i64| group.bytes() - pixels * step * self.size();
         // Loads go over the positions without a gap.
         let span = positions.last().zip(positions.first()).map_or(0, |(last, first)| last - first + 1);
         a.constant(register::INPUT_BACK, back(span, self.spec.input.column));
@@ -397,8 +430,8 @@ impl<'a> Depthwise<'a> {
 
     /// One group of channels of a tile.
     fn group(&self, a: &mut Assembler, tile: Tile, at_border: bool, group: Group) -> Option<()> {
-        let shape = Sums { columns: tile.columns, vectors: group.vectors };
-        let mut free = Registers::all_from((self.band.rows * tile.columns * group.vectors) as u8);
+        let shape = self.sums(tile, group);
+        let mut free = shape.others();
         self.start_sums(a, shape, group);
         let positions = self.reached(tile);
         let rows = self.input_rows(self.band.rows);
@@ -439,7 +472,10 @@ impl<'a> Depthwise<'a> {
             for column in 0..shape.columns {
                 let first = shape.at(row, column, 0);
                 if !self.has_weights() {
-                    let least = [f32::NEG_INFINITY.to_bits(); 4];
+                    let least = match self.spec.element {
+                        Element::F32 => [f32::NEG_INFINITY.to_bits(); 4],
+                        Element::F16 => [u32::from(f16::NEG_INFINITY.to_bits()) * 0x1_0001; 4],
+                    };
                     (0..group.vectors).for_each(|vector| a.literal(shape.at(row, column, vector), least));
                     continue;
                 }
@@ -497,12 +533,12 @@ impl<'a> Depthwise<'a> {
         (tile, group, shape): (Tile, Group, Sums),
         met: &RowsMet<'_>,
     ) -> Option<()> {
-        let columns = self.tap_columns.len();
+        let (columns, of) = (self.tap_columns.len(), Arrangement::of(self.spec.element));
         let mut before = positions.first().copied()?;
         let [scratch, ..] = register::SCRATCH;
         for (number, &position) in positions.iter().enumerate() {
             let gap = position - before - i64::from(number > 0);
-            a.add(pointer, pointer, gap * self.spec.input.column * 4, scratch);
+            a.add(pointer, pointer, gap * self.spec.input.column * self.size(), scratch);
             before = position;
             let input = met.inputs.get(number % met.inputs.len().max(1)).copied()?;
             if group.width == Width::Q {
@@ -522,9 +558,9 @@ impl<'a> Depthwise<'a> {
                         a.push(match self.spec.combination {
                             Combination::Products => {
                                 let weight = met.weights.get(&tap_row)?[vector * columns + tap];
-                                Instruction::Lanes(Lanes::MultiplyAdd, sum, input, weight)
+                                Instruction::Lanes(Lanes::MultiplyAdd, of, sum, input, weight)
                             }
-                            Combination::Maximum => Instruction::Lanes(Lanes::Maximum, sum, sum, input),
+                            Combination::Maximum => Instruction::Lanes(Lanes::Maximum, of, sum, sum, input),
                         });
                     }
                 }
@@ -536,7 +572,7 @@ impl<'a> Depthwise<'a> {
 
     /// The epilogue of a group, in place, and its stores.
     fn finish(&self, a: &mut Assembler, at_border: bool, group: Group, shape: Sums) -> Option<()> {
-        let free = Registers::all_from((self.band.rows * shape.columns * group.vectors) as u8);
+        let free = shape.others();
         let sums = |row: usize, column: usize| -> Vec<V> {
             (0..group.vectors).map(|vector| shape.at(row, column, vector)).collect()
         };
@@ -572,13 +608,20 @@ impl<'a> Depthwise<'a> {
 /// The registers of a tile's sums: `[row][column][vector]`.
 #[derive(Clone, Copy)]
 struct Sums {
+    first: usize,
+    rows: usize,
     columns: usize,
     vectors: usize,
 }
 
 impl Sums {
+    /// The registers that hold none.
+    fn others(self) -> Registers {
+        Registers::without(self.first as u8, (self.rows * self.columns * self.vectors) as u8)
+    }
+
     fn at(self, row: usize, column: usize, vector: usize) -> V {
-        V(((row * self.columns + column) * self.vectors + vector) as u8)
+        V((self.first + (row * self.columns + column) * self.vectors + vector) as u8)
     }
 }
 

@@ -1,11 +1,13 @@
-//! Element-wise expressions of f32 as formulas: values in the order of their computation, each one vector instruction.
+//! Element-wise expressions as formulas: values in the order of their computation, each one vector instruction. Over halves
+//! every value is one: expressions that widen them, compute, and narrow the result are rounded at each instruction.
 
 use std::collections::BTreeMap;
 
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, UnaryOp};
+use half::f16;
 
-use super::instruction::{Lanes, LanesOne};
-use crate::contraction::Strides;
+use super::instruction::{Arrangement, Lanes, LanesOne};
+use crate::contraction::{Element, Strides};
 use crate::cpu::math::{ERF, EXP_SHORT, LN_2, TANH};
 
 /// A value of a formula, by its place.
@@ -16,7 +18,7 @@ pub(super) type Id = usize;
 pub(super) enum Op {
     /// Operand `n`; 0 is the sum.
     Operand(u16),
-    /// Four equal lanes.
+    /// Equal lanes: the bits of one, of halves those of two.
     Constant(u32),
     /// `a <op> b`.
     Two(Lanes, Id, Id),
@@ -43,19 +45,37 @@ impl Op {
 }
 
 /// An expression as vector instructions, in the order of their execution.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Formula {
+    /// The lanes of every value.
+    pub(super) of: Arrangement,
     pub(super) ops: Vec<Op>,
     pub(super) root: Id,
 }
 
-/// The smallest and largest number whose exponential the formula takes: beyond them its power of two is no exponent.
-const EXPONENT: f64 = 87.0;
+/// How `exp(-x)` is computed in an arrangement.
+struct Exponential {
+    /// The smallest and largest x: beyond them the power of two is no exponent.
+    range: [f64; 2],
+    /// Bits of the fraction.
+    fraction: u8,
+    /// exp on [-ln(2)/2, ln(2)/2] by rising power.
+    polynomial: &'static [f64],
+}
+
+const EXPONENTIAL: Exponential = Exponential { range: [-87.0, 87.0], fraction: 23, polynomial: &EXP_SHORT };
+/// The fit's largest relative error is 7.5e-5, a seventh of a half's last place.
+const HALF_EXPONENTIAL: Exponential = Exponential {
+    range: [-11.0, 9.0],
+    fraction: 10,
+    polynomial: &[0.999_928_051_685_384_5, 1.000_164_285_457_209_3, 0.504_964_058_763_703_5, 0.165_667_758_706_504_05],
+};
 
 impl Formula {
-    /// The formula of an expression over f32; `None` where it has operators that are not written here.
-    pub fn of(expr: &Expr) -> Option<Formula> {
-        let mut formula = Formula::default();
+    /// The formula of an expression over f32, or one that widens and narrows halves; `None` where it has operators that are not
+    /// written here.
+    pub fn of(element: Element, expr: &Expr) -> Option<Formula> {
+        let mut formula = Formula { of: Arrangement::of(element), ops: Vec::new(), root: 0 };
         let mut values: Vec<Id> = Vec::new();
         for &node in expr.nodes() {
             // Only values that the result needs are kept below.
@@ -69,8 +89,8 @@ impl Formula {
 
     /// The formula of an epilogue, and the operand that starts the sums: one value per channel that is added to the sum before
     /// anything else, which the formula then leaves out.
-    pub fn with_start(epilogue: &Expr, operands: &[Strides]) -> Option<(Option<u16>, Formula)> {
-        let formula = Formula::of(epilogue)?;
+    pub fn with_start(element: Element, epilogue: &Expr, operands: &[Strides]) -> Option<(Option<u16>, Formula)> {
+        let formula = Formula::of(element, epilogue)?;
         Some(match formula.start(operands) {
             Some((place, start)) => {
                 let mut rest = formula;
@@ -113,7 +133,11 @@ impl Formula {
     }
 
     fn number(&mut self, value: f64) -> Id {
-        self.push(Op::Constant((value as f32).to_bits()))
+        let half = || u32::from(f16::from_f64(value).to_bits());
+        self.push(Op::Constant(match self.of {
+            Arrangement::S4 => (value as f32).to_bits(),
+            Arrangement::H8 => half() << 16 | half(),
+        }))
     }
 
     fn two(&mut self, op: Lanes, a: Id, b: Id) -> Id {
@@ -128,6 +152,11 @@ impl Formula {
         let at = |id: ExprId| values[id.index()];
         match node {
             ExprNode::Argument(n, DType::F32) => Some(self.push(Op::Operand(n))),
+            ExprNode::Argument(n, DType::F16) if self.of == Arrangement::H8 => Some(self.push(Op::Operand(n))),
+            ExprNode::Cast(to, a) if self.of == Arrangement::H8 => {
+                let is_float = |dtype| matches!(dtype, DType::F16 | DType::F32);
+                (is_float(to) && is_float(expr.dtype_of(a))).then(|| at(a))
+            }
             ExprNode::Constant(value) if value.dtype() == DType::F32 => Some(self.number(value.as_f64())),
             ExprNode::Unary(op, a) if expr.dtype_of(a) == DType::F32 => self.unary(op, at(a)),
             ExprNode::Binary(op, a, b) if expr.dtype_of(a) == DType::F32 => self.binary(expr, op, (a, b), values),
@@ -157,7 +186,9 @@ impl Formula {
                 let divisor = self.sigmoid_divisor(a);
                 self.two(Lanes::Divide, unit, divisor)
             }
+            UnaryOp::Tanh if self.of == Arrangement::H8 => self.half_tanh(a),
             UnaryOp::Tanh => self.rational(a, 7.905_311_107_635_498, &TANH.0, &TANH.1),
+            UnaryOp::Erf if self.of == Arrangement::H8 => self.half_erf(a),
             UnaryOp::Erf => self.rational(a, 4.0, &ERF.0, &ERF.1),
             _ => return None,
         })
@@ -187,18 +218,26 @@ impl Formula {
         })
     }
 
+    fn exponential(&self) -> &'static Exponential {
+        match self.of {
+            Arrangement::S4 => &EXPONENTIAL,
+            Arrangement::H8 => &HALF_EXPONENTIAL,
+        }
+    }
+
     /// `x * sigmoid(z) = x / (1 + exp(-z))`: one division, no product. Where z is x, numbers so small that the quotient is none
     /// to speak of are cut off above the line too: the divisor is finite.
     fn gated(&mut self, x: Id, z: Id) -> Id {
         let divisor = self.sigmoid_divisor(z);
-        let low = self.number(-EXPONENT);
+        let low = self.number(self.exponential().range[0]);
         let above = if x == z { self.two(Lanes::Maximum, x, low) } else { x };
         self.two(Lanes::Divide, above, divisor)
     }
 
-    /// `1 + exp(-x)`: `-x = n ln(2) - r`, and `exp(-r)` by a polynomial of degree 5 in Estrin's order.
+    /// `1 + exp(-x)`: `-x = n ln(2) - r`, and `exp(-r)` by a polynomial.
     fn sigmoid_divisor(&mut self, x: Id) -> Id {
-        let (low, high) = (self.number(-EXPONENT), self.number(EXPONENT));
+        let Exponential { range: [low, high], fraction, polynomial } = *self.exponential();
+        let (low, high) = (self.number(low), self.number(high));
         let x = self.two(Lanes::Maximum, x, low);
         let x = self.two(Lanes::Minimum, x, high);
         let per_octave = self.number(-std::f64::consts::LOG2_E);
@@ -208,18 +247,33 @@ impl Formula {
         let r = self.multiply_add(x, n, parts[0]);
         let r = self.multiply_add(r, n, parts[1]);
         let n = self.push(Op::One(LanesOne::ToInteger, octaves));
-        let n = self.push(Op::Shift(n, 23));
+        let n = self.push(Op::Shift(n, fraction));
         // Of an odd power of -r, the sign remains.
-        let c: [Id; 6] = std::array::from_fn(|power| self.number(EXP_SHORT[power] * (-1f64).powi(power as i32)));
-        let square = self.two(Lanes::Multiply, r, r);
-        let high = self.multiply_add(c[4], r, c[5]);
-        let middle = self.multiply_add(c[2], r, c[3]);
-        let middle = self.multiply_add(middle, square, high);
-        let p = self.multiply_add(c[0], r, c[1]);
-        let p = self.multiply_add(p, square, middle);
+        let signed = polynomial.iter().enumerate().map(|(power, c)| c * (-1f64).powi(power as i32));
+        let falling: Vec<f64> = signed.rev().collect();
+        let p = self.polynomial(r, &falling);
         let power = self.two(Lanes::AddIntegers, p, n);
         let unit = self.number(1.0);
         self.two(Lanes::Add, power, unit)
+    }
+
+    /// `tanh(x) = 2 sigmoid(2 x) - 1`, to about a half's last place at 1.
+    fn half_tanh(&mut self, x: Id) -> Id {
+        let twice = self.two(Lanes::Add, x, x);
+        let divisor = self.sigmoid_divisor(twice);
+        let (two, less) = (self.number(2.0), self.number(-1.0));
+        let quotient = self.two(Lanes::Divide, two, divisor);
+        self.two(Lanes::Add, quotient, less)
+    }
+
+    /// `erf(x)` as `tanh(2 / sqrt(pi) (x + 0.08943 x^3))`, within 5e-4 (Hendrycks and Gimpel 2016, of GELU).
+    fn half_erf(&mut self, x: Id) -> Id {
+        let (first, third) = (std::f64::consts::FRAC_2_SQRT_PI, std::f64::consts::FRAC_2_SQRT_PI * 2.0 * 0.044_715);
+        let (first, third) = (self.number(first), self.number(third));
+        let square = self.two(Lanes::Multiply, x, x);
+        let factor = self.multiply_add(first, square, third);
+        let inner = self.two(Lanes::Multiply, x, factor);
+        self.half_tanh(inner)
     }
 
     /// `x P(x^2) / Q(x^2)` of x within `-limit..=limit`.

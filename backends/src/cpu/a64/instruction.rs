@@ -1,7 +1,7 @@
-//! Instructions of aarch64 and their words (Arm Architecture Reference Manual for A-profile, C6 and C7). Vectors have four
-//! lanes of 32 bits.
+//! Instructions of aarch64 and their words (Arm Architecture Reference Manual for A-profile, C6 and C7).
 
 use super::assembler::Label;
+use crate::contraction::Element;
 
 /// A 64-bit register; 31 is the stack pointer in addresses and zero elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -15,6 +15,41 @@ pub struct V(pub u8);
 pub const SP: X = X(31);
 /// Zero.
 pub const ZERO: X = X(31);
+
+/// The lanes of a vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrangement {
+    /// Four of 32 bits.
+    S4,
+    /// Eight of 16 bits; arithmetic of them is Armv8.2-A's `fp16`.
+    H8,
+}
+
+impl Arrangement {
+    /// The lanes of elements.
+    pub(super) const fn of(element: Element) -> Self {
+        match element {
+            Element::F32 => Arrangement::S4,
+            Element::F16 => Arrangement::H8,
+        }
+    }
+
+    /// Bits of a lane.
+    pub(super) const fn bits(self) -> u32 {
+        match self {
+            Arrangement::S4 => 32,
+            Arrangement::H8 => 16,
+        }
+    }
+
+    /// One of two words.
+    const fn choose(self, singles: u32, halves: u32) -> u32 {
+        match self {
+            Arrangement::S4 => singles,
+            Arrangement::H8 => halves,
+        }
+    }
+}
 
 /// Arithmetic of two vectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,26 +91,26 @@ pub enum Lanes {
 }
 
 impl Lanes {
-    /// The mnemonic, whether its lanes are written as bytes, and the word without registers.
-    pub(super) const fn row(self) -> (&'static str, bool, u32) {
+    /// The mnemonic, whether its lanes are written as bytes, and the words without registers: of singles, of halves.
+    pub(super) const fn row(self) -> (&'static str, bool, u32, u32) {
         match self {
-            Lanes::MultiplyAdd => ("fmla", false, 0x4e20_cc00),
-            Lanes::MultiplySubtract => ("fmls", false, 0x4ea0_cc00),
-            Lanes::Add => ("fadd", false, 0x4e20_d400),
-            Lanes::Subtract => ("fsub", false, 0x4ea0_d400),
-            Lanes::Multiply => ("fmul", false, 0x6e20_dc00),
-            Lanes::Divide => ("fdiv", false, 0x6e20_fc00),
-            Lanes::Maximum => ("fmax", false, 0x4e20_f400),
-            Lanes::Minimum => ("fmin", false, 0x4ea0_f400),
-            Lanes::Greater => ("fcmgt", false, 0x6ea0_e400),
-            Lanes::GreaterEqual => ("fcmge", false, 0x6e20_e400),
-            Lanes::Equal => ("fcmeq", false, 0x4e20_e400),
-            Lanes::AddIntegers => ("add", false, 0x4ea0_8400),
-            Lanes::SubtractIntegers => ("sub", false, 0x6ea0_8400),
-            Lanes::And => ("and", true, 0x4e20_1c00),
-            Lanes::Or => ("orr", true, 0x4ea0_1c00),
-            Lanes::ExclusiveOr => ("eor", true, 0x6e20_1c00),
-            Lanes::Select => ("bsl", true, 0x6e60_1c00),
+            Lanes::MultiplyAdd => ("fmla", false, 0x4e20_cc00, 0x4e40_0c00),
+            Lanes::MultiplySubtract => ("fmls", false, 0x4ea0_cc00, 0x4ec0_0c00),
+            Lanes::Add => ("fadd", false, 0x4e20_d400, 0x4e40_1400),
+            Lanes::Subtract => ("fsub", false, 0x4ea0_d400, 0x4ec0_1400),
+            Lanes::Multiply => ("fmul", false, 0x6e20_dc00, 0x6e40_1c00),
+            Lanes::Divide => ("fdiv", false, 0x6e20_fc00, 0x6e40_3c00),
+            Lanes::Maximum => ("fmax", false, 0x4e20_f400, 0x4e40_3400),
+            Lanes::Minimum => ("fmin", false, 0x4ea0_f400, 0x4ec0_3400),
+            Lanes::Greater => ("fcmgt", false, 0x6ea0_e400, 0x6ec0_2400),
+            Lanes::GreaterEqual => ("fcmge", false, 0x6e20_e400, 0x6e40_2400),
+            Lanes::Equal => ("fcmeq", false, 0x4e20_e400, 0x4e40_2400),
+            Lanes::AddIntegers => ("add", false, 0x4ea0_8400, 0x4e60_8400),
+            Lanes::SubtractIntegers => ("sub", false, 0x6ea0_8400, 0x6e60_8400),
+            Lanes::And => ("and", true, 0x4e20_1c00, 0x4e20_1c00),
+            Lanes::Or => ("orr", true, 0x4ea0_1c00, 0x4ea0_1c00),
+            Lanes::ExclusiveOr => ("eor", true, 0x6e20_1c00, 0x6e20_1c00),
+            Lanes::Select => ("bsl", true, 0x6e60_1c00, 0x6e60_1c00),
         }
     }
 }
@@ -104,17 +139,17 @@ pub enum LanesOne {
 }
 
 impl LanesOne {
-    pub(super) const fn row(self) -> (&'static str, u32) {
+    pub(super) const fn row(self) -> (&'static str, u32, u32) {
         match self {
-            LanesOne::Absolute => ("fabs", 0x4ea0_f800),
-            LanesOne::Negate => ("fneg", 0x6ea0_f800),
-            LanesOne::SquareRoot => ("fsqrt", 0x6ea1_f800),
-            LanesOne::RoundNearest => ("frintn", 0x4e21_8800),
-            LanesOne::RoundDown => ("frintm", 0x4e21_9800),
-            LanesOne::RoundUp => ("frintp", 0x4ea1_8800),
-            LanesOne::RoundToZero => ("frintz", 0x4ea1_9800),
-            LanesOne::ToInteger => ("fcvtns", 0x4e21_a800),
-            LanesOne::FromInteger => ("scvtf", 0x4e21_d800),
+            LanesOne::Absolute => ("fabs", 0x4ea0_f800, 0x4ef8_f800),
+            LanesOne::Negate => ("fneg", 0x6ea0_f800, 0x6ef8_f800),
+            LanesOne::SquareRoot => ("fsqrt", 0x6ea1_f800, 0x6ef9_f800),
+            LanesOne::RoundNearest => ("frintn", 0x4e21_8800, 0x4e79_8800),
+            LanesOne::RoundDown => ("frintm", 0x4e21_9800, 0x4e79_9800),
+            LanesOne::RoundUp => ("frintp", 0x4ea1_8800, 0x4ef9_8800),
+            LanesOne::RoundToZero => ("frintz", 0x4ea1_9800, 0x4ef9_9800),
+            LanesOne::ToInteger => ("fcvtns", 0x4e21_a800, 0x4e79_a800),
+            LanesOne::FromInteger => ("scvtf", 0x4e21_d800, 0x4e79_d800),
         }
     }
 }
@@ -131,11 +166,11 @@ pub enum ByLane {
 }
 
 impl ByLane {
-    pub(super) const fn row(self) -> (&'static str, u32) {
+    pub(super) const fn row(self) -> (&'static str, u32, u32) {
         match self {
-            ByLane::MultiplyAdd => ("fmla", 0x4f80_1000),
-            ByLane::MultiplySubtract => ("fmls", 0x4f80_5000),
-            ByLane::Multiply => ("fmul", 0x4f80_9000),
+            ByLane::MultiplyAdd => ("fmla", 0x4f80_1000, 0x4f00_1000),
+            ByLane::MultiplySubtract => ("fmls", 0x4f80_5000, 0x4f00_5000),
+            ByLane::Multiply => ("fmul", 0x4f80_9000, 0x4f00_9000),
         }
     }
 }
@@ -152,11 +187,13 @@ pub enum Access {
 /// How much of a vector register an access moves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {
-    /// One lane.
+    /// 16 bits.
+    H,
+    /// 32 bits.
     S,
-    /// Two lanes.
+    /// 64 bits.
     D,
-    /// All four lanes.
+    /// All 128 bits.
     Q,
 }
 
@@ -164,15 +201,28 @@ impl Width {
     /// Bytes.
     pub const fn bytes(self) -> i64 {
         match self {
+            Width::H => 2,
             Width::S => 4,
             Width::D => 8,
             Width::Q => 16,
         }
     }
 
+    /// The width of so many bytes.
+    pub const fn of_bytes(bytes: i64) -> Option<Width> {
+        match bytes {
+            2 => Some(Width::H),
+            4 => Some(Width::S),
+            8 => Some(Width::D),
+            16 => Some(Width::Q),
+            _ => None,
+        }
+    }
+
     /// Words of `str` with a scaled offset; a load has bit 22 set.
     const fn word(self) -> u32 {
         match self {
+            Width::H => 0x7d00_0000,
             Width::S => 0xbd00_0000,
             Width::D => 0xfd00_0000,
             Width::Q => 0x3d80_0000,
@@ -239,6 +289,15 @@ impl Float {
     }
 }
 
+/// One half of a register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Half {
+    /// Bits 0 to 63.
+    Lower,
+    /// Bits 64 to 127.
+    Upper,
+}
+
 /// One instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instruction {
@@ -298,30 +357,34 @@ pub enum Instruction {
     VectorsPost(Access, V, V, X, i16),
     /// One to four consecutive registers at `base`.
     Multiple(Access, V, u8, X, After),
-    /// Two to four streams, four elements of each, woven at `base`, which then moves past them.
+    /// Two to four streams, four elements of 32 bits of each, woven at `base`, which then moves past them.
     Structures(Access, V, u8, X),
     /// Two to four streams, one element of each in one lane, at `base`.
     StructureLane(Access, V, u8, u8, X, After),
     /// One lane at `base`.
-    Lane(Access, V, u8, X),
+    Lane(Access, Arrangement, V, u8, X),
     /// One number at `base` for all lanes.
-    LoadSpread(V, X, After),
+    LoadSpread(Arrangement, V, X, After),
     /// A constant behind the code.
     Literal(V, Label),
     /// All zeros.
     Zero(V),
     /// One number for all lanes.
-    MovFloat(V, Float),
+    MovFloat(Arrangement, V, Float),
     /// One lane for all.
-    Spread(V, V, u8),
+    Spread(Arrangement, V, V, u8),
     /// `d = n <op> m`.
-    Lanes(Lanes, V, V, V),
+    Lanes(Lanes, Arrangement, V, V, V),
     /// `d = <op> n`.
-    LanesOne(LanesOne, V, V),
-    /// `d = n <op> m[lane]`.
-    ByLane(ByLane, V, V, V, u8),
+    LanesOne(LanesOne, Arrangement, V, V),
+    /// `d = n <op> m[lane]`; of halves `m` is one of the first 16 registers.
+    ByLane(ByLane, Arrangement, V, V, V, u8),
     /// Lanes shifted left.
-    ShiftLeft(V, V, u8),
+    ShiftLeft(Arrangement, V, V, u8),
+    /// Four halves, the lower or upper ones of `n`, as singles.
+    Widen(V, V, Half),
+    /// Four singles as halves, in the lower or upper lanes of `d`; the lower ones clear the upper.
+    Narrow(V, V, Half),
 }
 
 /// Whether `Vector` can be encoded: a multiple of the width from 0 up, or any offset within 256 bytes.
@@ -335,6 +398,10 @@ const fn x(register: X, at: u32) -> u32 {
 
 const fn v(register: V, at: u32) -> u32 {
     (register.0 as u32) << at
+}
+
+fn upper(half: Half) -> u32 {
+    u32::from(half == Half::Upper) << 30
 }
 
 fn load_bit(access: Access) -> u32 {
@@ -441,24 +508,43 @@ impl Instruction {
                     | x(base, 5)
                     | v(first, 0)
             }
-            Instruction::Lane(access, t, lane, base) => {
-                let lane = u32::from(lane);
-                0x0d00_8000 | load_bit(access) | (lane >> 1) << 30 | (lane & 1) << 12 | x(base, 5) | v(t, 0)
+            Instruction::Lane(access, of, t, lane, base) => {
+                // The lane's number lies in Q, S and, of halves, in the upper bit of the size.
+                let place = u32::from(lane) << of.choose(1, 0);
+                let (q, s, size) = (place >> 2 & 1, place >> 1 & 1, place & 1);
+                let opcode = of.choose(0x0d00_8000, 0x0d00_4000);
+                opcode | load_bit(access) | q << 30 | s << 12 | size << 11 | x(base, 5) | v(t, 0)
             }
-            Instruction::LoadSpread(t, base, after) => 0x4d40_c800 | post(after) | x(base, 5) | v(t, 0),
+            Instruction::LoadSpread(of, t, base, after) => {
+                of.choose(0x4d40_c800, 0x4d40_c400) | post(after) | x(base, 5) | v(t, 0)
+            }
             Instruction::Literal(t, _) => 0x9c00_0000 | field(distance, 19, 5) | v(t, 0),
             Instruction::Zero(d) => 0x4f00_0400 | v(d, 0),
-            Instruction::MovFloat(d, Float(bits)) => {
-                0x4f00_f400 | u32::from(bits >> 5) << 16 | u32::from(bits & 31) << 5 | v(d, 0)
+            Instruction::MovFloat(of, d, Float(bits)) => {
+                of.choose(0x4f00_f400, 0x4f00_fc00) | u32::from(bits >> 5) << 16 | u32::from(bits & 31) << 5 | v(d, 0)
             }
-            Instruction::Spread(d, n, lane) => 0x4e00_0400 | (u32::from(lane) << 3 | 4) << 16 | v(n, 5) | v(d, 0),
-            Instruction::Lanes(op, d, n, m) => op.row().2 | v(m, 16) | v(n, 5) | v(d, 0),
-            Instruction::LanesOne(op, d, n) => op.row().1 | v(n, 5) | v(d, 0),
-            Instruction::ByLane(op, d, n, m, lane) => {
-                let lane = u32::from(lane);
-                op.row().1 | (lane & 1) << 21 | (lane >> 1) << 11 | v(m, 16) | v(n, 5) | v(d, 0)
+            Instruction::Spread(of, d, n, lane) => {
+                let size = of.bits() / 8;
+                0x4e00_0400 | (u32::from(lane) * 2 + 1) * size << 16 | v(n, 5) | v(d, 0)
             }
-            Instruction::ShiftLeft(d, n, by) => 0x4f00_5400 | (32 + u32::from(by)) << 16 | v(n, 5) | v(d, 0),
+            Instruction::Lanes(op, of, d, n, m) => {
+                let (_, _, singles, halves) = op.row();
+                of.choose(singles, halves) | v(m, 16) | v(n, 5) | v(d, 0)
+            }
+            Instruction::LanesOne(op, of, d, n) => {
+                let (_, singles, halves) = op.row();
+                of.choose(singles, halves) | v(n, 5) | v(d, 0)
+            }
+            Instruction::ByLane(op, of, d, n, m, lane) => {
+                // H, L and, of halves, M hold the lane's number.
+                let (_, singles, halves) = op.row();
+                let place = u32::from(lane) << of.choose(1, 0);
+                let (h, l, m_bit) = (place >> 2 & 1, place >> 1 & 1, place & 1);
+                of.choose(singles, halves) | h << 11 | l << 21 | m_bit << 20 | v(m, 16) | v(n, 5) | v(d, 0)
+            }
+            Instruction::ShiftLeft(of, d, n, by) => 0x4f00_5400 | (of.bits() + u32::from(by)) << 16 | v(n, 5) | v(d, 0),
+            Instruction::Widen(d, n, half) => 0x0e21_7800 | upper(half) | v(n, 5) | v(d, 0),
+            Instruction::Narrow(d, n, half) => 0x0e21_6800 | upper(half) | v(n, 5) | v(d, 0),
         }
     }
 

@@ -15,5 +15,7 @@ mod vector;
 
 pub(super) use contraction::emit_contraction;
 pub(super) use depthwise::emit_depthwise;
-pub use instruction::{Access, After, ByLane, Cond, Float, Instruction, Lanes, LanesOne, V, Width, X};
+pub use instruction::{
+    Access, After, Arrangement, ByLane, Cond, Float, Half, Instruction, Lanes, LanesOne, V, Width, X,
+};
 pub(super) use permute::emit_permutation;

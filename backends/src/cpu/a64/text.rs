@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::instruction::{Access, After, Instruction, V, Width, X};
+use super::instruction::{Access, After, Arrangement, Half, Instruction, V, Width, X};
 
 struct Base(X);
 
@@ -18,16 +18,33 @@ impl fmt::Display for X {
     }
 }
 
-struct Four(V);
+/// A vector by its lanes.
+struct Of(Arrangement, V);
 
-impl fmt::Display for Four {
+impl fmt::Display for Of {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{}.4s", self.0.0)
+        write!(f, "v{}.{}", self.1.0, kind(self.0))
+    }
+}
+
+fn kind(of: Arrangement) -> &'static str {
+    match of {
+        Arrangement::S4 => "4s",
+        Arrangement::H8 => "8h",
+    }
+}
+
+/// The letter of one lane.
+fn lane_letter(of: Arrangement) -> char {
+    match of {
+        Arrangement::S4 => 's',
+        Arrangement::H8 => 'h',
     }
 }
 
 fn letter(width: Width) -> char {
     match width {
+        Width::H => 'h',
         Width::S => 's',
         Width::D => 'd',
         Width::Q => 'q',
@@ -116,26 +133,33 @@ impl fmt::Display for Instruction {
                 let then = after(then, 4 * i64::from(ways));
                 write!(f, "{}{ways} {{{registers}}}[{lane}], [{}]{then}", either(access, "ld", "st"), Base(base))
             }
-            Instruction::Lane(access, t, lane, base) => {
-                write!(f, "{} {{v{}.s}}[{lane}], [{}]", either(access, "ld1", "st1"), t.0, Base(base))
+            Instruction::Lane(access, of, t, lane, base) => {
+                let (name, letter) = (either(access, "ld1", "st1"), lane_letter(of));
+                write!(f, "{name} {{v{}.{letter}}}[{lane}], [{}]", t.0, Base(base))
             }
-            Instruction::LoadSpread(t, base, then) => {
-                write!(f, "ld1r {{{}}}, [{}]{}", Four(t), Base(base), after(then, 4))
+            Instruction::LoadSpread(of, t, base, then) => {
+                write!(f, "ld1r {{{}}}, [{}]{}", Of(of, t), Base(base), after(then, i64::from(of.bits() / 8)))
             }
             Instruction::Literal(t, label) => write!(f, "ldr q{}, {label}", t.0),
-            Instruction::Zero(d) => write!(f, "movi {}, #0", Four(d)),
-            Instruction::MovFloat(d, value) => write!(f, "fmov {}, #{:?}", Four(d), value.value()),
-            Instruction::Spread(d, n, lane) => write!(f, "dup {}, v{}.s[{lane}]", Four(d), n.0),
-            Instruction::Lanes(op, d, n, m) => {
-                let (name, is_bytes, _) = op.row();
-                let kind = if is_bytes { "16b" } else { "4s" };
+            Instruction::Zero(d) => write!(f, "movi v{}.4s, #0", d.0),
+            Instruction::MovFloat(of, d, value) => write!(f, "fmov {}, #{:?}", Of(of, d), value.value()),
+            Instruction::Spread(of, d, n, lane) => {
+                write!(f, "dup {}, v{}.{}[{lane}]", Of(of, d), n.0, lane_letter(of))
+            }
+            Instruction::Lanes(op, of, d, n, m) => {
+                let (name, is_bytes, ..) = op.row();
+                let kind = if is_bytes { "16b" } else { kind(of) };
                 write!(f, "{name} v{}.{kind}, v{}.{kind}, v{}.{kind}", d.0, n.0, m.0)
             }
-            Instruction::LanesOne(op, d, n) => write!(f, "{} {}, {}", op.row().0, Four(d), Four(n)),
-            Instruction::ByLane(op, d, n, m, lane) => {
-                write!(f, "{} {}, {}, v{}.s[{lane}]", op.row().0, Four(d), Four(n), m.0)
+            Instruction::LanesOne(op, of, d, n) => write!(f, "{} {}, {}", op.row().0, Of(of, d), Of(of, n)),
+            Instruction::ByLane(op, of, d, n, m, lane) => {
+                write!(f, "{} {}, {}, v{}.{}[{lane}]", op.row().0, Of(of, d), Of(of, n), m.0, lane_letter(of))
             }
-            Instruction::ShiftLeft(d, n, by) => write!(f, "shl {}, {}, #{by}", Four(d), Four(n)),
+            Instruction::ShiftLeft(of, d, n, by) => write!(f, "shl {}, {}, #{by}", Of(of, d), Of(of, n)),
+            Instruction::Widen(d, n, Half::Lower) => write!(f, "fcvtl v{}.4s, v{}.4h", d.0, n.0),
+            Instruction::Widen(d, n, Half::Upper) => write!(f, "fcvtl2 v{}.4s, v{}.8h", d.0, n.0),
+            Instruction::Narrow(d, n, Half::Lower) => write!(f, "fcvtn v{}.4h, v{}.4s", d.0, n.0),
+            Instruction::Narrow(d, n, Half::Upper) => write!(f, "fcvtn2 v{}.8h, v{}.4s", d.0, n.0),
         }
     }
 }

@@ -2,17 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use half::f16;
+
 use super::assembler::Assembler;
 use super::formula::{Formula, Id, Op};
-use super::instruction::{ByLane, Float, Instruction, Lanes, V};
+use super::instruction::{Arrangement, ByLane, Float, Instruction, Lanes, V};
 
 /// A set of vector registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Registers(pub u32);
 
 impl Registers {
-    pub fn all_from(first: u8) -> Self {
-        Registers(if first >= 32 { 0 } else { u32::MAX << first })
+    /// All but `count` from `first` on.
+    pub fn without(first: u8, count: u8) -> Self {
+        let run = ((1u64 << count) - 1) << first;
+        Registers(!run as u32)
+    }
+
+    /// The last one that may be a factor by lanes.
+    fn take_last_factor(&mut self, of: Arrangement) -> Option<V> {
+        let factors = match of {
+            Arrangement::S4 => u32::MAX,
+            Arrangement::H8 => 0xffff,
+        };
+        let register = Registers(self.0 & factors).take_last()?;
+        self.0 &= !(1 << register.0);
+        Some(register)
     }
 
     fn take_last(&mut self) -> Option<V> {
@@ -104,11 +119,15 @@ impl Computation {
     /// Loads the constants that stay.
     pub fn emit_constants(&self, assembler: &mut Assembler) {
         for (&id, &register) in &self.constants.whole {
-            load_constant(assembler, register, self.bits(id));
+            load_constant(assembler, self.formula.of, register, self.bits(id));
         }
         let mut packed: BTreeMap<V, [u32; 4]> = BTreeMap::new();
         for (&id, &(register, lane)) in &self.constants.lane {
-            packed.entry(register).or_default()[lane as usize] = self.bits(id);
+            let lanes = packed.entry(register).or_default();
+            match self.formula.of {
+                Arrangement::S4 => lanes[lane as usize] = self.bits(id),
+                Arrangement::H8 => lanes[lane as usize / 2] |= (self.bits(id) & 0xffff) << (16 * (lane % 2)),
+            }
         }
         packed.into_iter().for_each(|(register, lanes)| assembler.literal(register, lanes));
     }
@@ -146,8 +165,9 @@ fn place_constants(
         let mut slots: Vec<(V, u8)> = Vec::new();
         for (&id, _) in uses.iter().filter(|(_, (whole, factor))| *whole == 0 && *factor > 0) {
             if slots.is_empty() {
-                let register = free.take_last()?;
-                slots = (0..4).rev().map(|lane| (register, lane)).collect();
+                let register = free.take_last_factor(formula.of)?;
+                let lanes = (128 / formula.of.bits()) as u8;
+                slots = (0..lanes).rev().map(|lane| (register, lane)).collect();
             }
             constants.lane.insert(id, slots.pop()?);
         }
@@ -165,12 +185,21 @@ fn place_constants(
     Some((constants, free))
 }
 
-fn load_constant(assembler: &mut Assembler, register: V, bits: u32) {
-    match Float::of(f32::from_bits(bits)) {
+fn load_constant(assembler: &mut Assembler, of: Arrangement, register: V, bits: u32) {
+    let value = match of {
+        Arrangement::S4 => f32::from_bits(bits),
+        Arrangement::H8 => f16::from_bits(bits as u16).to_f32(),
+    };
+    match Float::of(value) {
         _ if bits == 0 => assembler.push(Instruction::Zero(register)),
-        Some(float) => assembler.push(Instruction::MovFloat(register, float)),
+        Some(float) => assembler.push(Instruction::MovFloat(of, register, float)),
         None => assembler.literal(register, [bits; 4]),
     }
+}
+
+/// A register with the bits of another.
+pub(super) fn move_register(assembler: &mut Assembler, to: V, from: V) {
+    assembler.push(Instruction::Lanes(Lanes::Or, Arrangement::S4, to, from, from));
 }
 
 /// One group of vectors on its way through the formula.
@@ -185,6 +214,10 @@ struct Emission<'a, 'b> {
 }
 
 impl Emission<'_, '_> {
+    fn of(&self) -> Arrangement {
+        self.plan.formula.of
+    }
+
     fn emit(&mut self, row: &RowRegisters<'_>, vectors: &[usize]) -> Option<()> {
         let ops = &self.plan.formula.ops;
         let root = self.plan.formula.root;
@@ -212,8 +245,8 @@ impl Emission<'_, '_> {
             let own = row.sums[vector];
             match self.values[root][item] {
                 Some(register) if register == own => {}
-                Some(register) => self.assembler.push(Instruction::Lanes(Lanes::Or, own, register, register)),
-                None => load_constant(self.assembler, own, self.plan.bits(root)),
+                Some(register) => move_register(self.assembler, own, register),
+                None => load_constant(self.assembler, self.of(), own, self.plan.bits(root)),
             }
         }
         Some(())
@@ -236,7 +269,7 @@ impl Emission<'_, '_> {
                 return Some((register, false));
             }
             let register = self.free.take_first()?;
-            load_constant(self.assembler, register, bits);
+            load_constant(self.assembler, self.of(), register, bits);
             return Some((register, true));
         }
         self.values[id][item].map(|register| (register, false))
@@ -271,8 +304,8 @@ impl Emission<'_, '_> {
                 let (n, temporary) = self.read(a, item)?;
                 let d = self.destination(&[(a, n)], op, row, own)?;
                 self.assembler.push(match op {
-                    Op::One(one, _) => Instruction::LanesOne(one, d, n),
-                    Op::Shift(_, by) => Instruction::ShiftLeft(d, n, by),
+                    Op::One(one, _) => Instruction::LanesOne(one, self.of(), d, n),
+                    Op::Shift(_, by) => Instruction::ShiftLeft(self.of(), d, n, by),
                     _ => return None,
                 });
                 self.release(&[(a, n, temporary)], op, row, d);
@@ -284,7 +317,7 @@ impl Emission<'_, '_> {
                 let d = self.overwritten(mask, op, item, row)?;
                 let (x, x_temporary) = self.read(a, item)?;
                 let (y, y_temporary) = self.read(b, item)?;
-                self.assembler.push(Instruction::Lanes(Lanes::Select, d, x, y));
+                self.assembler.push(Instruction::Lanes(Lanes::Select, self.of(), d, x, y));
                 self.release(&[(a, x, x_temporary), (b, y, y_temporary)], op, row, d);
                 Some(d)
             }
@@ -309,14 +342,14 @@ impl Emission<'_, '_> {
         if let Some((other, (factor, lane))) = by_lane.filter(|_| lanes == Lanes::Multiply) {
             let (n, temporary) = self.read(other, item)?;
             let d = self.destination(&[(other, n)], op, row, own)?;
-            self.assembler.push(Instruction::ByLane(ByLane::Multiply, d, n, factor, lane));
+            self.assembler.push(Instruction::ByLane(ByLane::Multiply, self.of(), d, n, factor, lane));
             self.release(&[(other, n, temporary)], op, row, d);
             return Some(d);
         }
         let (n, n_temporary) = self.read(a, item)?;
         let (m, m_temporary) = if a == b { (n, false) } else { self.read(b, item)? };
         let d = self.destination(&[(a, n), (b, m)], op, row, own)?;
-        self.assembler.push(Instruction::Lanes(lanes, d, n, m));
+        self.assembler.push(Instruction::Lanes(lanes, self.of(), d, n, m));
         self.release(&[(a, n, n_temporary), (b, m, m_temporary)], op, row, d);
         Some(d)
     }
@@ -326,12 +359,12 @@ impl Emission<'_, '_> {
         let (n, n_temporary) = self.read(a, item)?;
         if let Some(&(factor, lane)) = self.plan.constants.lane.get(&b) {
             let by_lane = if lanes == Lanes::MultiplyAdd { ByLane::MultiplyAdd } else { ByLane::MultiplySubtract };
-            self.assembler.push(Instruction::ByLane(by_lane, d, n, factor, lane));
+            self.assembler.push(Instruction::ByLane(by_lane, self.of(), d, n, factor, lane));
             self.release(&[(a, n, n_temporary)], op, row, d);
             return Some(d);
         }
         let (m, m_temporary) = if a == b { (n, false) } else { self.read(b, item)? };
-        self.assembler.push(Instruction::Lanes(lanes, d, n, m));
+        self.assembler.push(Instruction::Lanes(lanes, self.of(), d, n, m));
         self.release(&[(a, n, n_temporary), (b, m, m_temporary)], op, row, d);
         Some(d)
     }
@@ -340,7 +373,7 @@ impl Emission<'_, '_> {
     fn overwritten(&mut self, id: Id, op: Op, item: usize, row: &RowRegisters<'_>) -> Option<V> {
         if let Op::Constant(bits) = self.plan.formula.ops[id] {
             let register = self.free.take_first()?;
-            load_constant(self.assembler, register, bits);
+            load_constant(self.assembler, self.of(), register, bits);
             return Some(register);
         }
         let held = self.values[id][item]?;
@@ -348,7 +381,7 @@ impl Emission<'_, '_> {
             return Some(held);
         }
         let register = self.free.take_first()?;
-        self.assembler.push(Instruction::Lanes(Lanes::Or, register, held, held));
+        move_register(self.assembler, register, held);
         Some(register)
     }
 }

@@ -1,14 +1,13 @@
 //! The innermost loops: multiply-adds of the rows of a tile with panels of weights, along a run of the depth.
 
+use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, ByLane, Cond, Instruction, V, Width, X, fits_offset};
-use crate::schedule::LANES;
+use crate::cpu::a64::instruction::{Access, After, Arrangement, ByLane, Cond, Instruction, V, Width, X, fits_offset};
 
 use super::tile::Shape;
-use super::{Contraction, register};
+use super::totals::CHUNK;
+use super::{Contraction, register, slot};
 
-/// Elements of the depth that one vector of a row holds.
-const BLOCK: i64 = LANES;
 /// Elements of a run that stand one behind the other without a loop.
 const UNROLLED: i64 = 16;
 /// Elements of one turn of the loop.
@@ -17,6 +16,7 @@ const TURN: i64 = 16;
 /// Elements that lie side by side in memory for each of some pixels of a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Run {
+    pub element: Element,
     /// The tile's pixels, a half-open range.
     pub pixels: [i64; 2],
     /// Elements.
@@ -47,14 +47,14 @@ impl Contraction<'_> {
         let loops = run.depth > UNROLLED;
         let [scratch, ..] = register::SCRATCH;
         let moves_base = may_move && offset == 0;
-        let pairs = pairs_of_blocks(shape) && run.depth >= 2 * BLOCK;
+        let pairs = pairs_of_blocks(shape) && run.depth >= 2 * self.lanes();
         if !pairs && run.offsets_fit(loops) {
             let pointer = if moves_base || (!loops && offset == 0) { base } else { register::INPUT };
             if pointer != base {
                 a.add(pointer, base, offset, scratch);
             }
             let mut rows = Rows::Offsets(pointer, 0);
-            self.along_depth(a, shape, run, BLOCK, &mut rows);
+            self.along_depth(a, shape, run, self.lanes(), &mut rows);
             return Some(match rows {
                 Rows::Offsets(_, moved) if moves_base => moved,
                 _ => 0,
@@ -71,25 +71,35 @@ impl Contraction<'_> {
         for pair in pointers.windows(2) {
             a.add(pair[1], pair[0], run.pixel_bytes, scratch);
         }
-        let block = if pairs { 2 * BLOCK } else { BLOCK };
+        let block = if pairs { 2 * self.lanes() } else { self.lanes() };
         self.along_depth(a, shape, run, block, &mut Rows::Each(pointers));
-        Some(if moves_base { run.depth * 4 } else { 0 })
+        Some(if moves_base { run.depth * self.size() } else { 0 })
     }
 
     /// The whole run, `block` elements with each load of a row.
     fn along_depth(&self, a: &mut Assembler, shape: Shape, run: Run, block: i64, rows: &mut Rows) {
         let mut done = 0;
-        if run.depth > UNROLLED {
-            let turns = run.depth / TURN;
-            a.constant(register::DEPTH_LEFT, turns);
+        let chunks = if self.folds_within(run.depth) { run.depth / CHUNK } else { 0 };
+        if chunks > 0 {
+            let [left, ..] = register::SCRATCH;
+            a.constant(left, chunks);
+            a.slot(Access::Store, left, slot::CHUNKS_LEFT);
             let head = a.here();
-            (0..TURN).step_by(block as usize).for_each(|at| self.part(a, shape, run, rows, (at, block, at == 0)));
-            a.push(Instruction::SubsImmediate(register::DEPTH_LEFT, register::DEPTH_LEFT, 1));
+            self.turns(a, shape, run, (block, CHUNK / TURN), rows);
+            self.fold(a, shape);
+            a.slot(Access::Load, left, slot::CHUNKS_LEFT);
+            a.push(Instruction::SubsImmediate(left, left, 1));
+            a.slot(Access::Store, left, slot::CHUNKS_LEFT);
             a.push(Instruction::BranchIf(Cond::NotEqual, head));
-            done = turns * TURN;
-            if let Rows::Offsets(_, moved) = rows {
-                *moved = done * 4;
-            }
+            done = chunks * CHUNK;
+        }
+        let turns = (run.depth - done) / TURN;
+        if turns > 0 && run.depth > UNROLLED {
+            self.turns(a, shape, run, (block, turns), rows);
+            done += turns * TURN;
+        }
+        if let Rows::Offsets(_, moved) = rows {
+            *moved = done * self.size();
         }
         let mut size = block;
         while size > 0 {
@@ -99,6 +109,15 @@ impl Contraction<'_> {
             }
             size /= 2;
         }
+    }
+
+    /// A loop of `turns` turns.
+    fn turns(&self, a: &mut Assembler, shape: Shape, run: Run, (block, turns): (i64, i64), rows: &mut Rows) {
+        a.constant(register::DEPTH_LEFT, turns);
+        let head = a.here();
+        (0..TURN).step_by(block as usize).for_each(|at| self.part(a, shape, run, rows, (at, block, at == 0)));
+        a.push(Instruction::SubsImmediate(register::DEPTH_LEFT, register::DEPTH_LEFT, 1));
+        a.push(Instruction::BranchIf(Cond::NotEqual, head));
     }
 
     /// `size` elements of the depth from element `at` of the run on: one load of each row, and their products.
@@ -112,37 +131,35 @@ impl Contraction<'_> {
     ) {
         let [begin, end] = run.pixels;
         let registers = inputs_of(shape);
-        let input = |pixel: i64, block: i64| V((shape.sums() + pixel * registers + block) as u8);
-        let width = match size {
-            1 => Width::S,
-            2 => Width::D,
-            _ => Width::Q,
-        };
+        let input = |pixel: i64, block: i64| V((shape.first_other() + pixel * registers + block) as u8);
+        let (bytes, lanes) = (size * self.size(), self.lanes());
+        let width = Width::of_bytes(bytes).unwrap_or(Width::Q);
         for pixel in begin..end {
             let (row, first) = (pixel - begin, input(pixel, 0));
             match rows {
-                Rows::Each(pointers) if size > BLOCK => {
+                Rows::Each(pointers) if size > lanes => {
                     let (pointer, second) = (pointers[row as usize], input(pixel, 1));
-                    a.push(Instruction::VectorsPost(Access::Load, first, second, pointer, 4 * size as i16));
+                    a.push(Instruction::VectorsPost(Access::Load, first, second, pointer, bytes as i16));
                 }
                 Rows::Each(pointers) => {
                     let pointer = pointers[row as usize];
-                    a.push(Instruction::VectorPost(Access::Load, width, first, pointer, 4 * size as i16));
+                    a.push(Instruction::VectorPost(Access::Load, width, first, pointer, bytes as i16));
                 }
                 Rows::Offsets(pointer, moved) if begins_turn && row == 0 => {
-                    *moved = TURN * 4;
+                    *moved = TURN * self.size();
                     a.push(Instruction::VectorPost(Access::Load, width, first, *pointer, *moved as i16));
                 }
                 Rows::Offsets(pointer, moved) => {
-                    let offset = row * run.pixel_bytes + at * 4 - *moved;
+                    let offset = row * run.pixel_bytes + at * self.size() - *moved;
                     a.push(Instruction::Vector(Access::Load, width, first, *pointer, offset));
                 }
             }
         }
         let vectors = shape.columns.vectors;
-        let first_free = shape.sums() + shape.rows * registers;
-        let chunk = (32 - first_free).clamp(1, 4);
-        let groups = ((32 - first_free) / chunk).clamp(1, 2);
+        let (inputs, of) = (shape.rows * registers, Arrangement::of(shape.element));
+        let (first_free, free) = (shape.first_other() + inputs, 32 - shape.sums() - inputs);
+        let chunk = free.clamp(1, 4);
+        let groups = (free / chunk).clamp(1, 2);
         for place in 0..size * vectors {
             let group = place / chunk % groups;
             let weights = V((first_free + group * chunk + place % chunk) as u8);
@@ -152,8 +169,8 @@ impl Contraction<'_> {
             }
             let (k, vector) = (place / vectors, place % vectors);
             for pixel in begin..end {
-                let (sum, input) = (shape.sum(pixel, vector), input(pixel, k / BLOCK));
-                a.push(Instruction::ByLane(ByLane::MultiplyAdd, sum, weights, input, (k % BLOCK) as u8));
+                let (sum, input) = (shape.sum(pixel, vector), input(pixel, k / lanes));
+                a.push(Instruction::ByLane(ByLane::MultiplyAdd, of, sum, weights, input, (k % lanes) as u8));
             }
         }
     }
@@ -173,18 +190,24 @@ impl Run {
     /// Whether every load of a block of the run can be written as an offset from one register.
     fn offsets_fit(&self, loops: bool) -> bool {
         let rows = self.pixels[1] - self.pixels[0];
+        let (size, block) = (self.element.bytes(), self.element.lanes());
         let looped = if loops { self.depth / TURN * TURN } else { 0 };
         let turn = if loops { TURN } else { 0 };
-        let in_turn = (0..turn).step_by(BLOCK as usize).map(|at| (at - TURN, Width::Q));
-        let whole = self.depth / BLOCK * BLOCK;
-        let behind = (looped..whole).step_by(BLOCK as usize).map(|at| (at - looped, Width::Q));
-        let rest = self.depth % BLOCK;
-        let pair = (rest & 2 != 0).then_some((whole - looped, Width::D));
-        let single = (rest & 1 != 0).then_some((whole - looped + (rest & 2), Width::S));
-        let mut loads = in_turn.chain(behind).chain(pair).chain(single);
+        let in_turn = (0..turn).step_by(block as usize).map(|at| (at - TURN, Width::Q));
+        let whole = self.depth / block * block;
+        let behind = (looped..whole).step_by(block as usize).map(|at| (at - looped, Width::Q));
+        let mut rest = Vec::new();
+        let mut done = whole;
+        for part in [block / 2, block / 4, block / 8].into_iter().filter(|&part| part > 0) {
+            if self.depth - done >= part {
+                rest.extend(Width::of_bytes(part * size).map(|width| (done - looped, width)));
+                done += part;
+            }
+        }
+        let mut loads = in_turn.chain(behind).chain(rest);
         loads.all(|(at, width)| {
             let is_moving = |row: i64| row == 0 && at == -TURN;
-            (0..rows).all(|row| is_moving(row) || fits_offset(width, row * self.pixel_bytes + at * 4))
+            (0..rows).all(|row| is_moving(row) || fits_offset(width, row * self.pixel_bytes + at * size))
         })
     }
 }

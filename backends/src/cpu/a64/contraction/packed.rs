@@ -3,7 +3,7 @@
 
 use crate::cpu::a64::address::split;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, ByLane, Cond, Instruction, V, Width, X, ZERO};
+use crate::cpu::a64::instruction::{Access, After, Arrangement, ByLane, Cond, Instruction, V, Width, X, ZERO};
 use crate::cpu::contraction::operand;
 use crate::cpu::isa::Core;
 use crate::schedule::LANES;
@@ -229,7 +229,14 @@ impl Contraction<'_> {
                 let weights = V((first_weight + place % weight_chunk) as u8);
                 for row in 0..shape.rows {
                     let input = V((first_row + at % row_chunk + row / LANES) as u8);
-                    a.push(Instruction::ByLane(op, shape.sum(row, vector), weights, input, (row % LANES) as u8));
+                    a.push(Instruction::ByLane(
+                        op,
+                        Arrangement::S4,
+                        shape.sum(row, vector),
+                        weights,
+                        input,
+                        (row % LANES) as u8,
+                    ));
                 }
             }
         }
@@ -304,7 +311,7 @@ impl Pipeline {
             let input = (k * self.groups + row / LANES) % (2 * self.groups);
             let input = V((self.first_row + input) as u8);
             let sum = shape.sum(row, place % self.vectors);
-            a.push(Instruction::ByLane(op, sum, weights, input, (row % LANES) as u8));
+            a.push(Instruction::ByLane(op, Arrangement::S4, sum, weights, input, (row % LANES) as u8));
             if row % step == step / 2 {
                 load(a);
             }

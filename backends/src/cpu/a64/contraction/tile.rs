@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, Cond, Instruction, Lanes, V, Width, X, ZERO};
-use crate::cpu::a64::vector::{Computation, Registers, RowRegisters};
-use crate::schedule::LANES;
+use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction, V, Width, X, ZERO};
+use crate::cpu::a64::vector::{Computation, Registers, RowRegisters, move_register};
 
 use super::depth::Run;
 use super::{Contraction, Further, register};
@@ -22,6 +22,7 @@ pub(super) struct Columns {
 /// The extent of a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Shape {
+    pub element: Element,
     /// Output pixels.
     pub rows: i64,
     pub columns: Columns,
@@ -30,7 +31,23 @@ pub(super) struct Shape {
 impl Shape {
     /// The register of a sum.
     pub fn sum(&self, row: i64, vector: i64) -> V {
-        V((row * self.columns.vectors + vector) as u8)
+        V((self.first_sum() + row * self.columns.vectors + vector) as u8)
+    }
+
+    /// Sums come first; of halves last, since factors by lanes lie in the first 16 registers.
+    pub fn first_sum(&self) -> i64 {
+        match self.element {
+            Element::F32 => 0,
+            Element::F16 => 32 - self.sums(),
+        }
+    }
+
+    /// The first of the registers that hold no sums, as many as are left.
+    pub fn first_other(&self) -> i64 {
+        match self.element {
+            Element::F32 => self.sums(),
+            Element::F16 => 0,
+        }
     }
 
     /// Registers of sums.
@@ -43,7 +60,7 @@ impl Contraction<'_> {
     /// A tile; `first` is its first pixel where the tile meets the border.
     pub(super) fn tile(&self, a: &mut Assembler, shape: Shape, first: Option<i64>) -> Option<()> {
         let geometry = &self.geometry;
-        let pixel_bytes = geometry.step[1] * self.spec.input.column * 4;
+        let pixel_bytes = geometry.step[1] * self.spec.input.column * self.size();
         a.push(Instruction::Mov(register::WEIGHTS, register::PANEL));
         if self.schedule.packs_rows && shape.rows == self.schedule.tile.rows {
             if self.start.is_some() {
@@ -53,6 +70,9 @@ impl Contraction<'_> {
             return self.finish(a, shape);
         }
         self.start_sums(a, shape);
+        if self.has_totals() {
+            self.start_totals(a, shape);
+        }
         let mut moved = 0;
         if geometry.tap_rows == 1 && geometry.rows_inside {
             moved = self.row_of_taps(a, shape, first, (register::TILE, true))?;
@@ -68,11 +88,17 @@ impl Contraction<'_> {
             }
             let head = a.here();
             let moved = self.row_of_taps(a, shape, first, (register::ROW, true))?;
-            let next = geometry.row_step * self.spec.input.row * 4 - moved;
+            let next = geometry.row_step * self.spec.input.row * self.size() - moved;
             a.add(register::ROW, register::ROW, next, register::SCRATCH[0]);
+            if self.folds_rows() {
+                self.fold(a, shape);
+            }
             a.push(Instruction::SubsImmediate(register::ROWS_LEFT, register::ROWS_LEFT, 1));
             a.push(Instruction::BranchIf(Cond::NotEqual, head));
             a.place(exit);
+        }
+        if self.has_totals() {
+            self.add_totals(a, shape);
         }
         self.finish(a, shape)?;
         a.add(register::TILE, register::TILE, shape.rows * pixel_bytes - moved, register::SCRATCH[0]);
@@ -82,20 +108,19 @@ impl Contraction<'_> {
     /// Zeros, or the operand that starts the sums.
     fn start_sums(&self, a: &mut Assembler, shape: Shape) {
         let Some(start) = &self.start else {
-            (0..shape.sums()).for_each(|sum| a.push(Instruction::Zero(V(sum as u8))));
+            (0..shape.sums()).for_each(|sum| a.push(Instruction::Zero(V((shape.first_sum() + sum) as u8))));
             return;
         };
         let Columns { vectors, last_lanes } = shape.columns;
-        move_vectors(a, Access::Load, shape.sum(0, 0), shape.columns, start.pointer, After::Stay);
+        self.move_vectors(a, Access::Load, shape.sum(0, 0), shape.columns, start.pointer, After::Stay);
         for row in 1..shape.rows {
-            let whole = if last_lanes == LANES { vectors } else { vectors - 1 };
+            let whole = if last_lanes == self.lanes() { vectors } else { vectors - 1 };
             if whole > 0 {
-                let columns = Columns { vectors: whole, last_lanes: LANES };
-                move_vectors(a, Access::Load, shape.sum(row, 0), columns, start.pointer, After::Stay);
+                let columns = Columns { vectors: whole, last_lanes: self.lanes() };
+                self.move_vectors(a, Access::Load, shape.sum(row, 0), columns, start.pointer, After::Stay);
             }
             if whole < vectors {
-                let (from, to) = (shape.sum(0, whole), shape.sum(row, whole));
-                a.push(Instruction::Lanes(Lanes::Or, to, from, from));
+                move_register(a, shape.sum(row, whole), shape.sum(0, whole));
             }
         }
     }
@@ -109,10 +134,10 @@ impl Contraction<'_> {
         (base, may_move): (X, bool),
     ) -> Option<i64> {
         let geometry = &self.geometry;
-        let pixel = geometry.step[1] * self.spec.input.column * 4;
+        let pixel = geometry.step[1] * self.spec.input.column * self.size();
         let reached = |column: i64| first.map_or([0, shape.rows], |first| geometry.reached(first, shape.rows, column));
         let is_whole = geometry.columns.iter().all(|&column| reached(column) == [0, shape.rows]);
-        let run = |pixels: [i64; 2], depth: i64| Run { pixels, depth, pixel_bytes: pixel };
+        let run = |pixels: [i64; 2], depth: i64| Run { element: self.spec.element, pixels, depth, pixel_bytes: pixel };
         if is_whole && (geometry.merges_columns || geometry.columns.len() == 1) {
             let depth = self.spec.depth * geometry.columns.len() as i64;
             return self.run(a, shape, run([0, shape.rows], depth), (base, 0, may_move));
@@ -123,7 +148,7 @@ impl Contraction<'_> {
                 a.add(register::WEIGHTS, register::WEIGHTS, self.tap_bytes(shape.columns), register::SCRATCH[0]);
                 continue;
             }
-            let offset = (column - geometry.columns[0]) * self.spec.input.column * 4 + pixels[0] * pixel;
+            let offset = (column - geometry.columns[0]) * self.spec.input.column * self.size() + pixels[0] * pixel;
             self.run(a, shape, run(pixels, self.spec.depth), (base, offset, false))?;
         }
         Some(0)
@@ -132,7 +157,7 @@ impl Contraction<'_> {
     /// The epilogue: each row of sums becomes results, in place, and is stored.
     fn finish(&self, a: &mut Assembler, shape: Shape) -> Option<()> {
         let vectors = shape.columns.vectors;
-        let mut free = Registers::all_from(shape.sums() as u8);
+        let mut free = Registers::without(shape.first_sum() as u8, shape.sums() as u8);
         let mut operands: BTreeMap<u16, Vec<V>> = BTreeMap::new();
         let mut kept = Vec::new();
         for further in &self.further {
@@ -143,69 +168,76 @@ impl Contraction<'_> {
                 kept.push(further.number);
             }
             if !further.per_pixel {
-                load_operand(a, further, first, shape.columns);
+                self.load_operand(a, further, first, shape.columns);
             }
         }
         let sums = |row: i64| (0..vectors).map(|vector| shape.sum(row, vector)).collect::<Vec<V>>();
         let row = RowRegisters { sums: &sums(0), operands: &operands, kept: &kept };
         let computation = Computation::plan(&self.formula, free, &row)?;
         computation.emit_constants(a);
-        let dense = self.spec.output.column == vectors * LANES && shape.columns.last_lanes == LANES;
+        let dense = self.spec.output.column == vectors * self.lanes() && shape.columns.last_lanes == self.lanes();
         let after = if dense { After::Past } else { After::By(register::OUTPUT_STEP) };
         for row in 0..shape.rows {
             for further in self.further.iter().filter(|further| further.per_pixel) {
-                load_operand(a, further, operands[&further.number][0], shape.columns);
+                self.load_operand(a, further, operands[&further.number][0], shape.columns);
             }
             computation.emit_row(a, &RowRegisters { sums: &sums(row), operands: &operands, kept: &kept })?;
-            move_vectors(a, Access::Store, shape.sum(row, 0), shape.columns, register::OUTPUT, after);
+            self.move_vectors(a, Access::Store, shape.sum(row, 0), shape.columns, register::OUTPUT, after);
         }
         Some(())
     }
+
+    /// Loads an operand of the epilogue; one that differs by pixel moves on to the next.
+    fn load_operand(&self, a: &mut Assembler, further: &Further, first: V, columns: Columns) {
+        let after = if further.per_pixel { After::By(further.step) } else { After::Stay };
+        if further.per_channel {
+            self.move_vectors(a, Access::Load, first, columns, further.pointer, after);
+        } else {
+            a.push(Instruction::LoadSpread(Arrangement::of(self.spec.element), first, further.pointer, after));
+        }
+    }
+
+    /// Loads or stores consecutive registers, the last one in part where not all of its channels exist.
+    fn move_vectors(&self, a: &mut Assembler, access: Access, first: V, columns: Columns, base: X, after: After) {
+        let Columns { vectors, last_lanes } = columns;
+        let whole = if last_lanes == self.lanes() { vectors } else { vectors - 1 };
+        let register = |place: i64| V(first.0 + place as u8);
+        if whole == vectors && vectors <= 4 {
+            return a.push(Instruction::Multiple(access, first, vectors as u8, base, after));
+        }
+        let mut place = 0;
+        while place + 1 < whole {
+            a.push(Instruction::Vectors(access, register(place), register(place + 1), base, 16 * place as i16));
+            place += 2;
+        }
+        if place < whole {
+            a.push(Instruction::Vector(access, Width::Q, register(place), base, 16 * place));
+        }
+        if whole < vectors {
+            move_lanes(a, access, self.spec.element, register(whole), last_lanes, (base, 16 * whole));
+        }
+        match after {
+            After::Stay => {}
+            After::Past => a.add(base, base, 16 * vectors, register::SCRATCH[0]),
+            After::By(step) => a.push(Instruction::Add(base, base, step)),
+        }
+    }
 }
 
-/// Loads an operand of the epilogue; one that differs by pixel moves on to the next.
-fn load_operand(a: &mut Assembler, further: &Further, first: V, columns: Columns) {
-    let after = if further.per_pixel { After::By(further.step) } else { After::Stay };
-    if further.per_channel {
-        move_vectors(a, Access::Load, first, columns, further.pointer, after);
-    } else {
-        a.push(Instruction::LoadSpread(first, further.pointer, after));
-    }
-}
-
-/// Loads or stores consecutive registers, the last one in part where not all of its channels exist.
-fn move_vectors(a: &mut Assembler, access: Access, first: V, columns: Columns, base: X, after: After) {
-    let Columns { vectors, last_lanes } = columns;
-    let whole = if last_lanes == LANES { vectors } else { vectors - 1 };
-    let register = |place: i64| V(first.0 + place as u8);
-    if whole == vectors && vectors <= 4 {
-        return a.push(Instruction::Multiple(access, first, vectors as u8, base, after));
-    }
-    let mut place = 0;
-    while place + 1 < whole {
-        a.push(Instruction::Vectors(access, register(place), register(place + 1), base, 16 * place as i16));
-        place += 2;
-    }
-    if place < whole {
-        a.push(Instruction::Vector(access, Width::Q, register(place), base, 16 * place));
-    }
-    if whole < vectors {
-        move_lanes(a, access, register(whole), last_lanes, (base, 16 * whole));
-    }
-    match after {
-        After::Stay => {}
-        After::Past => a.add(base, base, 16 * vectors, register::SCRATCH[0]),
-        After::By(step) => a.push(Instruction::Add(base, base, step)),
-    }
-}
-
-/// The first one to three lanes of a register.
-fn move_lanes(a: &mut Assembler, access: Access, register: V, lanes: i64, (base, offset): (X, i64)) {
-    let width = if lanes == 1 { Width::S } else { Width::D };
+/// The first lanes of a register, fewer than all: the largest power of two at once, what is left by ones and twos.
+fn move_lanes(a: &mut Assembler, access: Access, element: Element, register: V, lanes: i64, (base, offset): (X, i64)) {
+    let size = element.bytes();
+    let whole = 1 << lanes.ilog2();
+    let Some(width) = Width::of_bytes(whole * size) else { return };
     a.push(Instruction::Vector(access, width, register, base, offset));
-    if lanes == 3 {
-        let [scratch, ..] = register::SCRATCH;
-        a.add(scratch, base, offset + 8, scratch);
-        a.push(Instruction::Lane(access, register, 2, scratch));
+    let [scratch, ..] = register::SCRATCH;
+    let mut done = whole;
+    while done < lanes {
+        // Two halves at an even place are one lane of 32 bits.
+        let pairs = element == Element::F16 && lanes - done >= 2;
+        let (of, count) = if pairs { (Arrangement::S4, 2) } else { (Arrangement::of(element), 1) };
+        a.add(scratch, base, offset + done * size, scratch);
+        a.push(Instruction::Lane(access, of, register, (done / count) as u8, scratch));
+        done += count;
     }
 }

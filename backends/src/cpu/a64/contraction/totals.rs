@@ -1,0 +1,88 @@
+//! Sums of halves in two steps: products are added up in registers over a chunk of the depth, chunks in memory. The error of a
+//! sum of n halves grows with n; so it grows with the chunk and the number of chunks (Higham 1993, "The accuracy of floating
+//! point summation", section 5).
+
+use crate::contraction::Element;
+use crate::cpu::a64::assembler::Assembler;
+use crate::cpu::a64::instruction::{Access, Arrangement, Instruction, Lanes, SP, V, Width};
+
+use super::tile::Shape;
+use super::{Contraction, slot};
+
+/// Elements of a chunk.
+pub(super) const CHUNK: i64 = 64;
+/// Fewest elements for which a fold is worth its instructions.
+const FEWEST: i64 = CHUNK / 2;
+/// Words of the stack that the most sums of a tile take.
+pub(super) const SLOTS: u16 = 2 * 24;
+
+impl Contraction<'_> {
+    /// Whether sums are folded into totals.
+    pub(super) fn has_totals(&self) -> bool {
+        self.folds_within(self.row_of_taps_depth()) || self.folds_rows()
+    }
+
+    /// Elements of a row of taps.
+    fn row_of_taps_depth(&self) -> i64 {
+        self.spec.depth * self.geometry.columns.len() as i64
+    }
+
+    /// Whether a run of the depth is cut into chunks.
+    pub(super) fn folds_within(&self, depth: i64) -> bool {
+        self.spec.element == Element::F16 && depth >= CHUNK + FEWEST
+    }
+
+    /// Whether sums are folded behind each of several rows of taps.
+    pub(super) fn folds_rows(&self) -> bool {
+        let row = self.row_of_taps_depth();
+        self.spec.element == Element::F16
+            && row >= FEWEST
+            && row * self.geometry.tap_rows >= CHUNK + FEWEST
+            && self.geometry.tap_rows > 1
+    }
+
+    /// Makes totals of the sums, which begin anew.
+    pub(super) fn start_totals(&self, a: &mut Assembler, shape: Shape) {
+        self.move_totals(a, Access::Store, shape.first_sum(), 0, shape.sums());
+        (0..shape.sums()).for_each(|sum| a.push(Instruction::Zero(V((shape.first_sum() + sum) as u8))));
+    }
+
+    /// Adds the sums to the totals. Other registers of vectors are used up.
+    pub(super) fn fold(&self, a: &mut Assembler, shape: Shape) {
+        self.add_totals(a, shape);
+        self.start_totals(a, shape);
+    }
+
+    /// Adds the totals to the sums.
+    pub(super) fn add_totals(&self, a: &mut Assembler, shape: Shape) {
+        let others = 32 - shape.sums();
+        for first in (0..shape.sums()).step_by(others as usize) {
+            let count = others.min(shape.sums() - first);
+            self.move_totals(a, Access::Load, shape.first_other(), first, count);
+            for place in 0..count {
+                let (sum, total) =
+                    (V((shape.first_sum() + first + place) as u8), V((shape.first_other() + place) as u8));
+                a.push(Instruction::Lanes(Lanes::Add, Arrangement::of(shape.element), sum, sum, total));
+            }
+        }
+    }
+
+    /// Moves `count` totals from place `first` on between the stack and consecutive registers.
+    fn move_totals(&self, a: &mut Assembler, access: Access, register: i64, first: i64, count: i64) {
+        let at = i64::from(Assembler::slot_offset(self.totals_slot()));
+        for place in (0..count).step_by(2) {
+            let (one, two) = (V((register + place) as u8), V((register + place + 1) as u8));
+            let offset = at + 16 * (first + place);
+            a.push(if place + 1 < count {
+                Instruction::Vectors(access, one, two, SP, offset as i16)
+            } else {
+                Instruction::Vector(access, Width::Q, one, SP, offset)
+            });
+        }
+    }
+
+    /// The first word of the totals: behind everything else, at a multiple of 16 bytes.
+    fn totals_slot(&self) -> u16 {
+        (slot::FURTHER + self.spec.operands.len() as u16).next_multiple_of(2)
+    }
+}
