@@ -1,31 +1,33 @@
 //! Takes part in measurements of several runtimes side by side:
 //!
-//! `line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS`
+//! `line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS [fixed]`
 //!
 //! Loads the artifact, runs it once on the input (raw little-endian f32), writes the first output and prints
 //! `load SECONDS`, the time from the load to the first answer. Then it runs once for every line of standard input and
 //! prints the seconds of each. On aarch64 every such run stands between two `orr x27, x27, x27`, by which a plugin of
-//! the emulator counts its instructions.
+//! the emulator counts its instructions. With `fixed`, every thread computes its own share of a step and nothing else.
 #![allow(unsafe_code)]
 
 use std::error::Error;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::time::Instant;
 
-use edgecc_runtime::{LoadOptions, Model, Port, SessionOptions};
+use edgecc_runtime::sharing::Sharing;
+use edgecc_runtime::{LoadOptions, Model, Pool, PoolOptions, Port};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [artifact, input, output, shape, threads] = arguments.as_slice() else {
-        return Err("usage: line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS".into());
+    let [artifact, input, output, shape, threads, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS [fixed]".into());
     };
+    let sharing = if rest.first().is_some_and(|word| word == "fixed") { Sharing::Fixed } else { Sharing::Stealing };
     let (input, threads) = (std::fs::read(input)?, threads.parse()?);
     let start = Instant::now();
     // SAFETY: whoever measures an artifact has made it, and does not change it meanwhile.
     let model = unsafe { Model::open(artifact, LoadOptions::default()) }?;
     let port = model.inputs().first().ok_or("the model has no input")?;
     check_shape(port, shape)?;
-    let mut session = model.session(SessionOptions { threads })?;
+    let mut session = model.session_in(&Pool::new(PoolOptions { threads, sharing })?)?;
     session.set_input(&port.name, &input)?;
     session.run()?;
     println!("load {:.6}", start.elapsed().as_secs_f64());

@@ -172,7 +172,7 @@ impl Shared {
             led: AtomicBool::new(false),
             execution: AtomicPtr::new(null_mut()),
             step: AtomicUsize::new(0),
-            claims: Claims::new(speeds.len(), sharing),
+            claims: Claims::new(speeds, sharing),
             unfinished: Lone::default(),
             offers: Lone::default(),
             stop: AtomicBool::new(false),

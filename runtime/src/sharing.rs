@@ -133,22 +133,45 @@ fn shares(grains: u32, speeds: &[f32]) -> Vec<u32> {
     shares
 }
 
-/// A worker's pieces that nobody has begun: the end in the upper half, the next in the lower. Whoever adds 1 owns the
-/// piece that was there. Cursors of two workers never share a cache line, nor a pair of lines fetched together.
+/// A worker's pieces that nobody has begun: the end in the upper half, the next in the lower. Whoever takes the first or
+/// the last of them by an exchange owns it. Cursors of two workers never share a cache line, nor a pair of lines fetched
+/// together.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Cursor(AtomicU64);
 
+fn word(pieces: Range<u32>) -> u64 {
+    u64::from(pieces.end) << 32 | u64::from(pieces.start)
+}
+
+fn pieces(word: u64) -> Range<u32> {
+    word as u32..(word >> 32) as u32
+}
+
 impl Cursor {
-    fn set(&self, pieces: Range<u32>) {
-        self.0.store(u64::from(pieces.end) << 32 | u64::from(pieces.start), Ordering::Release);
+    fn offer(&self, pieces: Range<u32>) {
+        self.0.store(word(pieces), Ordering::Release);
     }
 
-    /// Looks before it adds, so that the next piece runs past the end by no more than the number of workers.
-    fn take(&self) -> Option<u32> {
-        let piece = |word: u64| (((word as u32) as u64) < word >> 32).then_some(word as u32);
-        piece(self.0.load(Ordering::Relaxed))?;
-        piece(self.0.fetch_add(1, Ordering::AcqRel))
+    /// Takes a piece by `split`, which divides what is left into the piece and the rest, or declines.
+    fn take(&self, split: impl Fn(Range<u32>) -> Option<(u32, Range<u32>)>) -> Option<u32> {
+        let mut left = self.0.load(Ordering::Relaxed);
+        loop {
+            let (piece, rest) = split(pieces(left)).filter(|_| !pieces(left).is_empty())?;
+            match self.0.compare_exchange_weak(left, word(rest), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Some(piece),
+                Err(changed) => left = changed,
+            }
+        }
+    }
+
+    fn take_first(&self) -> Option<u32> {
+        self.take(|left| Some((left.start, left.start + 1..left.end)))
+    }
+
+    /// Takes the last of at least so many pieces.
+    fn take_last(&self, least: u32) -> Option<u32> {
+        self.take(|left| (left.len() as u32 >= least).then(|| (left.end - 1, left.start..left.end - 1)))
     }
 }
 
@@ -157,32 +180,45 @@ impl Cursor {
 #[derive(Debug)]
 pub struct Claims {
     cursors: Box<[Cursor]>,
+    speeds: Box<[f32]>,
     sharing: Sharing,
 }
 
 impl Claims {
-    /// For so many workers; nothing is on offer.
-    pub fn new(workers: usize, sharing: Sharing) -> Claims {
-        Claims { cursors: (0..workers).map(|_| Cursor::default()).collect(), sharing }
+    /// For workers of these speeds; nothing is on offer.
+    pub fn new(speeds: &[f32], sharing: Sharing) -> Claims {
+        Claims { cursors: speeds.iter().map(|_| Cursor::default()).collect(), speeds: speeds.into(), sharing }
     }
 
     /// Offers the pieces of a step, of which no more workers than these have a share. All of the last must be taken.
     pub fn offer(&self, partition: &Partition) {
         for (worker, cursor) in self.cursors.iter().enumerate().take(partition.workers()) {
-            cursor.set(partition.share(worker));
+            cursor.offer(partition.share(worker));
         }
     }
 
-    /// Takes a piece: one of the worker's own, or where it may, of the next worker that has any.
+    /// Takes a piece: the first of the worker's own, or where it may, the last of the next worker that has enough.
     pub fn take(&self, worker: usize) -> Option<u32> {
+        let own = self.cursors[worker].take_first();
         match self.sharing {
-            Sharing::Fixed => self.cursors[worker].take(),
-            Sharing::Stealing => {
-                let (before, from) = self.cursors.split_at(worker);
-                from.iter().chain(before).find_map(Cursor::take)
-            }
+            Sharing::Fixed => own,
+            Sharing::Stealing => own.or_else(|| self.steal(worker)),
         }
     }
+
+    fn steal(&self, thief: usize) -> Option<u32> {
+        let workers = self.cursors.len();
+        (thief + 1..thief + workers).find_map(|other| {
+            let owner = other % workers;
+            self.cursors[owner].take_last(fewest_left(self.speeds[owner] / self.speeds[thief]))
+        })
+    }
+}
+
+/// Pieces that a worker so many times as fast as the thief must have left: the thief is to be done with the last before
+/// the owner could be done with all of them, of which each is half as large as those before it together.
+fn fewest_left(ratio: f32) -> u32 {
+    (1..PIECES_OF_SHARE).find(|&left| ratio <= (1 << (left - 1)) as f32).unwrap_or(PIECES_OF_SHARE)
 }
 
 #[cfg(test)]
@@ -242,14 +278,28 @@ mod tests {
     #[test]
     fn every_piece_is_taken_once_and_own_pieces_first() {
         let partition = partition(160, 1, &[1.0; 2]);
-        let claims = Claims::new(2, Sharing::Stealing);
+        let claims = Claims::new(&[1.0; 2], Sharing::Stealing);
         claims.offer(&partition);
         assert_eq!((claims.take(1), claims.take(0)), (Some(4), Some(0)));
         let rest: Vec<u32> = std::iter::from_fn(|| claims.take(1)).collect();
-        assert_eq!(rest, [5, 6, 7, 1, 2, 3]);
+        assert_eq!(rest, [5, 6, 7, 3, 2, 1]);
         assert_eq!(claims.take(0), None);
-        let fixed = Claims::new(2, Sharing::Fixed);
+        let fixed = Claims::new(&[1.0; 2], Sharing::Fixed);
         fixed.offer(&Partition::new(Load { range: 160, grain: 1, work: 1 << 30 }, &[1.0; 2], Sharing::Fixed));
         assert_eq!((fixed.take(1), fixed.take(1), fixed.take(0)), (Some(1), None, Some(0)));
+    }
+
+    #[test]
+    fn a_slow_worker_leaves_the_last_pieces_to_a_fast_one() {
+        let partition = partition(300, 1, &[1.0, 0.5]);
+        let claims = Claims::new(&[1.0, 0.5], Sharing::Stealing);
+        claims.offer(&partition);
+        let by_slow: Vec<u32> = std::iter::from_fn(|| claims.take(1)).collect();
+        assert_eq!(by_slow, [4, 5, 6, 7, 3, 2, 1], "two of the fast worker's are left when it takes the last");
+        let by_fast: Vec<u32> = std::iter::from_fn(|| claims.take(0)).collect();
+        assert_eq!(by_fast, [0]);
+        claims.offer(&partition);
+        let by_fast: Vec<u32> = std::iter::from_fn(|| claims.take(0)).collect();
+        assert_eq!(by_fast, [0, 1, 2, 3, 7, 6, 5, 4]);
     }
 }

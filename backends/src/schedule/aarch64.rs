@@ -28,7 +28,7 @@ pub(super) const TABLE: CoreTable = CoreTable {
     along_packed_depth,
     around_depth,
     block_bytes: 64 << 10,
-    least_units: 16,
+    least_blocks: 8,
 };
 
 const REGISTERS: i64 = 32;

@@ -84,8 +84,8 @@ struct CoreTable {
     around_depth: fn(Tile) -> f64,
     /// Bytes of input rows that stay in the second-level cache while panels pass.
     block_bytes: i64,
-    /// Units of the range, below which threads would lie idle.
-    least_units: i64,
+    /// Blocks of rows, below which all rows are one block and the range runs over panels alone.
+    least_blocks: i64,
 }
 
 impl CoreTable {
@@ -132,14 +132,8 @@ pub fn schedule_with_scratch(
     let along = |tile: Tile, rows: i64| if rows == tile.rows { table.along_packed_depth } else { table.along_depth };
     let cost_of = |tile| cost_by_rows(&along, table, spec, tile);
     let tile = cheapest(&tiles, cost_of);
-    let (block_tiles, mut block_panels) = blocks(table, spec, tile);
-    let panels = divide_up(spec.channels, tile.vectors * spec.element.lanes());
-    if block_panels < panels {
-        // Every block of panels packs the rows anew.
-        block_panels = (panels / FEWEST_PANEL_BLOCKS).clamp(1, panels);
-    }
-    let times_packed = divide_up(panels, block_panels);
-    let packing = PACKING * (spec.window.pixels() * spec.depth * times_packed) as f64;
+    let (block_tiles, block_panels) = blocks(table, spec, tile);
+    let packing = PACKING * (spec.window.pixels() * spec.depth) as f64;
     let saves = cost_of(tile) + packing < cost(table.along_depth, table, spec, direct.tile);
     // Packed rows are what kernels for cores that issue in order are pipelined over: half the cycles, not a few instructions.
     if !saves && core == Core::OutOfOrder {
@@ -147,9 +141,6 @@ pub fn schedule_with_scratch(
     }
     Schedule { tile, lanes: LANES, block_tiles, block_panels, packs_rows: true }
 }
-
-/// Blocks of panels where there are too few rows to share among workers.
-const FEWEST_PANEL_BLOCKS: i64 = 8;
 
 /// Where the rows of a contraction with one tap, which never misses the input, lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -243,16 +234,30 @@ fn cost_by_rows(
     sum
 }
 
-/// Tiles and panels of one unit. Few rows: the range runs over panels. Many: over blocks of rows as large as the cache
-/// holds, but not so large that fewer than `least_units` remain.
+/// Units of the range where there is work for them: enough for the shares of unequal cores to come out even.
+const UNITS: i64 = 64;
+/// Tiles of one unit that pay for loading a panel of weights.
+const FEWEST_TILES: i64 = 3;
+/// Multiply-adds that are worth a unit.
+const LEAST_WORK: i64 = 1 << 16;
+
+/// Tiles and panels of one unit. Few rows: all of them are one block. Many: blocks of rows as large as the cache holds, but
+/// not so large that fewer than `least_blocks` remain. Then panels are divided until there are enough units: whoever
+/// computes neighbours walks the same tiles and panels in the same order. Where there are too few panels too, blocks are halved.
 fn blocks(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> (i64, i64) {
     let tiles = divide_up(spec.window.pixels(), tile.rows);
     let panels = divide_up(spec.channels, tile.vectors * spec.element.lanes());
     let batches: i64 = spec.batch.iter().product();
-    if tiles * batches < table.least_units && panels > tiles * batches {
-        return (tiles.max(1), 1);
-    }
     let cached = table.block_bytes / (tile.rows * spec.depth * spec.element.bytes()).max(1);
-    let spread = tiles * batches / table.least_units;
-    (cached.min(spread).clamp(1, tiles.max(1)), panels.max(1))
+    let spread = tiles * batches / table.least_blocks;
+    let few_rows = tiles * batches < table.least_blocks && panels > tiles * batches;
+    let mut block_tiles = if few_rows { tiles.max(1) } else { cached.min(spread).clamp(1, tiles.max(1)) };
+    let work = spec.window.pixels() * spec.window.taps.len() as i64 * spec.depth * spec.channels * batches;
+    let units = UNITS.min(work / LEAST_WORK);
+    let blocks = |block_tiles| (divide_up(tiles, block_tiles) * batches).max(1);
+    if blocks(block_tiles) * panels < units && block_tiles >= 2 * FEWEST_TILES {
+        block_tiles = divide_up(block_tiles, 2);
+    }
+    let parts = divide_up(units, blocks(block_tiles)).clamp(1, panels.max(1));
+    (block_tiles, divide_up(panels, parts).max(1))
 }

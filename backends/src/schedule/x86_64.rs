@@ -12,7 +12,7 @@ pub(super) const TABLE: CoreTable = CoreTable {
     along_packed_depth: along_depth,
     around_depth,
     block_bytes: 256 << 10,
-    least_units: 16,
+    least_blocks: 16,
 };
 
 /// One multiply-add per sum; per row a load, a spread, and a copy for the multiply-add that overwrites it; the weights.

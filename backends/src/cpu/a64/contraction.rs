@@ -72,8 +72,10 @@ mod slot {
     pub const PACKED: u16 = 11;
     /// Chunks of a run of the depth.
     pub const CHUNKS_LEFT: u16 = 12;
+    /// 0 once the call has packed rows.
+    pub const FIRST_UNIT: u16 = 13;
     /// Further operands, from here on, and behind them totals.
-    pub const FURTHER: u16 = 13;
+    pub const FURTHER: u16 = 14;
 }
 
 /// Rows of a tile behind the whole ones: with as many vectors as any tile of more rows has, sums and inputs fit.
@@ -219,6 +221,10 @@ impl<'a> Contraction<'a> {
     fn emit(&self, a: &mut Assembler) -> Option<()> {
         let [unit, end, ..] = register::SCRATCH;
         let prepare = |a: &mut Assembler| {
+            if self.schedule.packs_rows && self.panel_blocks() > 1 {
+                // Any address is not 0.
+                a.slot(Access::Store, register::BASES, slot::FIRST_UNIT);
+            }
             a.constant(register::OUTPUT_STEP, self.spec.output.column * self.size());
             for further in self.all_further() {
                 if further.per_pixel && further.step != register::OUTPUT_STEP {
@@ -229,10 +235,27 @@ impl<'a> Contraction<'a> {
         for_each_unit(a, [unit, end], prepare, |a| {
             self.locate_unit(a, unit);
             if self.schedule.packs_rows {
-                self.pack_rows(a);
+                self.pack_new_rows(a);
             }
             self.panels(a)
         })
+    }
+
+    /// Packs the rows of the unit's block, unless the call has packed them for another block of panels.
+    fn pack_new_rows(&self, a: &mut Assembler) {
+        if self.panel_blocks() == 1 {
+            return self.pack_rows(a);
+        }
+        let [scratch, ..] = register::SCRATCH;
+        let (pack, packed) = (a.label(), a.label());
+        a.slot(Access::Load, scratch, slot::FIRST_PANEL);
+        a.push(Instruction::BranchZero(scratch, pack));
+        a.slot(Access::Load, scratch, slot::FIRST_UNIT);
+        a.push(Instruction::BranchZero(scratch, packed));
+        a.place(pack);
+        self.pack_rows(a);
+        a.slot(Access::Store, ZERO, slot::FIRST_UNIT);
+        a.place(packed);
     }
 
     /// Fills the slots of a unit: its block of panels, block of pixels and batch.
