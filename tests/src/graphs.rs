@@ -7,6 +7,7 @@ use edgecc_backends::cpu::isa::{Architecture, Core, Kernels};
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor};
+use edgecc_passes::precision::Precision;
 
 use crate::{cross, python, run};
 
@@ -19,19 +20,24 @@ pub struct Way {
     pub allow_size: bool,
     /// The core whose order of instructions kernels take.
     pub core: Core,
+    /// The width in which f32 values are kept.
+    pub precision: Precision,
 }
 
 impl Way {
     /// As the command line compiles without flags.
-    pub const USUAL: Way = Way { kernels: Kernels::Encoded, allow_size: false, core: Core::OutOfOrder };
+    pub const USUAL: Way =
+        Way { kernels: Kernels::Encoded, allow_size: false, core: Core::OutOfOrder, precision: Precision::F32 };
     /// Cranelift alone.
-    pub const CLIF: Way = Way { kernels: Kernels::Clif, allow_size: false, core: Core::OutOfOrder };
+    pub const CLIF: Way = Way { kernels: Kernels::Clif, ..Way::USUAL };
     /// With weights that may grow.
-    pub const LARGE: Way = Way { kernels: Kernels::Encoded, allow_size: true, core: Core::OutOfOrder };
+    pub const LARGE: Way = Way { allow_size: true, ..Way::USUAL };
     /// For cores that issue in order.
-    pub const IN_ORDER: Way = Way { kernels: Kernels::Encoded, allow_size: true, core: Core::InOrder };
+    pub const IN_ORDER: Way = Way { allow_size: true, core: Core::InOrder, ..Way::USUAL };
     /// With weights that may grow, by Cranelift alone.
-    pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, allow_size: true, core: Core::OutOfOrder };
+    pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, ..Way::LARGE };
+    /// With halves for single precision.
+    pub const HALVES: Way = Way { precision: Precision::F16, ..Way::USUAL };
 }
 
 /// A tensor as files hold it.
@@ -46,8 +52,8 @@ pub fn array(tensor: &Tensor) -> Array {
 
 /// The bytes of a compiled graph.
 pub fn artifact(graph: &Graph, architecture: Architecture, way: Way) -> Vec<u8> {
-    let Way { kernels, allow_size, core } = way;
-    let options = CompileOptions { kernels, allow_size, core, ..run::options(architecture, &[]) };
+    let Way { kernels, allow_size, core, precision } = way;
+    let options = CompileOptions { kernels, allow_size, core, precision, ..run::options(architecture, &[]) };
     let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
     compiled.to_bytes().expect("an artifact")
 }

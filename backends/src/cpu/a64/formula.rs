@@ -49,6 +49,8 @@ impl Op {
 pub(super) struct Formula {
     /// The lanes of every value.
     pub(super) of: Arrangement,
+    /// Results become halves, so that numbers beyond their range need not be told apart.
+    for_halves: bool,
     pub(super) ops: Vec<Op>,
     pub(super) root: Id,
 }
@@ -75,7 +77,17 @@ impl Formula {
     /// The formula of an expression over f32, or one that widens and narrows halves; `None` where it has operators that are not
     /// written here.
     pub fn of(element: Element, expr: &Expr) -> Option<Formula> {
-        let mut formula = Formula { of: Arrangement::of(element), ops: Vec::new(), root: 0 };
+        let for_halves = element == Element::F16;
+        Formula { of: Arrangement::of(element), for_halves, ops: Vec::new(), root: 0 }.with(expr)
+    }
+
+    /// The formula of an expression over f32 between halves that are widened and halves that it is narrowed to.
+    pub fn between_halves(expr: &Expr) -> Option<Formula> {
+        Formula { of: Arrangement::S4, for_halves: true, ops: Vec::new(), root: 0 }.with(expr)
+    }
+
+    fn with(self, expr: &Expr) -> Option<Formula> {
+        let mut formula = self;
         let mut values: Vec<Id> = Vec::new();
         for &node in expr.nodes() {
             // Only values that the result needs are kept below.
@@ -186,6 +198,10 @@ impl Formula {
                 let divisor = self.sigmoid_divisor(a);
                 self.two(Lanes::Divide, unit, divisor)
             }
+            UnaryOp::Exp if self.for_halves => {
+                let flipped = self.push(one(LanesOne::Negate));
+                self.exponential_of_negative(flipped)
+            }
             UnaryOp::Tanh if self.of == Arrangement::H8 => self.half_tanh(a),
             UnaryOp::Tanh => self.rational(a, 7.905_311_107_635_498, &TANH.0, &TANH.1),
             UnaryOp::Erf if self.of == Arrangement::H8 => self.half_erf(a),
@@ -234,8 +250,15 @@ impl Formula {
         self.two(Lanes::Divide, above, divisor)
     }
 
-    /// `1 + exp(-x)`: `-x = n ln(2) - r`, and `exp(-r)` by a polynomial.
+    /// `1 + exp(-x)`.
     fn sigmoid_divisor(&mut self, x: Id) -> Id {
+        let power = self.exponential_of_negative(x);
+        let unit = self.number(1.0);
+        self.two(Lanes::Add, power, unit)
+    }
+
+    /// `exp(-x)`: `-x = n ln(2) - r`, and `exp(-r)` by a polynomial.
+    fn exponential_of_negative(&mut self, x: Id) -> Id {
         let Exponential { range: [low, high], fraction, polynomial } = *self.exponential();
         let (low, high) = (self.number(low), self.number(high));
         let x = self.two(Lanes::Maximum, x, low);
@@ -252,9 +275,7 @@ impl Formula {
         let signed = polynomial.iter().enumerate().map(|(power, c)| c * (-1f64).powi(power as i32));
         let falling: Vec<f64> = signed.rev().collect();
         let p = self.polynomial(r, &falling);
-        let power = self.two(Lanes::AddIntegers, p, n);
-        let unit = self.number(1.0);
-        self.two(Lanes::Add, power, unit)
+        self.two(Lanes::AddIntegers, p, n)
     }
 
     /// `tanh(x) = 2 sigmoid(2 x) - 1`, to about a half's last place at 1.

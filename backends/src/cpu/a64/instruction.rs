@@ -70,6 +70,12 @@ pub enum Lanes {
     Maximum,
     /// The smaller; NaN if either is.
     Minimum,
+    /// Sums of neighbours, those of `n` before those of `m`.
+    AddPairs,
+    /// The larger of neighbours.
+    MaximumPairs,
+    /// The smaller of neighbours.
+    MinimumPairs,
     /// All ones where `n > m`.
     Greater,
     /// All ones where `n >= m`.
@@ -102,6 +108,9 @@ impl Lanes {
             Lanes::Divide => ("fdiv", false, 0x6e20_fc00, 0x6e40_3c00),
             Lanes::Maximum => ("fmax", false, 0x4e20_f400, 0x4e40_3400),
             Lanes::Minimum => ("fmin", false, 0x4ea0_f400, 0x4ec0_3400),
+            Lanes::AddPairs => ("faddp", false, 0x6e20_d400, 0x6e40_1400),
+            Lanes::MaximumPairs => ("fmaxp", false, 0x6e20_f400, 0x6e40_3400),
+            Lanes::MinimumPairs => ("fminp", false, 0x6ea0_f400, 0x6ec0_3400),
             Lanes::Greater => ("fcmgt", false, 0x6ea0_e400, 0x6ec0_2400),
             Lanes::GreaterEqual => ("fcmge", false, 0x6e20_e400, 0x6e40_2400),
             Lanes::Equal => ("fcmeq", false, 0x4e20_e400, 0x4e40_2400),
@@ -525,7 +534,7 @@ impl Instruction {
             }
             Instruction::Spread(of, d, n, lane) => {
                 let size = of.bits() / 8;
-                0x4e00_0400 | (u32::from(lane) * 2 + 1) * size << 16 | v(n, 5) | v(d, 0)
+                0x4e00_0400 | ((u32::from(lane) * 2 + 1) * size) << 16 | v(n, 5) | v(d, 0)
             }
             Instruction::Lanes(op, of, d, n, m) => {
                 let (_, _, singles, halves) = op.row();

@@ -8,6 +8,7 @@ mod contraction;
 mod depthwise;
 mod formula;
 mod instruction;
+mod nest;
 mod permute;
 mod text;
 mod units;
@@ -18,4 +19,5 @@ pub(super) use depthwise::emit_depthwise;
 pub use instruction::{
     Access, After, Arrangement, ByLane, Cond, Float, Half, Instruction, Lanes, LanesOne, V, Width, X,
 };
+pub(super) use nest::emit_nest;
 pub(super) use permute::emit_permutation;

@@ -36,7 +36,7 @@ impl Registers {
         Some(V(place as u8))
     }
 
-    fn take_first(&mut self) -> Option<V> {
+    pub fn take_first(&mut self) -> Option<V> {
         if self.0 == 0 {
             return None;
         }
@@ -53,11 +53,16 @@ impl Registers {
         Some(V(first))
     }
 
+    /// Those of both sets.
+    pub fn common(self, other: Registers) -> Registers {
+        Registers(self.0 & other.0)
+    }
+
     pub fn give(&mut self, register: V) {
         self.0 |= 1 << register.0;
     }
 
-    fn has(self, register: V) -> bool {
+    pub fn has(self, register: V) -> bool {
         self.0 >> register.0 & 1 == 1
     }
 }
@@ -75,7 +80,7 @@ pub(super) struct Computation {
     formula: Formula,
     constants: Constants,
     /// Registers left for values.
-    free: Registers,
+    pub free: Registers,
     /// Vectors that go through the formula side by side.
     together: usize,
 }
@@ -94,6 +99,11 @@ impl Computation {
     /// Chooses which constants stay in registers, so that everything fits into `free`; `None` where nothing does. `row`
     /// has registers outside of `free`.
     pub fn plan(formula: &Formula, free: Registers, row: &RowRegisters<'_>) -> Option<Computation> {
+        Self::plan_leaving(formula, free, row, 0)
+    }
+
+    /// The same, of the plans that leave at least `least` registers for values.
+    pub fn plan_leaving(formula: &Formula, free: Registers, row: &RowRegisters<'_>, least: u32) -> Option<Computation> {
         let uses = formula.constant_uses();
         let mut best: Option<(usize, Computation)> = None;
         for together in [row.sums.len(), 1] {
@@ -102,7 +112,7 @@ impl Computation {
                     let Some((constants, left)) = place_constants(formula, &uses, free, kept, lanes) else { continue };
                     let plan = Computation { formula: formula.clone(), constants, free: left, together };
                     let mut trial = Assembler::default();
-                    if plan.emit_row(&mut trial, row).is_none() {
+                    if left.0.count_ones() < least || plan.emit_row(&mut trial, row).is_none() {
                         continue;
                     }
                     let cost = trial.len();
@@ -114,6 +124,11 @@ impl Computation {
             }
         }
         best.map(|(_, plan)| plan)
+    }
+
+    /// Registers of the constants that stay.
+    pub fn constants(&self) -> impl Iterator<Item = V> + '_ {
+        self.constants.whole.values().copied().chain(self.constants.lane.values().map(|&(register, _)| register))
     }
 
     /// Loads the constants that stay.
