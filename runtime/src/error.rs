@@ -51,12 +51,10 @@ pub enum LoadError {
 #[derive(Debug, Error)]
 pub enum SessionError {
     /// There is not enough memory.
-    #[error("cannot get {bytes} bytes of memory for {purpose}: {source}")]
+    #[error("cannot get {bytes} bytes of memory for a session: {source}")]
     Memory {
         /// Bytes asked for.
         bytes: u64,
-        /// What they are for.
-        purpose: &'static str,
         /// What the system says.
         source: io::Error,
     },

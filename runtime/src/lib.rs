@@ -30,6 +30,7 @@ mod code;
 mod cores;
 mod error;
 mod execution;
+mod memory;
 mod model;
 mod plan;
 mod pool;

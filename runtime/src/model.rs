@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use edgecc_format::{Envelope, FormatError, Manifest, Port, Program, decode_manifest, verify_weights};
+use edgecc_format::step::Action;
+use edgecc_format::{BufferKind, Envelope, FormatError, Manifest, Port, Program, decode_manifest, verify_weights};
 use memmap2::Mmap;
 
 use crate::code::{ExecutableCode, copy};
@@ -54,6 +55,16 @@ pub(crate) struct LoadedModel {
 impl LoadedModel {
     pub fn weights(&self) -> &[u8] {
         self.memory.get(self.weights.clone()).unwrap_or(&[])
+    }
+
+    /// Has the system map the weights that the chosen program reads, where it can, in one go instead of fault by fault.
+    pub fn map_weights(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        for range in weights_in_use(self.program()) {
+            // A wish: what is not mapped now is mapped when it is read.
+            let _ =
+                self.memory.advise_range(memmap2::Advice::PopulateRead, self.weights.start + range.start, range.len());
+        }
     }
 
     #[allow(clippy::indexing_slicing)] // The load chose it among them.
@@ -179,4 +190,25 @@ fn program_code<'a>(manifest: &Manifest, program: usize, code: &'a [u8]) -> &'a 
         start..start + program.code_length as usize
     });
     range.and_then(|range| code.get(range)).unwrap_or(&[])
+}
+
+/// The bytes of the weights that steps read, in order, as few ranges.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn weights_in_use(program: &Program) -> Vec<Range<usize>> {
+    /// Gaps that are not worth a range.
+    const GAP: usize = 64 << 10;
+    let calls = program.steps.iter().filter_map(|step| step.action.as_ref());
+    let buffers = calls.flat_map(|Action::Call(call)| &call.buffers);
+    let weights = buffers.filter(|buffer| buffer.kind() == BufferKind::Weights);
+    let mut used: Vec<(u64, u64)> = weights.map(|buffer| (buffer.offset, buffer.offset + buffer.length)).collect();
+    used.sort_unstable();
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for (start, end) in used {
+        let (start, end) = (start as usize, end as usize);
+        match ranges.last_mut().filter(|last| start <= last.end + GAP) {
+            Some(last) => last.end = last.end.max(end),
+            None => ranges.push(start..end),
+        }
+    }
+    ranges
 }

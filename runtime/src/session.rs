@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use edgecc_format::{ElementType, Port, step::Action};
-use memmap2::MmapMut;
 
 use crate::error::{RunError, SessionError};
 use crate::execution::Execution;
+use crate::memory::{Memory, Region};
 use crate::model::LoadedModel;
 use crate::plan::{FIRST_INPUT_SLOT, plan};
 use crate::pool::Pool;
@@ -60,31 +60,26 @@ impl CancelFlag {
 pub struct Session {
     execution: Execution,
     pool: Pool,
-    inputs: Box<[MmapMut]>,
-    outputs: Box<[MmapMut]>,
-    state: MmapMut,
-    /// Arena and scratch, used by address only.
-    _memory: [MmapMut; 2],
+    memory: Memory,
     cancel: CancelFlag,
 }
 
 impl Session {
     pub(crate) fn new(model: Arc<LoadedModel>, pool: Pool) -> Result<Session, SessionError> {
         let program = model.program();
-        let mut arena = allocate(program.arena_bytes, "the arena")?;
-        let mut state = allocate(program.state_bytes, "the state")?;
         let stride = program.scratch_bytes_per_worker.checked_next_multiple_of(SCRATCH_ALIGNMENT).unwrap_or(u64::MAX);
-        let mut scratch = allocate(stride.saturating_mul(pool.threads() as u64), "the scratch")?;
-        let inputs = allocate_ports(&model.manifest.inputs, "an input")?;
-        let outputs = allocate_ports(&model.manifest.outputs, "an output")?;
-        let fixed = [model.weights().as_ptr().cast_mut(), arena.as_mut_ptr(), state.as_mut_ptr()];
-        let bound = (0..inputs.len() + outputs.len()).map(|_| std::ptr::null_mut());
-        let slots = fixed.into_iter().chain(bound).map(AtomicPtr::new).collect();
+        let ports = model.manifest.inputs.iter().chain(&model.manifest.outputs);
+        let fixed = [program.arena_bytes, program.state_bytes, stride.saturating_mul(pool.threads() as u64)];
+        let mut memory = Memory::new(fixed, ports.map(|port| port.bytes().unwrap_or(u64::MAX)))?;
+        model.map_weights();
+        let starts = [model.weights().as_ptr().cast_mut(), memory.start(Region::Arena), memory.start(Region::State)];
+        let bound = (0..memory.ports()).map(|_| std::ptr::null_mut());
+        let slots = starts.into_iter().chain(bound).map(AtomicPtr::new).collect();
         let steps = plan(&model, &pool);
-        let (scratch_start, scratch_stride) = (AtomicPtr::new(scratch.as_mut_ptr()), stride as usize);
+        let (scratch_start, scratch_stride) = (AtomicPtr::new(memory.start(Region::Scratch)), stride as usize);
         let execution = Execution { model, steps, slots, scratch: scratch_start, scratch_stride };
         let cancel = CancelFlag::default();
-        Ok(Session { execution, pool, inputs, outputs, state, _memory: [arena, scratch], cancel })
+        Ok(Session { execution, pool, memory, cancel })
     }
 
     /// Copies an input. The bytes are those of the dense row-major tensor, in the processor's byte order.
@@ -116,14 +111,15 @@ impl Session {
 
     /// The bytes of an input, to be filled in place; empty if there is no such input.
     pub fn input_mut(&mut self, index: usize) -> &mut [u8] {
-        let bytes = byte_count(self.model().manifest.inputs.get(index));
-        self.inputs.get_mut(index).and_then(|memory| memory.get_mut(..bytes)).unwrap_or(&mut [])
+        match index < self.model().manifest.inputs.len() {
+            true => self.memory.bytes_mut(Region::Port(index)),
+            false => &mut [],
+        }
     }
 
     /// The bytes of an output as of the last [`Session::run`]; empty if there is no such output.
     pub fn output(&self, index: usize) -> &[u8] {
-        let bytes = byte_count(self.model().manifest.outputs.get(index));
-        self.outputs.get(index).and_then(|memory| memory.get(..bytes)).unwrap_or(&[])
+        self.memory.bytes(Region::Port(self.model().manifest.inputs.len().saturating_add(index)))
     }
 
     /// The bytes of an output by name.
@@ -138,7 +134,7 @@ impl Session {
 
     /// Sets what persists from run to run back to zeros.
     pub fn reset_state(&mut self) {
-        self.state.fill(0);
+        self.memory.bytes_mut(Region::State).fill(0);
     }
 
     /// Runs on the session's own inputs and outputs.
@@ -207,13 +203,9 @@ impl Session {
     }
 
     fn bind_own(&mut self) {
-        for index in 0..self.inputs.len() {
-            let start = self.inputs[index].as_mut_ptr();
+        for index in 0..self.memory.ports() {
+            let start = self.memory.start(Region::Port(index));
             self.bind(index, start);
-        }
-        for index in 0..self.outputs.len() {
-            let start = self.outputs[index].as_mut_ptr();
-            self.bind(self.inputs.len() + index, start);
         }
     }
 
@@ -231,21 +223,6 @@ impl Session {
         let count = || RunError::Count { direction: "input", expected: inputs.len(), got: format!("number {index}") };
         inputs.get(index).ok_or_else(count)
     }
-}
-
-/// Zeroed memory at the start of a page.
-fn allocate(bytes: u64, purpose: &'static str) -> Result<MmapMut, SessionError> {
-    let memory = usize::try_from(bytes).map_err(|_| std::io::ErrorKind::OutOfMemory.into());
-    let memory = memory.and_then(|bytes| MmapMut::map_anon(bytes.max(1)));
-    memory.map_err(|source| SessionError::Memory { bytes, purpose, source })
-}
-
-fn allocate_ports(ports: &[Port], purpose: &'static str) -> Result<Box<[MmapMut]>, SessionError> {
-    ports.iter().map(|port| allocate(port.bytes().unwrap_or(u64::MAX), purpose)).collect()
-}
-
-fn byte_count(port: Option<&Port>) -> usize {
-    port.and_then(Port::bytes).unwrap_or(0) as usize
 }
 
 fn find(direction: &'static str, ports: &[Port], name: &str) -> Result<usize, RunError> {
