@@ -48,6 +48,7 @@ typedef enum edgecc_element_type {
 } edgecc_element_type;
 
 typedef struct edgecc_model edgecc_model;
+typedef struct edgecc_pool edgecc_pool;
 typedef struct edgecc_session edgecc_session;
 
 /* An input or output: a dense row-major tensor. What it points to lives as long as the model. */
@@ -92,9 +93,22 @@ edgecc_status edgecc_model_output(const edgecc_model *model, size_t index, edgec
 /* The name of a class, or null if the artifact has none for this index. Lives as long as the model. */
 const char *edgecc_model_label(const edgecc_model *model, size_t index);
 
+/* The number of fast cores that this process may use, at most 8: a good number of threads. */
+size_t edgecc_big_cores(void);
+
+/* Starts threads - 1 threads that any number of sessions may share; they sleep while no session runs. Of sessions that
+ * run at the same time, one has the threads during a step, and the others compute theirs alone. */
+edgecc_status edgecc_pool_create(size_t threads, edgecc_pool **pool);
+
+/* Frees a pool; null is allowed. A pool may be freed before its sessions. */
+void edgecc_pool_free(edgecc_pool *pool);
+
 /* Makes a session: the memory of one run at a time, and threads - 1 threads besides the caller's. Results do not depend
  * on the number of threads. */
 edgecc_status edgecc_session_create(const edgecc_model *model, size_t threads, edgecc_session **session);
+
+/* Makes a session that computes on the threads of a pool and the caller's. */
+edgecc_status edgecc_session_create_in(const edgecc_model *model, const edgecc_pool *pool, edgecc_session **session);
 
 /* Frees a session; null is allowed. */
 void edgecc_session_free(edgecc_session *session);

@@ -10,7 +10,10 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr;
 
-use crate::{Buffer, CancelFlag, LoadOptions, Model, Port, Session, SessionOptions, Verify};
+use crate::sharing::Sharing;
+use crate::{
+    Buffer, CancelFlag, LoadOptions, Model, Pool, PoolOptions, Port, Session, SessionOptions, Verify, big_cores,
+};
 
 pub use status::Status;
 use status::{Failure, guard};
@@ -27,6 +30,11 @@ pub struct ModelHandle {
     inputs: Vec<PortText>,
     outputs: Vec<PortText>,
     labels: Vec<CString>,
+}
+
+/// `edgecc_pool`: threads for sessions.
+pub struct PoolHandle {
+    pool: Pool,
 }
 
 /// `edgecc_session`: a session and the flag that may be raised while it runs.
@@ -152,6 +160,33 @@ pub unsafe extern "C" fn edgecc_model_label(model: *const ModelHandle, index: us
     label.map_or(ptr::null(), |label| label.as_ptr())
 }
 
+/// The number of fast cores.
+#[unsafe(no_mangle)]
+pub extern "C" fn edgecc_big_cores() -> usize {
+    big_cores()
+}
+
+/// Starts threads for sessions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_pool_create(threads: usize, pool: *mut *mut PoolHandle) -> Status {
+    guard(|| {
+        not_null("pool", pool)?;
+        let created = Pool::new(PoolOptions { threads, sharing: Sharing::default() })?;
+        // SAFETY: the caller's pointer takes a handle.
+        unsafe { pool.write(Box::into_raw(Box::new(PoolHandle { pool: created }))) };
+        Ok(())
+    })
+}
+
+/// Frees a pool.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_pool_free(pool: *mut PoolHandle) {
+    if !pool.is_null() {
+        // SAFETY: the handle came from a creation and is given up.
+        drop(unsafe { Box::from_raw(pool) });
+    }
+}
+
 /// Makes a session.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn edgecc_session_create(
@@ -163,8 +198,26 @@ pub unsafe extern "C" fn edgecc_session_create(
         not_null("session", session)?;
         // SAFETY: the handle is alive or null.
         let model = unsafe { model.as_ref() }.ok_or(Failure::Null("model"))?;
-        let created = model.model.session(SessionOptions { threads })?;
-        let handle = SessionHandle { cancel: created.cancel_flag(), session: created };
+        let handle = SessionHandle::new(model.model.session(SessionOptions { threads })?);
+        // SAFETY: the caller's pointer takes a handle.
+        unsafe { session.write(Box::into_raw(Box::new(handle))) };
+        Ok(())
+    })
+}
+
+/// Makes a session that shares threads with others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn edgecc_session_create_in(
+    model: *const ModelHandle,
+    pool: *const PoolHandle,
+    session: *mut *mut SessionHandle,
+) -> Status {
+    guard(|| {
+        not_null("session", session)?;
+        // SAFETY: the handles are alive or null.
+        let (model, pool) = unsafe { (model.as_ref(), pool.as_ref()) };
+        let (model, pool) = (model.ok_or(Failure::Null("model"))?, pool.ok_or(Failure::Null("pool"))?);
+        let handle = SessionHandle::new(model.model.session_in(&pool.pool)?);
         // SAFETY: the caller's pointer takes a handle.
         unsafe { session.write(Box::into_raw(Box::new(handle))) };
         Ok(())
@@ -226,6 +279,12 @@ impl ModelHandle {
         let inputs = model.inputs().iter().map(PortText::new).collect::<Result<_, _>>()?;
         let outputs = model.outputs().iter().map(PortText::new).collect::<Result<_, _>>()?;
         Ok(ModelHandle { model, inputs, outputs, labels })
+    }
+}
+
+impl SessionHandle {
+    fn new(session: Session) -> SessionHandle {
+        SessionHandle { cancel: session.cancel_flag(), session }
     }
 }
 

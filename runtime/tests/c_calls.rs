@@ -57,6 +57,33 @@ fn a_session_outlives_its_model_and_runs_on_the_callers_memory() {
 }
 
 #[test]
+fn sessions_share_a_pool_that_they_outlive() {
+    let model = model();
+    let (mut pool, mut sessions) = (null_mut(), [null_mut(); 2]);
+    let mut input = to_bytes((0..ELEMENTS).map(|index| index as f32));
+    let (mut y, mut runs) = (vec![0u8; 80], vec![0u8; 80]);
+    let (inputs, outputs) = ([buffer(&mut input)], [buffer(&mut y), buffer(&mut runs)]);
+    // SAFETY: handles and buffers are those of this test.
+    unsafe {
+        assert_eq!(edgecc_pool_create(0, &mut pool), Status::InvalidArgument);
+        assert_eq!(edgecc_pool_create(edgecc_big_cores().max(2), &mut pool), Status::Ok, "{}", last_error());
+        for session in &mut sessions {
+            assert_eq!(edgecc_session_create_in(model, pool, session), Status::Ok, "{}", last_error());
+        }
+        assert_eq!(edgecc_session_create_in(model, null(), &mut null_mut()), Status::InvalidArgument);
+        assert_eq!(last_error(), "`pool` is null");
+        edgecc_pool_free(pool);
+        edgecc_pool_free(null_mut());
+        for session in sessions {
+            assert_eq!(edgecc_session_run(session, inputs.as_ptr(), 1, outputs.as_ptr(), 2), Status::Ok);
+            assert_eq!(runs, 1u32.to_ne_bytes().repeat(20), "each has a state of its own");
+            edgecc_session_free(session);
+        }
+        edgecc_model_free(model);
+    }
+}
+
+#[test]
 fn ports_and_labels_are_described() {
     let model = model();
     let mut port = PortInfo { name: null(), element_type: 0, rank: 0, dims: null(), bytes: 0 };

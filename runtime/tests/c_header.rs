@@ -69,6 +69,7 @@ fn in_c(kind: &str) -> String {
         "c_void" => "void".into(),
         "Status" => "edgecc_status".into(),
         "ModelHandle" => "edgecc_model".into(),
+        "PoolHandle" => "edgecc_pool".into(),
         "SessionHandle" => "edgecc_session".into(),
         "PortInfo" => "edgecc_port".into(),
         "Buffer" => "edgecc_buffer".into(),

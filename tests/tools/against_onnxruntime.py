@@ -29,7 +29,8 @@ def onnxruntime_median(session, inputs):
 
 
 def edgecc_median(edgecc, artifact):
-    bench = subprocess.run([edgecc, "bench", artifact, "--runs", str(RUNS), "--json"], capture_output=True, check=True)
+    command = [edgecc, "bench", artifact, "--threads", "1", "--runs", str(RUNS), "--json"]
+    bench = subprocess.run(command, capture_output=True, check=True)
     return json.loads(bench.stdout)["p50_ns"] / 1e6
 
 

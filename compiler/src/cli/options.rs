@@ -153,9 +153,9 @@ pub struct RunArguments {
     /// Write the outputs, in graph order
     #[arg(long, short, value_name = "FILE.npz")]
     pub output: Option<PathBuf>,
-    /// Threads that compute
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub threads: usize,
+    /// Threads that compute [default: one for each fast core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
     /// Names of a model's classes, a line each; an artifact carries its own
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -200,9 +200,9 @@ pub struct InspectArguments {
 pub struct BenchArguments {
     /// An artifact, or a model to be compiled for this machine
     pub file: PathBuf,
-    /// Threads that compute
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub threads: usize,
+    /// Threads that compute [default: one for each fast core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
     /// Runs that are timed
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub runs: usize,

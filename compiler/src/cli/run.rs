@@ -2,7 +2,7 @@
 
 use edgecc_device::outputs::{outputs, summary};
 use edgecc_device::tensor_file::write_npz;
-use edgecc_runtime::SessionOptions;
+use edgecc_runtime::{SessionOptions, big_cores};
 
 use super::inputs::gather;
 use super::loading::{load, read_labels};
@@ -13,7 +13,7 @@ use super::{CliError, CliResult, print};
 /// Runs a model once on files; writes the outputs, or a summary people can read.
 pub fn run(arguments: &RunArguments) -> CliResult {
     let model = load(&arguments.file, &arguments.reading, read_labels(arguments.labels.as_deref())?)?;
-    let mut session = model.session(SessionOptions { threads: arguments.threads })?;
+    let mut session = model.session(SessionOptions { threads: arguments.threads.unwrap_or_else(big_cores) })?;
     for (index, array) in gather(&arguments.inputs, model.inputs())?.into_iter().enumerate() {
         session.input_mut(index).copy_from_slice(&array.bytes);
     }

@@ -21,7 +21,7 @@ Usage: edgecc-device run ARTIFACT --input FILE.npz|NAME=FILE.npy [--output FILE.
   --of-channel F         Allowed difference as a share of the channel's largest value [1e-4]
   --channel N            The axis of channels [last]
   --output FILE.npz      Write the outputs
-  --threads N            Threads that compute [1]
+  --threads N            Threads that compute [one for each fast core]
   --runs N               Runs that are timed [50]
   --warm-up N            Runs before the clock starts [3]
   --sustain TIME         Run for this long instead, to see the device get hot
@@ -49,7 +49,7 @@ pub struct Command {
     pub output: Option<PathBuf>,
     pub bound: Bound,
     pub channel: Option<usize>,
-    pub threads: usize,
+    pub threads: Option<usize>,
     pub runs: usize,
     pub warm_up: usize,
     pub sustain: Option<Duration>,
@@ -68,7 +68,7 @@ pub fn parse(mut parser: Parser) -> Result<Option<Command>, Error> {
         output: None,
         bound: Bound::FLOAT,
         channel: None,
-        threads: 1,
+        threads: None,
         runs: 50,
         warm_up: 3,
         sustain: None,
@@ -83,7 +83,7 @@ pub fn parse(mut parser: Parser) -> Result<Option<Command>, Error> {
             Arg::Long("relative") => command.bound.relative = parser.value()?.parse()?,
             Arg::Long("of-channel") => command.bound.of_channel = parser.value()?.parse()?,
             Arg::Long("channel") => command.channel = Some(parser.value()?.parse()?),
-            Arg::Long("threads") => command.threads = parser.value()?.parse()?,
+            Arg::Long("threads") => command.threads = Some(parser.value()?.parse()?),
             Arg::Long("runs") => command.runs = parser.value()?.parse()?,
             Arg::Long("warm-up") => command.warm_up = parser.value()?.parse()?,
             Arg::Long("sustain") => command.sustain = Some(parser.value()?.parse_with(duration)?),

@@ -7,7 +7,7 @@ use edgecc_device::bench::{BenchOptions, bench, profile, report, steps_json, tab
 use edgecc_device::inputs::{InputError, gather, references};
 use edgecc_device::outputs::{outputs, summary};
 use edgecc_device::tensor_file::{Array, write_npz};
-use edgecc_runtime::{LoadError, LoadOptions, Model, Session, SessionError, SessionOptions, Verify};
+use edgecc_runtime::{LoadError, LoadOptions, Model, Session, SessionError, SessionOptions, Verify, big_cores};
 use serde_json::json;
 
 use crate::arguments::{Command, Verb};
@@ -49,7 +49,7 @@ impl DeviceError {
 /// Executes a command; the text is its result.
 pub fn execute(command: &Command) -> Result<String, DeviceError> {
     let model = open(command)?;
-    let mut session = model.session(SessionOptions { threads: command.threads })?;
+    let mut session = model.session(SessionOptions { threads: command.threads.unwrap_or_else(big_cores) })?;
     let takes_zeros = matches!(command.verb, Verb::Bench | Verb::Profile) && command.inputs.is_empty();
     if !takes_zeros {
         fill(command, &model, &mut session)?;
