@@ -58,10 +58,10 @@ fn samples() -> Vec<Instruction> {
             samples.extend(offsets.map(|offset| I::Vector(access, width, v, sp, offset)));
             samples.extend([-256, 255].map(|offset| I::VectorPost(access, width, u, a, offset)));
         }
-        for ways in 2..=4 {
-            samples.push(I::Structures(access, V(30), ways, a));
+        for (ways, of) in (2..=4).flat_map(|ways| [(ways, Arrangement::S4), (ways, Arrangement::H8)]) {
+            samples.push(I::Structures(access, of, V(30), ways, a));
             for (lane, after) in [(0, After::Past), (1, After::Stay), (2, After::By(b)), (3, After::By(c))] {
-                samples.push(I::StructureLane(access, v, ways, lane, sp, after));
+                samples.push(I::StructureLane(access, of, v, ways, lane, sp, after));
             }
         }
         for count in 1..=4 {

@@ -1,6 +1,6 @@
 //! Iteration spaces over the logical elements of views: axes merged where strides allow, ordered as a view lies.
 
-use edgecc_ir::{Expr, NodeId};
+use edgecc_ir::{DType, Expr, NodeId};
 
 use super::builder::Builder;
 use super::{Call, Lowering, bits_of};
@@ -219,7 +219,31 @@ impl Space {
 pub(crate) fn push_copy(lowering: &mut Lowering<'_>, id: NodeId, source: &View, destination: &View) {
     let bits = bits_of(source.dtype);
     let as_bits = |view: &View| View { dtype: bits, ..view.clone() };
-    push_map(lowering, id, &Expr::argument(0, bits), &[&as_bits(source), &as_bits(destination)]);
+    let (source, destination) = (as_bits(source), as_bits(destination));
+    let (source, destination) = in_pairs(&source, &destination).unwrap_or((source, destination));
+    push_map(lowering, id, &Expr::argument(0, source.dtype), &[&source, &destination]);
+}
+
+/// Two views of elements of 16 bits as views of pairs, where pairs lie side by side in both.
+fn in_pairs(source: &View, destination: &View) -> Option<(View, View)> {
+    let views = [source, destination];
+    let moves = |axis: usize| source.extents[axis] > 1;
+    let inner = (0..source.rank()).find(|&axis| moves(axis) && views.iter().all(|view| view.strides[axis] == 1))?;
+    let is_even = |view: &View| {
+        let others = (0..view.rank()).filter(|&axis| axis != inner && moves(axis));
+        view.offset % 2 == 0 && view.lead % 2 == 0 && others.into_iter().all(|axis| view.strides[axis] % 2 == 0)
+    };
+    if source.dtype != DType::U16 || source.extents[inner] % 2 != 0 || !views.into_iter().all(is_even) {
+        return None;
+    }
+    let paired = |view: &View| {
+        let mut pairs = View { dtype: DType::U32, offset: view.offset / 2, lead: view.lead / 2, ..view.clone() };
+        pairs.strides.iter_mut().for_each(|stride| *stride /= 2);
+        pairs.strides[inner] = 1;
+        pairs.extents[inner] /= 2;
+        pairs
+    };
+    Some((paired(source), paired(destination)))
 }
 
 /// Adds the step `views.last() = expr(the views before it)`, all of one shape (broadcast already).

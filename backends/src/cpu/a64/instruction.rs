@@ -366,10 +366,10 @@ pub enum Instruction {
     VectorsPost(Access, V, V, X, i16),
     /// One to four consecutive registers at `base`.
     Multiple(Access, V, u8, X, After),
-    /// Two to four streams, four elements of 32 bits of each, woven at `base`, which then moves past them.
-    Structures(Access, V, u8, X),
+    /// Two to four streams, a register of each, woven at `base`, which then moves past them.
+    Structures(Access, Arrangement, V, u8, X),
     /// Two to four streams, one element of each in one lane, at `base`.
-    StructureLane(Access, V, u8, u8, X, After),
+    StructureLane(Access, Arrangement, V, u8, u8, X, After),
     /// One lane at `base`.
     Lane(Access, Arrangement, V, u8, X),
     /// One number at `base` for all lanes.
@@ -411,6 +411,13 @@ const fn v(register: V, at: u32) -> u32 {
 
 fn upper(half: Half) -> u32 {
     u32::from(half == Half::Upper) << 30
+}
+
+/// An access of one lane, whose number lies in Q, S and, of halves, in the upper bit of the size.
+fn one_lane(access: Access, of: Arrangement, lane: u8) -> u32 {
+    let place = u32::from(lane) << of.choose(1, 0);
+    let (q, s, size) = (place >> 2 & 1, place >> 1 & 1, place & 1);
+    of.choose(0x0d00_8000, 0x0d00_4000) | load_bit(access) | q << 30 | s << 12 | size << 11
 }
 
 fn load_bit(access: Access) -> u32 {
@@ -500,30 +507,15 @@ impl Instruction {
                 };
                 0x4c00_0800 | load_bit(access) | post(after) | opcode << 12 | x(base, 5) | v(first, 0)
             }
-            Instruction::Structures(access, first, ways, base) => {
-                let opcode = 4 * (4 - u32::from(ways));
-                0x4c9f_0800 | load_bit(access) | opcode << 12 | x(base, 5) | v(first, 0)
+            Instruction::Structures(access, of, first, ways, base) => {
+                let (opcode, size) = (4 * (4 - u32::from(ways)), of.choose(0x800, 0x400));
+                0x4c9f_0000 | size | load_bit(access) | opcode << 12 | x(base, 5) | v(first, 0)
             }
-            Instruction::StructureLane(access, first, ways, lane, base, after) => {
-                let (odd, opcode) = (u32::from(ways % 2 == 0), if ways > 2 { 0xa000 } else { 0x8000 });
-                let lane = u32::from(lane);
-                0x0d00_0000
-                    | (lane >> 1) << 30
-                    | (lane & 1) << 12
-                    | post(after)
-                    | load_bit(access)
-                    | odd << 21
-                    | opcode
-                    | x(base, 5)
-                    | v(first, 0)
+            Instruction::StructureLane(access, of, first, ways, lane, base, after) => {
+                let (odd, more) = (u32::from(ways % 2 == 0), u32::from(ways > 2));
+                one_lane(access, of, lane) | post(after) | odd << 21 | more << 13 | x(base, 5) | v(first, 0)
             }
-            Instruction::Lane(access, of, t, lane, base) => {
-                // The lane's number lies in Q, S and, of halves, in the upper bit of the size.
-                let place = u32::from(lane) << of.choose(1, 0);
-                let (q, s, size) = (place >> 2 & 1, place >> 1 & 1, place & 1);
-                let opcode = of.choose(0x0d00_8000, 0x0d00_4000);
-                opcode | load_bit(access) | q << 30 | s << 12 | size << 11 | x(base, 5) | v(t, 0)
-            }
+            Instruction::Lane(access, of, t, lane, base) => one_lane(access, of, lane) | x(base, 5) | v(t, 0),
             Instruction::LoadSpread(of, t, base, after) => {
                 of.choose(0x4d40_c800, 0x4d40_c400) | post(after) | x(base, 5) | v(t, 0)
             }

@@ -1,4 +1,4 @@
-//! Copies that interleave two to four streams of 32-bit elements, or take them apart: images with their channels apart, and
+//! Copies that interleave two to four streams of elements of 32 or 16 bits, or take them apart: images with their channels apart, and
 //! channel shuffles. A stream is read or written where its elements are neighbours.
 
 use crate::contraction::Footprint;
@@ -8,7 +8,7 @@ use crate::kernel::linear::Linear;
 use crate::kernel::{Index, LoopKernel, Stmt, Value, Var};
 
 use super::assembler::Assembler;
-use super::instruction::{Access, After, Cond, Instruction, V, Width, X, ZERO};
+use super::instruction::{Access, After, Arrangement, Cond, Instruction, V, Width, X, ZERO};
 
 const BASES: X = X(0);
 const SCRATCH: X = X(1);
@@ -34,6 +34,8 @@ struct Loop {
 
 /// A copy of streams: `woven[outer + ways * i + way] <-> streams[outer + distance * way + i]`, in elements.
 struct Weaving {
+    /// The lanes of a register of elements.
+    of: Arrangement,
     /// Whether the woven side is written.
     weaves: bool,
     ways: i64,
@@ -56,6 +58,12 @@ pub fn emit_permutation(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec
     let mut assembler = Assembler::new(0);
     weaving.emit(&mut assembler);
     Some(EmittedKernel::new(assembler.finish(target.listing), kernel.range as i64, footprints))
+}
+
+/// The lanes of elements that are alike in all buffers.
+fn arrangement(kernel: &LoopKernel) -> Option<Arrangement> {
+    let all = |size: usize| kernel.buffers.iter().all(|buffer| buffer.dtype.size() == size);
+    [(4, Arrangement::S4), (2, Arrangement::H8)].into_iter().find(|&(size, _)| all(size)).map(|(_, of)| of)
 }
 
 /// The loops of a kernel that only copies, with the operands read and written and their first elements.
@@ -84,7 +92,7 @@ fn copy_of(kernel: &LoopKernel) -> Option<(Vec<Loop>, [usize; 2], [i64; 2])> {
         _ => return None,
     };
     let is_affine = |linear: &Linear| linear.terms.iter().all(|(atom, _)| matches!(atom, Index::Var(_)));
-    if !is_affine(&loaded) || !is_affine(&stored) || kernel.buffers.iter().any(|buffer| buffer.dtype.size() != 4) {
+    if !is_affine(&loaded) || !is_affine(&stored) || arrangement(kernel).is_none() {
         return None;
     }
     let loops = vars.into_iter().map(|(var, extent)| {
@@ -106,7 +114,9 @@ impl Weaving {
         let outer: Vec<_> =
             others.map(|(_, each)| (each.extent, sides(each).0, sides(each).1, each.is_range)).collect();
         let fits = !loops[way].is_range && outer.len() <= OUTER_LEFT.len();
+        let of = arrangement(kernel)?;
         fits.then(|| Weaving {
+            of,
             weaves,
             ways: loops[way].extent,
             distance: sides(&loops[way]).0,
@@ -125,17 +135,35 @@ impl Weaving {
         (way != stream).then_some((way, stream))
     }
 
+    /// Bytes of an element.
+    fn size(&self) -> i64 {
+        i64::from(self.of.bits() / 8)
+    }
+
+    /// Elements of a register.
+    fn lanes(&self) -> i64 {
+        16 / self.size()
+    }
+
+    /// The width of one element.
+    fn one(&self) -> Width {
+        match self.of {
+            Arrangement::S4 => Width::S,
+            Arrangement::H8 => Width::H,
+        }
+    }
+
     fn emit(&self, a: &mut Assembler) {
         a.push(Instruction::MovW(BEGIN, BEGIN));
         a.push(Instruction::MovW(END, END));
         for (at, place) in [(STREAMS_AT, 0), (WOVEN_AT, 1)] {
             a.push(Instruction::Word(Access::Load, at, BASES, 8 * self.operands[place] as u16));
-            a.add(at, at, 4 * self.starts[place], SCRATCH);
+            a.add(at, at, self.size() * self.starts[place], SCRATCH);
         }
         let range = self.outer.iter().find(|each| each.3).map(|each| (each.1, each.2));
         let (stream, woven) = range.unwrap_or((1, self.ways));
-        a.add_product(STREAMS_AT, BEGIN, 4 * stream, STREAMS_AT, SCRATCH);
-        a.add_product(WOVEN_AT, BEGIN, 4 * woven, WOVEN_AT, SCRATCH);
+        a.add_product(STREAMS_AT, BEGIN, self.size() * stream, STREAMS_AT, SCRATCH);
+        a.add_product(WOVEN_AT, BEGIN, self.size() * woven, WOVEN_AT, SCRATCH);
         a.push(Instruction::Sub(END, END, BEGIN));
         self.loops(a, 0);
     }
@@ -152,30 +180,31 @@ impl Weaving {
         a.push(Instruction::BranchZero(left, exit));
         let head = a.here();
         self.loops(a, place + 1);
-        a.add(STREAMS_AT, STREAMS_AT, 4 * stream, SCRATCH);
-        a.add(WOVEN_AT, WOVEN_AT, 4 * woven, SCRATCH);
+        a.add(STREAMS_AT, STREAMS_AT, self.size() * stream, SCRATCH);
+        a.add(WOVEN_AT, WOVEN_AT, self.size() * woven, SCRATCH);
         a.push(Instruction::SubsImmediate(left, left, 1));
         a.push(Instruction::BranchIf(Cond::NotEqual, head));
         if !is_range {
-            a.add(STREAMS_AT, STREAMS_AT, -4 * stream * extent, SCRATCH);
-            a.add(WOVEN_AT, WOVEN_AT, -4 * woven * extent, SCRATCH);
+            a.add(STREAMS_AT, STREAMS_AT, -self.size() * stream * extent, SCRATCH);
+            a.add(WOVEN_AT, WOVEN_AT, -self.size() * woven * extent, SCRATCH);
         }
         a.place(exit);
     }
 
-    /// All elements of the streams: eight of each at once, then four, then one by one.
+    /// All elements of the streams: two registers of each at once, then one, then one by one.
     fn streams(&self, a: &mut Assembler) {
         let ways = self.ways as usize;
         a.push(Instruction::Mov(WOVEN, WOVEN_AT));
         for (way, &stream) in STREAMS.iter().enumerate().take(ways) {
-            a.add(stream, STREAMS_AT, 4 * self.distance * way as i64, SCRATCH);
+            a.add(stream, STREAMS_AT, self.size() * self.distance * way as i64, SCRATCH);
         }
         if self.along_range {
             a.push(Instruction::Mov(LEFT, END));
         } else {
             a.constant(LEFT, self.length);
         }
-        for size in [8, 4, 1] {
+        let lanes = self.lanes();
+        for size in [2 * lanes, lanes, 1] {
             if !self.along_range && self.length < size {
                 continue;
             }
@@ -193,22 +222,23 @@ impl Weaving {
     fn part(&self, a: &mut Assembler, size: i64) {
         let (streams, woven) = if self.weaves { (Access::Load, Access::Store) } else { (Access::Store, Access::Load) };
         let ways = self.ways as u8;
-        let weave = |a: &mut Assembler| match size {
-            8 => {
-                a.push(Instruction::Structures(woven, V(0), ways, WOVEN));
-                a.push(Instruction::Structures(woven, V(ways), ways, WOVEN));
+        let (of, registers) = (self.of, size / self.lanes());
+        let weave = |a: &mut Assembler| match registers {
+            2 => {
+                a.push(Instruction::Structures(woven, of, V(0), ways, WOVEN));
+                a.push(Instruction::Structures(woven, of, V(ways), ways, WOVEN));
             }
-            4 => a.push(Instruction::Structures(woven, V(0), ways, WOVEN)),
-            _ => a.push(Instruction::StructureLane(woven, V(0), ways, 0, WOVEN, After::Past)),
+            1 => a.push(Instruction::Structures(woven, of, V(0), ways, WOVEN)),
+            _ => a.push(Instruction::StructureLane(woven, of, V(0), ways, 0, WOVEN, After::Past)),
         };
         if !self.weaves {
             weave(a);
         }
         for (way, &stream) in (0..ways).zip(&STREAMS) {
-            match size {
-                8 => a.push(Instruction::VectorsPost(streams, V(way), V(ways + way), stream, 32)),
-                4 => a.push(Instruction::VectorPost(streams, Width::Q, V(way), stream, 16)),
-                _ => a.push(Instruction::VectorPost(streams, Width::S, V(way), stream, 4)),
+            match registers {
+                2 => a.push(Instruction::VectorsPost(streams, V(way), V(ways + way), stream, 32)),
+                1 => a.push(Instruction::VectorPost(streams, Width::Q, V(way), stream, 16)),
+                _ => a.push(Instruction::VectorPost(streams, self.one(), V(way), stream, self.size() as i16)),
             }
         }
         if self.weaves {

@@ -124,13 +124,13 @@ impl fmt::Display for Instruction {
                 let then = after(then, 16 * i64::from(count));
                 write!(f, "{} {{{}}}, [{}]{then}", either(access, "ld1", "st1"), registers, Base(base))
             }
-            Instruction::Structures(access, first, ways, base) => {
-                let registers = consecutive(first, ways, "4s");
+            Instruction::Structures(access, of, first, ways, base) => {
+                let registers = consecutive(first, ways, kind(of));
                 write!(f, "{}{ways} {{{registers}}}, [{}], #{}", either(access, "ld", "st"), Base(base), 16 * ways)
             }
-            Instruction::StructureLane(access, first, ways, lane, base, then) => {
-                let registers = consecutive(first, ways, "s");
-                let then = after(then, 4 * i64::from(ways));
+            Instruction::StructureLane(access, of, first, ways, lane, base, then) => {
+                let registers = consecutive(first, ways, &lane_letter(of).to_string());
+                let then = after(then, i64::from(of.bits() / 8) * i64::from(ways));
                 write!(f, "{}{ways} {{{registers}}}[{lane}], [{}]{then}", either(access, "ld", "st"), Base(base))
             }
             Instruction::Lane(access, of, t, lane, base) => {

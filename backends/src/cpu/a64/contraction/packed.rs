@@ -129,7 +129,15 @@ impl Contraction<'_> {
         for k in 0..count {
             let first = V(4 * (k / LANES) as u8);
             let after = After::By(copy::STEP);
-            a.push(Instruction::StructureLane(Access::Store, first, 4, (k % LANES) as u8, copy::PACKED, after));
+            a.push(Instruction::StructureLane(
+                Access::Store,
+                Arrangement::S4,
+                first,
+                4,
+                (k % LANES) as u8,
+                copy::PACKED,
+                after,
+            ));
         }
     }
 
