@@ -231,9 +231,11 @@ fn in_pairs(source: &View, destination: &View) -> Option<(View, View)> {
     let inner = (0..source.rank()).find(|&axis| moves(axis) && views.iter().all(|view| view.strides[axis] == 1))?;
     let is_even = |view: &View| {
         let others = (0..view.rank()).filter(|&axis| axis != inner && moves(axis));
-        view.offset % 2 == 0 && view.lead % 2 == 0 && others.into_iter().all(|axis| view.strides[axis] % 2 == 0)
+        view.offset.is_multiple_of(2)
+            && view.lead.is_multiple_of(2)
+            && others.into_iter().all(|axis| view.strides[axis] % 2 == 0)
     };
-    if source.dtype != DType::U16 || source.extents[inner] % 2 != 0 || !views.into_iter().all(is_even) {
+    if source.dtype != DType::U16 || !source.extents[inner].is_multiple_of(2) || !views.into_iter().all(is_even) {
         return None;
     }
     let paired = |view: &View| {
