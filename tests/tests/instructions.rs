@@ -9,6 +9,7 @@ use edgecc_device::agreement::{Bound, agreement};
 use edgecc_device::tensor_file::{Array, read_npz};
 use edgecc_format::ElementType;
 use edgecc_ir::Graph;
+use edgecc_passes::precision::Precision;
 use edgecc_tests::executed::{Class, by_kernel, plugin, total, trace};
 use edgecc_tests::networks::{Activation, Network};
 use edgecc_tests::report::say;
@@ -41,6 +42,17 @@ const MEASURED: [Measured; 9] = [
     Measured { name: "encoder", shape: &[1, 128, 256], ..image("", 136.9, 126.0) },
     Measured { allow_size: true, ..image("resnet18", 239.4, 215.0) },
     Measured { allow_size: true, ..image("resnet50", 910.0, 830.0) },
+];
+
+/// The same for halves, where ncnn is the only one that has them; without Winograd's convolution, which is of f32 alone.
+const OF_HALVES: [Measured; 7] = [
+    image("mobilenet_v2", 54.0, 47.0),
+    image("mobilenet_v3_small", 12.8, 11.0),
+    image("mobilenet_v3_large", 41.7, 36.0),
+    image("efficientnet_b0", 92.2, 78.0),
+    image("shufflenet_v2_x1_0", 36.5, 26.0),
+    image("squeezenet1_1", 43.9, 51.0),
+    Measured { name: "encoder", shape: &[1, 128, 256], ..image("", 197.8, 70.0) },
 ];
 
 /// What Cranelift alone may take of what our encoders do.
@@ -143,6 +155,37 @@ fn networks_execute_few_instructions() {
     }
 }
 
+#[test]
+fn networks_of_halves_execute_few_instructions() {
+    let Some(peers) = reference::shared("peers") else { return };
+    let Some(bench) = Bench::new() else { return };
+    say(&format!(
+        "{:<20} {:>9} {:>9} {:>6} {:>10} {:>9}",
+        "of halves", "edgecc M", "peer M", "ratio", "cosine", "weights"
+    ));
+    for network in &OF_HALVES {
+        let Some(Files { model, input, output }) = files(&peers, network.name) else { continue };
+        let (element_type, extents) = (ElementType::F32, network.shape.to_vec());
+        let array = Array { element_type, extents, bytes: input.clone() };
+        let adjust = |options| CompileOptions { precision: Precision::F16, ..options };
+        let compiled = run::compile_with(&model, Architecture::Aarch64, &[array], adjust).expect("compiles");
+        let (millions, actual) = bench.count(&compiled, &input, network.shape);
+        let (actual, expected) = (to_f64(&actual), to_f64(&output));
+        let cosine = agreement(&actual, &expected, &[actual.len()], None, Bound::FLOAT).cosine;
+        let size = compiled.to_bytes().expect("an artifact").len() as f64;
+        let growth = size / std::fs::metadata(&model).expect("the model").len() as f64;
+        say(&format!(
+            "{:<20} {millions:>9.1} {:>9.1} {:>6.2} {cosine:>10.6} {growth:>8.2}x",
+            network.name,
+            network.best_peer,
+            millions / network.best_peer
+        ));
+        assert!(cosine >= 0.9995, "{}: {cosine}", network.name);
+        assert!(millions <= network.most, "{}: {millions} M instead of {}", network.name, network.most);
+        assert!(growth <= 0.65, "{}: the artifact is {growth} of the model", network.name);
+    }
+}
+
 /// Layers of phone networks, small enough to be emulated quickly.
 fn layers() -> Vec<(Graph, bool)> {
     use Activation::{None, Relu, Relu6, Silu};
@@ -186,10 +229,19 @@ fn layers() -> Vec<(Graph, bool)> {
 
 #[test]
 fn kernels_execute_as_many_instructions_as_the_snapshot_shows() {
+    hold_to_snapshot("kernels", Precision::F32);
+}
+
+#[test]
+fn kernels_of_halves_execute_as_many_instructions_as_the_snapshot_shows() {
+    hold_to_snapshot("halves", Precision::F16);
+}
+
+fn hold_to_snapshot(name: &str, precision: Precision) {
     let Some(bench) = Bench::new() else { return };
     let mut text = String::new();
     for (graph, allow_size) in layers() {
-        let options = CompileOptions { allow_size, ..run::options(Architecture::Aarch64, &[]) };
+        let options = CompileOptions { allow_size, precision, ..run::options(Architecture::Aarch64, &[]) };
         let inputs = numbers::inputs(&graph);
         let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
         let files = bench.write(&compiled, &inputs[0].bytes());
@@ -208,5 +260,5 @@ fn kernels_execute_as_many_instructions_as_the_snapshot_shows() {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions"));
-    settings.bind(|| insta::assert_snapshot!("kernels", text));
+    settings.bind(|| insta::assert_snapshot!(name, text));
 }
