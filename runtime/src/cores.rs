@@ -57,7 +57,7 @@ fn numbers(list: &str) -> Vec<usize> {
 fn read(folder: &Path, allowed: &[usize]) -> Vec<Core> {
     let figures = |file: &str| -> Option<Vec<f32>> {
         let figure = |number| fs::read_to_string(folder.join(format!("cpu{number}/{file}"))).ok()?.trim().parse().ok();
-        allowed.iter().map(figure).collect()
+        allowed.iter().map(|number| figure(number).map(|figure: u32| figure as f32)).collect()
     };
     let capacities = figures("cpu_capacity").map(|figures| (figures, BIG_CAPACITY));
     let known = capacities.or_else(|| Some((figures("cpufreq/cpuinfo_max_freq")?, BIG_FREQUENCY)));
@@ -68,10 +68,11 @@ fn read(folder: &Path, allowed: &[usize]) -> Vec<Core> {
         let class: Vec<usize> = same.collect();
         if class.len() == allowed.len() { Vec::new() } else { class }
     };
-    let core =
-        |&figure: &f32| Core { speed: (figure / most).max(0.01), is_big: figure >= big * most, class: class(figure) };
-    let mut cores: Vec<Core> = figures.iter().map(core).collect();
-    cores.sort_by(|a, b| b.speed.total_cmp(&a.speed));
+    let mut cores: Vec<Core> = Vec::new();
+    for &figure in &figures {
+        let core = Core { speed: (figure / most).max(0.01), is_big: figure >= big * most, class: class(figure) };
+        cores.insert(cores.partition_point(|faster| faster.speed >= core.speed), core);
+    }
     cores
 }
 
