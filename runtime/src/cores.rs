@@ -157,4 +157,19 @@ mod tests {
     fn this_machine_has_a_big_core() {
         assert!((1..=available()).contains(&big_cores()));
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_keeps_to_its_class() {
+        let allowed = || {
+            let status = fs::read_to_string("/proc/thread-self/status").expect("a status");
+            status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).map(numbers).expect("a list")
+        };
+        let first = allowed()[0];
+        let kept = std::thread::spawn(move || {
+            Core { speed: 1.0, is_big: true, class: vec![first] }.keep_thread();
+            allowed()
+        });
+        assert_eq!(kept.join().expect("it ends"), [first]);
+    }
 }

@@ -58,6 +58,8 @@ impl Partition {
         let grains = load.range.div_ceil(load.grain.max(1));
         let most = grains.min(u32::try_from(load.work / LEAST_WORK).unwrap_or(u32::MAX)).max(1);
         let speeds = &speeds[..speeds.len().min(most as usize)];
+        // Nobody steals from a worker that is alone.
+        let sharing = if speeds.len() == 1 { Sharing::Fixed } else { sharing };
         let mut partition = Building { load, grains, bounds: vec![0], shares: vec![0] };
         for share in shares(grains, speeds) {
             partition.push_share(share, sharing);
@@ -98,7 +100,10 @@ impl Building {
     fn push_share(&mut self, mut share: u32, sharing: Sharing) {
         let work = u128::from(self.load.work) * u128::from(share) / u128::from(self.grains.max(1));
         let worthwhile = (work / u128::from(LEAST_WORK)).clamp(1, PIECES_OF_SHARE.into()) as u32;
-        let pieces = if sharing == Sharing::Fixed { 1 } else { worthwhile };
+        let pieces = match sharing {
+            Sharing::Fixed => 1,
+            Sharing::Stealing => worthwhile,
+        };
         for _ in 1..pieces {
             let half = share.div_ceil(2);
             self.push_piece(half);
@@ -245,6 +250,7 @@ mod tests {
                 assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start));
                 assert_eq!(pieces.last().map_or(0, |piece| piece.end), range);
                 assert!(partition.pieces() <= PIECES_OF_SHARE * speeds.len() as u32);
+                assert!(partition.workers() > 1 || partition.pieces() <= 1);
             }
         }
     }
