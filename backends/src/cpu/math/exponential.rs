@@ -90,10 +90,13 @@ impl Floats<'_, '_> {
         let (least, most) = if self.format == Format::DOUBLE { (-707.0, 710.0) } else { (-86.5, 89.0) };
         let clamped = if sign > 0.0 { self.clamp(x, least, most) } else { self.clamp(x, -most, -least) };
         let Reduced { lifted, rest } = self.reduce(&clamped, sign);
+        let rising: Vec<f64> = match self.format == Format::DOUBLE {
+            true => EXP.into_iter().rev().collect(),
+            false => EXP_SHORT.to_vec(),
+        };
         // Of an odd power, -1 remains.
-        let power = |place: usize| EXP.len() - 1 - place;
-        let coefficients: [f64; 8] = std::array::from_fn(|place| EXP[place] * sign.powi(power(place) as i32));
-        let p = self.polynomial(&rest, &coefficients);
+        let falling: Vec<f64> = (0..rising.len()).rev().map(|power| rising[power] * sign.powi(power as i32)).collect();
+        let p = self.polynomial(&rest, &falling);
         let scale = self.power_of_two(&lifted);
         self.multiply(&p, &scale)
     }
