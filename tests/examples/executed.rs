@@ -4,11 +4,6 @@
 
 use std::path::Path;
 
-use edgecc::compile::CompileOptions;
-use edgecc_backends::cpu::isa::{Architecture, Kernels};
-use edgecc_device::tensor_file::Array;
-use edgecc_format::ElementType;
-use edgecc_passes::precision::Precision;
 use edgecc_tests::executed::{Class, Counts, by_kernel, plugin, total, trace};
 use edgecc_tests::{cross, python, run};
 
@@ -19,15 +14,8 @@ fn main() {
         std::process::exit(2);
     };
     let (Some(line), Some(plugin)) = (cross::line_program(), plugin()) else { return };
-    let has = |flag: &str| flags.iter().any(|other| other == flag);
     let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
-    let bytes = std::fs::read(input).expect("the input");
-    let array = Array { element_type: ElementType::F32, extents: extents.clone(), bytes };
-    let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
-    let precision = if has("--fp16") { Precision::F16 } else { Precision::F32 };
-    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, precision, ..options };
-    let compiled = run::compile_with(Path::new(model), Architecture::Aarch64, std::slice::from_ref(&array), adjust);
-    let compiled = compiled.expect("the model compiles");
+    let compiled = run::compile_for_phone(Path::new(model), &extents, flags).expect("the model compiles");
     let folder = python::generated("executed");
     let [artifact, output] = ["model.bin", "output.f32"].map(|name| folder.join(name));
     std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");

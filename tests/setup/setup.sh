@@ -36,6 +36,7 @@ install() {
 install "emulator of aarch64" qemu-user
 install "C for aarch64" gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 install "Rust for aarch64" rustc-web libstd-rust-web-dev:arm64
+install "models of cores" llvm-19
 python3 -c 'import ensurepip' 2>/dev/null || install "Python environments" python3 python3-venv
 
 if { [ -x .venv/bin/python ] || python3 -m venv .venv; } && .venv/bin/python -m pip install -q -r tests/tools/requirements.txt; then

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use edgecc_backends::cpu::program::PlacedKernel;
 
-use crate::executed::{Executed, Trace, code_address};
+use crate::executed::{Executed, Misses, Trace, code_address};
 use crate::report::skipped;
 use crate::{cross, python};
 
@@ -60,7 +60,7 @@ pub fn shares(
     assert!(running.wait().expect("it ends").success(), "{}", files[0].display());
     let traces = parse(&std::fs::read_to_string(counts).expect("counts"));
     let all = |(&address, (word, by_thread)): (&u64, &(u32, BTreeMap<usize, u64>))| {
-        (address, Executed { word: *word, executions: by_thread.values().sum() })
+        (address, Executed { word: *word, executions: by_thread.values().sum(), misses: Misses::default() })
     };
     let base = code_address(&traces.iter().map(all).collect::<Trace>(), code, kernels)?;
     let mut shares = vec![OfThread::default(); threads];

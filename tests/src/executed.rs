@@ -105,13 +105,35 @@ impl Counts {
     }
 }
 
+/// What simulated caches did for instructions.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Misses {
+    /// Loads that miss the first cache and hit the second.
+    pub to_l2: u64,
+    /// Loads that miss both.
+    pub to_memory: u64,
+    /// Lines that come from memory while nothing waits for them.
+    pub transfers: u64,
+}
+
+impl Misses {
+    /// Adds others.
+    pub fn add(&mut self, other: Misses) {
+        self.to_l2 += other.to_l2;
+        self.to_memory += other.to_memory;
+        self.transfers += other.transfers;
+    }
+}
+
 /// An instruction that ran.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Executed {
     /// The word.
     pub word: u32,
     /// How often.
     pub executions: u64,
+    /// What it missed, where the plugin simulates caches.
+    pub misses: Misses,
 }
 
 /// The instructions of one inference, by address.
@@ -148,14 +170,18 @@ pub fn trace(plugin: &Path, line: &Path, processor: &str, files: [&Path; 3], sha
     parse(&std::fs::read_to_string(counts).expect("counts"))
 }
 
-fn parse(text: &str) -> Trace {
+/// Reads what the plugin writes.
+pub fn parse(text: &str) -> Trace {
     let mut trace = Trace::new();
     for line in text.lines() {
         let mut fields = line.split(' ');
         let mut hexadecimal = || fields.next().and_then(|field| u64::from_str_radix(field, 16).ok());
         let (Some(address), Some(word)) = (hexadecimal(), hexadecimal()) else { continue };
-        let executions: u64 = fields.next().and_then(|field| field.parse().ok()).unwrap_or(0);
-        trace.entry(address).or_insert(Executed { word: word as u32, executions: 0 }).executions += executions;
+        let mut decimal = || fields.next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        let ran: &mut Executed = trace.entry(address).or_default();
+        ran.word = word as u32;
+        ran.executions += decimal();
+        ran.misses.add(Misses { to_l2: decimal(), to_memory: decimal(), transfers: decimal() });
     }
     trace
 }

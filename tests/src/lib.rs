@@ -4,6 +4,7 @@ pub mod binary;
 pub mod by_thread;
 pub mod conformance;
 pub mod cross;
+pub mod cycles;
 pub mod executed;
 pub mod graphs;
 pub mod light;

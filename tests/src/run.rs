@@ -7,6 +7,7 @@ use edgecc::onnx::ImportOptions;
 use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
+use edgecc_format::ElementType;
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::{LoadOptions, Model, SessionOptions};
 
@@ -45,6 +46,16 @@ pub fn compile_with(
     let shapes: Vec<(String, Vec<usize>)> =
         names.into_iter().zip(inputs.iter().map(|input| input.extents.clone())).collect();
     compile(model, &adjust(options(architecture, &shapes)), &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`.
+pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> Result<Compiled, String> {
+    let has = |flag: &str| flags.iter().any(|other| other == flag);
+    let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
+    let precision = if has("--fp16") { Precision::F16 } else { Precision::F32 };
+    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, precision, ..options };
+    let input = Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes: Vec::new() };
+    compile_with(model, Architecture::Aarch64, &[input], adjust)
 }
 
 /// Runs an artifact of this machine on inputs in graph order.
