@@ -7,7 +7,7 @@ use edgecc_backends::contraction::{ContractionSpec, Element, RuntimeWeights, Str
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
 use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
-use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch};
+use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch, wide_schedule};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
 use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot, over};
 use support::{Buffer, Machine, run};
@@ -132,6 +132,7 @@ fn check_finished(
 }
 
 fn check(name: &str, spec: &ContractionSpec) {
+    check_scheduled(Machine::WideHost, name, spec, &wide_schedule(spec));
     for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
         let CpuTarget { architecture, halves, .. } = machine.target();
         check_scheduled(machine, name, spec, &schedule(spec, architecture, Kernels::Encoded));
@@ -386,6 +387,25 @@ fn random_convolutions_with_random_schedules() {
             Schedule { lanes: 4, tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
         let machine = if case % 2 == 0 { Machine::CortexA72 } else { Machine::Host };
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
+    }
+}
+
+/// Kernels with AVX-512 over every number of rows, and blocks that cut panels and pixels anywhere.
+#[test]
+fn random_convolutions_with_wide_vectors() {
+    let mut random = Random(30);
+    for case in 0..200 {
+        let mut draw = |low: i64, count: u64| low + random.below(count);
+        let (kernel, step) = ([draw(1, 4), draw(1, 4)], draw(1, 2));
+        let input = [draw(kernel[0] + 1, 9), draw(kernel[1] + 1, 50)];
+        let pads = if case % 3 == 0 { [0; 4] } else { [draw(0, 3), draw(0, 3), draw(0, 3), draw(0, 3)] };
+        let window = convolution(input, kernel, step, 1, pads);
+        let window = if case % 4 == 0 { Window::matrix(window.pixels()) } else { window };
+        let spec = dense(draw(1, 2), window, draw(1, 21), draw(1, 90));
+        let tile = Tile { rows: draw(1, 22), vectors: 4 };
+        let schedule =
+            Schedule { lanes: 4, tile, block_tiles: draw(1, 9), block_panels: draw(1, 4), packs_rows: false };
+        check_scheduled(Machine::WideHost, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
 }
 

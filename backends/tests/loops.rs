@@ -1,6 +1,6 @@
 //! Loop nests against tables, sums in plain loops, and every bit pattern of binary16.
 
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::cpu::isa::CpuTarget;
 use edgecc_backends::cpu::loops::emit;
 use edgecc_backends::kernel::{Access, BufferType, Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value, Var};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
@@ -9,11 +9,7 @@ mod support;
 use support::{Buffer, Machine, run};
 
 fn target(machine: Machine) -> CpuTarget {
-    let architecture = match machine {
-        Machine::Host => Architecture::host().expect("tests run where code can be emitted"),
-        Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
-    };
-    CpuTarget::new(architecture).expect("a target")
+    CpuTarget::new(machine.architecture()).expect("a target")
 }
 
 fn unary(op: UnaryOp) -> Expr {

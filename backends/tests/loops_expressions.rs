@@ -1,7 +1,7 @@
 //! Every operator on every element type, one element and four lanes at a time, against the evaluator; and how far
 //! transcendental functions are from binary64's.
 
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::cpu::isa::CpuTarget;
 use edgecc_backends::cpu::loops::emit;
 use edgecc_backends::kernel::{Access, BufferType, Index, Local, LoopKernel, LoopMode, Stmt, Value, Var};
 use edgecc_ir::eval::eval_scalar;
@@ -186,11 +186,7 @@ fn results(
 ) -> Option<Vec<Vec<Scalar>>> {
     let (dtype, count) = (arguments[0][0].dtype(), arguments[0].len());
     let kernel = kernel(expressions, dtype, count, &mode);
-    let architecture = match machine {
-        Machine::Host => Architecture::host().expect("tests run where code can be emitted"),
-        Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
-    };
-    let target = CpuTarget::new(architecture).expect("a target");
+    let target = CpuTarget::new(machine.architecture()).expect("a target");
     let code = emit(&target, "expressions", &kernel).unwrap_or_else(|error| panic!("{dtype}: {error}")).code;
     let mut buffers = arguments.each_ref().map(|values| Buffer::new(&bytes_of(values))).to_vec();
     let outputs = &kernel.buffers[2..];

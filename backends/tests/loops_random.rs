@@ -1,7 +1,7 @@
 //! Loop nests drawn at random, as machine code and as an interpreter runs them, one scalar at a time. Numbers are small
 //! integers, so that folds are exact in any order.
 
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::cpu::isa::CpuTarget;
 use edgecc_backends::cpu::loops::emit;
 use edgecc_backends::kernel::{Access, BufferType, Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value, Var};
 use edgecc_ir::eval::eval_scalar;
@@ -80,11 +80,7 @@ fn interpreted(kernel: &LoopKernel, memory: &Memory) -> Memory {
 
 /// As machine code, the range cut in two.
 fn emitted(machine: Machine, kernel: &LoopKernel, memory: &Memory) -> Option<Memory> {
-    let architecture = match machine {
-        Machine::Host => Architecture::host().expect("tests run where code can be emitted"),
-        Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
-    };
-    let target = CpuTarget::new(architecture).expect("a target");
+    let target = CpuTarget::new(machine.architecture()).expect("a target");
     let code = emit(&target, "random", kernel).unwrap_or_else(|error| panic!("{error}: {kernel:#?}")).code;
     let bytes = |elements: &Vec<Scalar>| -> Vec<u8> {
         elements.iter().flat_map(|element| element.to_le_bytes()[..element.dtype().size()].to_vec()).collect()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::cpu::function::EmitError;
-use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
 use edgecc_backends::lower::{LowerError, LowerOptions, lower};
 use edgecc_backends::plan::{Plan, plan};
@@ -70,10 +70,12 @@ pub struct Phase<'a> {
     pub graph: &'a Graph,
 }
 
-/// A graph compiled for processors that compute with halves in one way.
+/// A graph compiled for processors of one kind.
 pub struct ForProcessors {
-    /// How they do.
+    /// How they compute with halves.
     pub halves: Halves,
+    /// Their vectors.
+    pub vectors: Vectors,
     /// Steps over storages.
     pub program: Program,
     /// Where storages lie.
@@ -129,11 +131,17 @@ pub fn compile_graph(
 fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
     let CompileOptions { architecture, kernels, precision, linked, .. } = *options;
     // An object holds one program, which any processor must be able to run.
-    let has_native = architecture == Architecture::Aarch64 && kernels == Kernels::Encoded && !linked;
-    let best = if has_native && precision == Precision::F16 { Halves::Native } else { Halves::Widened };
-    let others = (best == Halves::Native).then(|| generate_for(&graph, options, Halves::Widened)).transpose()?;
+    let has_others = kernels == Kernels::Encoded && !linked;
+    let baseline = (Halves::Widened, Vectors::Baseline);
+    let able = match (architecture, precision) {
+        _ if !has_others => None,
+        (Architecture::Aarch64, Precision::F16) => Some((Halves::Native, Vectors::Baseline)),
+        (Architecture::Aarch64, Precision::F32) => None,
+        (Architecture::X86_64, _) => Some((Halves::Widened, Vectors::Avx512)),
+    };
+    let others = able.map(|_| generate_for(&graph, options, baseline)).transpose()?;
     Ok(Compiled {
-        best: generate_for(&graph, options, best)?,
+        best: generate_for(&graph, options, able.unwrap_or(baseline))?,
         others: others.into_iter().collect(),
         graph,
         notes: Vec::new(),
@@ -144,17 +152,27 @@ fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileE
 }
 
 /// Lowering, plan and emission.
-fn generate_for(graph: &Graph, options: &CompileOptions, halves: Halves) -> Result<ForProcessors, CompileError> {
+fn generate_for(
+    graph: &Graph,
+    options: &CompileOptions,
+    (halves, vectors): (Halves, Vectors),
+) -> Result<ForProcessors, CompileError> {
     let CompileOptions { architecture, kernels, core, listing, allow_size, linked, .. } = *options;
     let workers_have_scratch = kernels == Kernels::Encoded && !linked;
     let constants_may_grow = allow_size;
-    let program =
-        lower(graph, LowerOptions { architecture, kernels, core, halves, constants_may_grow, workers_have_scratch })?;
+    let program = lower(
+        graph,
+        LowerOptions { architecture, kernels, core, halves, vectors, constants_may_grow, workers_have_scratch },
+    )?;
     let plan = plan(&program);
-    let target =
-        CpuTarget::new(architecture)?.with_listing(listing).with_kernels(kernels).with_core(core).with_halves(halves);
+    let target = CpuTarget::new(architecture)?
+        .with_listing(listing)
+        .with_kernels(kernels)
+        .with_core(core)
+        .with_halves(halves)
+        .with_vectors(vectors);
     let emitted = emit(&program, &target)?;
-    Ok(ForProcessors { halves, program, plan, emitted })
+    Ok(ForProcessors { halves, vectors, program, plan, emitted })
 }
 
 /// Runs every pass: the graph becomes one that backends lower.
@@ -186,7 +204,8 @@ impl Compiled {
         for (place, each) in all().enumerate() {
             let described = describe(&each.program, &each.plan, &each.emitted, self.architecture, &mut pool);
             let mut required_features = described.required_features;
-            required_features.extend(each.halves.required_features().iter().map(|feature| feature.to_string()));
+            let further = each.halves.required_features().iter().chain(each.vectors.required_features());
+            required_features.extend(further.map(|feature| feature.to_string()));
             let rank = (self.others.len() - place) as u32;
             programs.push(FormatProgram { required_features, rank, ..described });
         }

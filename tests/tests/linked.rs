@@ -4,6 +4,7 @@ use edgecc_tests::report::skipped;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use edgecc::compile::CompileOptions;
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_tests::{binary, cross, python, run};
@@ -88,7 +89,9 @@ fn a_linked_model_answers_as_its_artifact_does() {
         let Some(program) = compile_c("cc", &folder) else { return };
         let host = Architecture::host().expect("a host that code is emitted for");
         let inputs = std::slice::from_ref(&input);
-        let artifact = run::compile_for(&model, host, inputs).expect("compiles").to_bytes().expect("an artifact");
+        // The program for any processor of the architecture, which alone is linked.
+        let compiled = run::compile_with(&model, host, inputs, |options| CompileOptions { linked: true, ..options });
+        let artifact = compiled.expect("compiles").to_bytes().expect("an artifact");
         let expected = run::run_here(&artifact, inputs, 1).remove(0);
         for threads in ["1", "2", "3"] {
             let actual = execute(&program, None, "model.weights", &input, threads);

@@ -85,6 +85,8 @@ pub struct CpuTarget {
     pub core: Core,
     /// How halves are computed with.
     pub halves: Halves,
+    /// The vectors that our own kernels use.
+    pub vectors: Vectors,
     isa: OwnedTargetIsa,
 }
 
@@ -140,6 +142,26 @@ impl Halves {
     }
 }
 
+/// The vectors of a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Vectors {
+    /// Those of the architecture's baseline.
+    #[default]
+    Baseline,
+    /// Sixteen lanes of f32 (AVX-512F).
+    Avx512,
+}
+
+impl Vectors {
+    /// What the code needs beyond the architecture's baseline, by Rust's names of features.
+    pub const fn required_features(self) -> &'static [&'static str] {
+        match self {
+            Vectors::Baseline => &[],
+            Vectors::Avx512 => &["avx512f"],
+        }
+    }
+}
+
 /// Who writes kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Kernels {
@@ -171,6 +193,7 @@ impl CpuTarget {
             kernels: Kernels::default(),
             core: Core::default(),
             halves: Halves::default(),
+            vectors: Vectors::default(),
             isa,
         })
     }
@@ -193,6 +216,17 @@ impl CpuTarget {
     /// The same target for CPUs that compute with halves in another way.
     pub fn with_halves(self, halves: Halves) -> Self {
         CpuTarget { halves, ..self }
+    }
+
+    /// The same target for CPUs with other vectors.
+    pub fn with_vectors(self, vectors: Vectors) -> Self {
+        CpuTarget { vectors, ..self }
+    }
+
+    /// Whether our encoder of x86-64 takes part.
+    pub(super) fn encodes_x64(&self) -> bool {
+        let is_encoded = self.kernels == Kernels::Encoded && self.listing != Listing::Clif;
+        self.architecture == Architecture::X86_64 && self.vectors == Vectors::Avx512 && is_encoded
     }
 
     /// Whether our encoder of aarch64 writes kernels over such elements.

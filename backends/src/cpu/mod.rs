@@ -1,9 +1,10 @@
-//! Native code for CPUs: Cranelift's IR, written in the order in which it shall run.
+//! Native code for CPUs: Cranelift's IR, written in the order in which it shall run, and beside it kernels of our own encoders.
 
 pub mod a64;
 pub mod contraction;
 pub mod entry;
 pub mod expr;
+mod formula;
 pub mod function;
 pub mod isa;
 pub mod loops;
@@ -11,3 +12,4 @@ mod math;
 mod memory;
 pub mod object;
 pub mod program;
+mod x64;

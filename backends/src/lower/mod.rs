@@ -26,10 +26,10 @@ mod winograd;
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
 use crate::contraction::{ContractionSpec, Element};
-use crate::cpu::isa::{Architecture, Core, Halves, Kernels};
+use crate::cpu::isa::{Architecture, Core, Halves, Kernels, Vectors};
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
-use crate::schedule::{Schedule, schedule, schedule_with_scratch};
+use crate::schedule::{Schedule, schedule, schedule_with_scratch, wide_schedule};
 use crate::view::{StorageId, View};
 
 /// A graph that cannot become a program: the nodes concerned, all of them.
@@ -73,6 +73,8 @@ pub struct LowerOptions {
     pub core: Core,
     /// How halves are computed with.
     pub halves: Halves,
+    /// The vectors of the CPU.
+    pub vectors: Vectors,
     /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.
     pub constants_may_grow: bool,
     /// Whether kernels may ask for scratch for each worker.
@@ -252,8 +254,10 @@ impl<'a> Lowering<'a> {
 
     /// How a contraction runs.
     pub(crate) fn schedule(&self, spec: &ContractionSpec) -> Schedule {
-        let LowerOptions { architecture, kernels, core, halves, workers_have_scratch, .. } = self.options;
-        let schedule = if workers_have_scratch {
+        let LowerOptions { architecture, kernels, core, halves, vectors, workers_have_scratch, .. } = self.options;
+        let schedule = if vectors == Vectors::Avx512 && spec.element == Element::F32 {
+            wide_schedule(spec)
+        } else if workers_have_scratch {
             schedule_with_scratch(spec, architecture, kernels, core)
         } else {
             schedule(spec, architecture, kernels)

@@ -93,7 +93,8 @@ impl CoreTable {
         match (architecture, kernels) {
             (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
             (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
-            (Architecture::X86_64, _) => &x86_64::TABLE,
+            (Architecture::X86_64, Kernels::Encoded) => &x86_64::SHARED_TABLE,
+            (Architecture::X86_64, Kernels::Clif) => &x86_64::TABLE,
         }
     }
 }
@@ -105,6 +106,16 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture, kernels: Ker
     let best = cheapest(tiles, |tile| cost(table.along_depth, table, spec, tile));
     let (block_tiles, block_panels) = blocks(table, spec, best);
     Schedule { tile: best, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows: false }
+}
+
+/// The schedule of a contraction for x86-64 with AVX-512, over the panels of the baseline's.
+pub fn wide_schedule(spec: &ContractionSpec) -> Schedule {
+    let table = &x86_64::WIDE_TABLE;
+    let fits = |tile: &&Tile| tile.rows + spec.operands.len() as i64 + x86_64::EPILOGUE_REGISTERS <= 32;
+    let tiles: Vec<Tile> = table.tiles.iter().filter(fits).copied().collect();
+    let tile = cheapest(&tiles, |tile| cost(table.along_depth, table, spec, tile));
+    let (block_tiles, block_panels) = blocks(table, spec, tile);
+    Schedule { tile, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows: false }
 }
 
 /// Instructions that packing takes for each element of the rows.

@@ -24,3 +24,46 @@ fn along_depth(tile: Tile) -> f64 {
 fn around_depth(tile: Tile) -> f64 {
     (5 * tile.rows * tile.vectors) as f64
 }
+
+/// The same where AVX-512 reads the same weights: panels of sixteen channels.
+pub(super) const SHARED_TABLE: CoreTable = CoreTable {
+    tiles: &[Tile { rows: 2, vectors: 4 }],
+    narrow_tiles: &[Tile { rows: 1, vectors: 4 }, Tile { rows: 2, vectors: 4 }],
+    ..TABLE
+};
+
+/// Registers that an epilogue takes beside sums and operands, at most.
+pub(super) const EPILOGUE_REGISTERS: i64 = 8;
+
+/// One register of sixteen channels for each row; sums, and what the epilogue takes, fit 32 registers.
+pub(super) const WIDE_TABLE: CoreTable = CoreTable {
+    tiles: &[
+        Tile { rows: 14, vectors: 4 },
+        Tile { rows: 16, vectors: 4 },
+        Tile { rows: 24, vectors: 4 },
+        Tile { rows: 20, vectors: 4 },
+        Tile { rows: 12, vectors: 4 },
+        Tile { rows: 10, vectors: 4 },
+        Tile { rows: 8, vectors: 4 },
+        Tile { rows: 7, vectors: 4 },
+        Tile { rows: 6, vectors: 4 },
+        Tile { rows: 4, vectors: 4 },
+    ],
+    narrow_tiles: &[],
+    packed_tiles: &[],
+    along_depth: along_wide_depth,
+    along_packed_depth: along_wide_depth,
+    around_depth: around_wide_depth,
+    block_bytes: 256 << 10,
+    least_blocks: 16,
+};
+
+/// One multiply-add a row, of which four are under way at least, and a load of weights.
+fn along_wide_depth(tile: Tile) -> f64 {
+    tile.rows.max(4) as f64 + 1.25
+}
+
+/// A start, an epilogue and a store a row, and a few of the loops.
+fn around_wide_depth(tile: Tile) -> f64 {
+    (4 * tile.rows + 10) as f64
+}

@@ -4,7 +4,7 @@
 
 pub mod interpreter;
 
-use edgecc_backends::cpu::isa::{Architecture, Core, Halves, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, Halves, Kernels, Vectors};
 use edgecc_backends::lower::{LowerOptions, lower};
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
@@ -126,6 +126,7 @@ impl Case {
                 kernels: Kernels::Encoded,
                 core: Core::OutOfOrder,
                 halves: Halves::Widened,
+                vectors: Vectors::Baseline,
                 constants_may_grow: false,
                 workers_have_scratch: false,
             },

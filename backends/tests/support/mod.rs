@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use edgecc_backends::contraction::Element;
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Vectors};
 use half::f16;
 
 /// Bytes on either side of an operand that no kernel may write. As f32 they are NaN, so that reading them shows.
@@ -84,12 +84,21 @@ impl Buffer {
 impl Machine {
     /// What kernels for the machine are emitted for. Of the emulated ones the maximal computes with halves.
     pub fn target(self) -> CpuTarget {
-        let (architecture, halves) = match self {
-            Machine::Host => (Architecture::host().expect("a host that code is emitted for"), Halves::Widened),
-            Machine::CortexA72 => (Architecture::Aarch64, Halves::Widened),
-            Machine::MaximalAarch64 => (Architecture::Aarch64, Halves::Native),
+        let (halves, vectors) = match self {
+            Machine::Host | Machine::CortexA72 => (Halves::Widened, Vectors::Baseline),
+            Machine::WideHost => (Halves::Widened, Vectors::Avx512),
+            Machine::MaximalAarch64 => (Halves::Native, Vectors::Baseline),
         };
-        CpuTarget::new(architecture).expect("a target").with_halves(halves)
+        CpuTarget::new(self.architecture()).expect("a target").with_halves(halves).with_vectors(vectors)
+    }
+
+    /// The machine's instructions.
+    pub fn architecture(self) -> Architecture {
+        match self {
+            Machine::Host => Architecture::host().expect("a host that code is emitted for"),
+            Machine::WideHost => Architecture::X86_64,
+            Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
+        }
     }
 }
 
@@ -97,6 +106,8 @@ impl Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
     Host,
+    /// This machine with AVX-512, where it has that.
+    WideHost,
     CortexA72,
     MaximalAarch64,
 }
@@ -104,7 +115,8 @@ pub enum Machine {
 /// Runs the range once per neighbouring pair of `cuts`. `None`, after a visible line, where the emulator is missing.
 pub fn run(machine: Machine, code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> Option<Vec<Buffer>> {
     let result = match machine {
-        Machine::Host => run_here(code, buffers, cuts),
+        Machine::WideHost if !has_wide_vectors() => return None,
+        Machine::Host | Machine::WideHost => run_here(code, buffers, cuts),
         Machine::CortexA72 => run_emulated("cortex-a72", code, buffers, cuts)?,
         Machine::MaximalAarch64 => run_emulated("max", code, buffers, cuts)?,
     };
@@ -112,6 +124,19 @@ pub fn run(machine: Machine, code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> O
         buffer.assert_guards(&format!("operand {index} on {machine:?}"));
     }
     Some(result)
+}
+
+/// Whether this machine has AVX-512; says so once where it has not.
+fn has_wide_vectors() -> bool {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    #[cfg(target_arch = "x86_64")]
+    let has = is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    if !has {
+        SAID.call_once(|| drop(writeln!(std::io::stderr(), "skipped: kernels with AVX-512, which this machine lacks")));
+    }
+    has
 }
 
 #[allow(unsafe_code)]

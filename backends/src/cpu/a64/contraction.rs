@@ -2,12 +2,12 @@
 //! never cross lines; where every operand's pixels follow each other at one distance, the whole image is one line.
 
 mod depth;
-mod geometry;
 mod packed;
 mod tile;
 mod totals;
 
 use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
+use crate::cpu::contraction::geometry::Geometry;
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{Core, CpuTarget};
 use crate::pack::PackedLayout;
@@ -15,10 +15,9 @@ use crate::schedule::{LANES, Schedule};
 
 use super::address::{add_batch, split};
 use super::assembler::Assembler;
-use super::formula::Formula;
 use super::instruction::{Access, Cond, Instruction, X, ZERO};
 use super::units::{self, for_each_unit};
-use geometry::Geometry;
+use crate::cpu::formula::Formula;
 use tile::{Columns, Shape};
 
 /// Registers of integers, by what they hold.

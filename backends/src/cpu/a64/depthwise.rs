@@ -13,10 +13,10 @@ use crate::cpu::isa::CpuTarget;
 
 use super::address::{add_batch, split};
 use super::assembler::{Assembler, Label};
-use super::formula::Formula;
 use super::instruction::{Access, After, Arrangement, Cond, Instruction, Lanes, V, Width, X, ZERO};
 use super::units::{self, for_each_unit};
 use super::vector::{Computation, Registers, RowRegisters};
+use crate::cpu::formula::Formula;
 
 const REGISTERS: usize = 32;
 /// Rows of the input that a band may meet: each has a register.

@@ -27,7 +27,7 @@ pub enum Arrangement {
 
 impl Arrangement {
     /// The lanes of elements.
-    pub(super) const fn of(element: Element) -> Self {
+    pub(in crate::cpu) const fn of(element: Element) -> Self {
         match element {
             Element::F32 => Arrangement::S4,
             Element::F16 => Arrangement::H8,

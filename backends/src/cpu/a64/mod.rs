@@ -6,7 +6,6 @@ mod address;
 mod assembler;
 mod contraction;
 mod depthwise;
-mod formula;
 mod instruction;
 mod nest;
 mod permute;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use half::f16;
 
 use super::assembler::Assembler;
-use super::formula::{Formula, Id, Op};
 use super::instruction::{Arrangement, ByLane, Float, Instruction, Lanes, V};
+use crate::cpu::formula::{Formula, Id, Op};
 
 /// A set of vector registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

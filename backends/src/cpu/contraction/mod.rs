@@ -5,6 +5,7 @@ mod depth;
 mod depthwise;
 mod elements;
 mod epilogue;
+pub(super) mod geometry;
 mod nest;
 mod pack;
 mod pixels;
@@ -22,6 +23,7 @@ use crate::schedule::Schedule;
 use super::a64;
 use super::function::{EmitError, FunctionCode, compile_kernel};
 use super::isa::CpuTarget;
+use super::x64;
 
 /// Operand numbers of contraction kernels.
 pub(crate) mod operand {
@@ -60,13 +62,19 @@ pub fn emit_contraction(
     schedule: &Schedule,
 ) -> Result<EmittedKernel, EmitError> {
     check(name, spec)?;
-    if target.encodes_a64_of(spec.element)
-        && let Some(kernel) = a64::emit_contraction(target, spec, schedule, |layout| {
-            let mut footprints = footprints(spec, layout);
-            footprints.extend((schedule.packs_rows).then(|| Footprint::leading(schedule.scratch(spec) as i64)));
-            footprints
-        })
-    {
+    let with_scratch = |layout: &PackedLayout| {
+        let mut footprints = footprints(spec, layout);
+        footprints.extend((schedule.packs_rows).then(|| Footprint::leading(schedule.scratch(spec) as i64)));
+        footprints
+    };
+    let encoded = if target.encodes_a64_of(spec.element) {
+        a64::emit_contraction(target, spec, schedule, with_scratch)
+    } else if target.encodes_x64() {
+        x64::emit_contraction(target, spec, schedule, with_scratch)
+    } else {
+        None
+    };
+    if let Some(kernel) = encoded {
         return Ok(kernel);
     }
     let nest = nest::Nest::new(spec, schedule, target.architecture);

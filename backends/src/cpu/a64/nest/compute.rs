@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use edgecc_ir::{DType, Expr, ExprNode};
 
 use crate::contraction::Element;
-use crate::cpu::a64::formula::Formula;
 use crate::cpu::a64::instruction::{Half, Instruction, V};
 use crate::cpu::a64::vector::{Computation, Registers, RowRegisters, move_register};
+use crate::cpu::formula::Formula;
 use crate::kernel::{Local, Stmt, Value};
 
 use super::Nest;

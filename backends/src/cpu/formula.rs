@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, UnaryOp};
 use half::f16;
 
-use super::instruction::{Arrangement, Lanes, LanesOne};
+use super::a64::{Arrangement, Lanes, LanesOne};
 use crate::contraction::{Element, Strides};
 use crate::cpu::math::{ERF, EXP_SHORT, LN_2, TANH};
 

@@ -6,7 +6,7 @@ use crate::contraction::{ContractionSpec, Strides, divide_up, whole_parts};
 const MOST_BORDER_TILES: i64 = 6;
 
 /// Where a contraction's pixels lie.
-pub(in crate::cpu::a64) struct Geometry {
+pub(in crate::cpu) struct Geometry {
     /// All pixels of all operands follow each other at one distance, but perhaps those of the input where rows are packed,
     /// and no tap misses the input: one line.
     pub is_flat: bool,

@@ -1,0 +1,455 @@
+//! Contractions: panels of weights, lines of output pixels, tiles of a line, and inside of a tile runs of the depth, in the
+//! order of the kernels for aarch64.
+
+use iced_x86::code_asm::{
+    AsmRegister64, eax, ecx, edx, qword_ptr, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx, rcx, rdi, rdx, rsi,
+};
+
+use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
+use crate::cpu::contraction::geometry::Geometry;
+use crate::cpu::contraction::{EmittedKernel, operand};
+use crate::cpu::formula::Formula;
+use crate::cpu::isa::CpuTarget;
+use crate::pack::PackedLayout;
+use crate::schedule::Schedule;
+
+use super::PANEL;
+use super::writer::{Writer, Written};
+
+/// Registers of integers, by what they hold.
+pub(super) mod register {
+    use super::*;
+
+    /// The table of operands' addresses.
+    pub const BASES: AsmRegister64 = rdi;
+    pub const OUTPUT: AsmRegister64 = rsi;
+    /// The panel of weights, where a tile of the line begins to read it.
+    pub const PANEL: AsmRegister64 = rdx;
+    /// The weights while they are read.
+    pub const WEIGHTS: AsmRegister64 = rcx;
+    /// The input under the tile's first pixel and the line's first tap.
+    pub const TILE: AsmRegister64 = r8;
+    /// The same in the row of taps at work.
+    pub const ROW: AsmRegister64 = r9;
+    /// The input while it is read.
+    pub const INPUT: AsmRegister64 = r10;
+    pub const DEPTH_LEFT: AsmRegister64 = r11;
+    pub const ROWS_LEFT: AsmRegister64 = rbp;
+    /// Further operands.
+    pub const FURTHER: [AsmRegister64; 4] = [r12, r13, r14, r15];
+}
+
+/// Words of the stack, by what they hold.
+pub(super) mod slot {
+    pub const UNIT: usize = 0;
+    pub const END: usize = 1;
+    /// The operands for the unit's batch; the input and whatever differs by pixel at the block's first pixel.
+    pub const INPUT: usize = 2;
+    pub const OUTPUT: usize = 3;
+    /// The panel at work, and the bytes of output channels before it.
+    pub const WEIGHTS: usize = 4;
+    pub const CHANNEL: usize = 5;
+    pub const FIRST_PANEL: usize = 6;
+    pub const PANELS_LEFT: usize = 7;
+    /// First line of the block and number of its lines; whole tiles where there is one line.
+    pub const FIRST: usize = 8;
+    pub const COUNT: usize = 9;
+    pub const LINE: usize = 10;
+    pub const LINES_LEFT: usize = 11;
+    pub const TILES_LEFT: usize = 12;
+    /// Rows of taps of the line that lie within the input.
+    pub const ROWS: usize = 13;
+    pub const BATCH: usize = 14;
+    /// Further operands, from here on.
+    pub const FURTHER: usize = 15;
+}
+
+/// How a further operand is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Further {
+    /// The number in the epilogue, from 1.
+    pub number: u16,
+    /// Its own values for each pixel.
+    pub per_pixel: bool,
+    /// Its own values for each channel.
+    pub per_channel: bool,
+    /// The address while a line is at work.
+    pub pointer: AsmRegister64,
+}
+
+/// A contraction with everything that its emission asks.
+pub(super) struct Contraction<'a> {
+    pub spec: &'a ContractionSpec,
+    pub schedule: &'a Schedule,
+    pub layout: PackedLayout,
+    pub geometry: Geometry,
+    pub formula: Formula,
+    /// The operand that starts the sums.
+    pub start: Option<Further>,
+    pub further: Vec<Further>,
+}
+
+/// Emits a contraction, where it has a shape and an epilogue that is written here.
+pub fn emit_contraction(
+    target: &CpuTarget,
+    spec: &ContractionSpec,
+    schedule: &Schedule,
+    footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
+) -> Option<EmittedKernel> {
+    let contraction = Contraction::of(spec, schedule)?;
+    let mut writer = Writer::new(slot::FURTHER + spec.operands.len()).ok()?;
+    contraction.emit(&mut writer).ok()?;
+    let code = writer.finish(target.listing).ok()?;
+    Some(EmittedKernel::new(code, contraction.units(), footprints(&contraction.layout)))
+}
+
+impl<'a> Contraction<'a> {
+    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+        let layout = PackedLayout::of(spec, schedule);
+        let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
+        let is_known = spec.element == Element::F32 && spec.output.channel == 1 && operand_channels_fit;
+        if !is_known || layout.panel != PANEL || schedule.packs_rows || !spans_fit(spec, schedule) {
+            return None;
+        }
+        let geometry = Geometry::of(spec, schedule.tile.rows, false)?;
+        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+        let mut pointers = register::FURTHER.into_iter();
+        let mut locate = |number: u16| {
+            let strides = &spec.operands[number as usize - 1];
+            let per_pixel = (strides.row != 0 && spec.window.height > 1) || (strides.column != 0 && geometry.width > 1);
+            Some(Further { number, per_pixel, per_channel: strides.channel == 1, pointer: pointers.next()? })
+        };
+        let start = match start {
+            Some(number) => Some(locate(number)?),
+            None => None,
+        };
+        let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
+        let contraction = Contraction { spec, schedule, layout, geometry, formula, start, further };
+        contraction.fits_registers().then_some(contraction)
+    }
+
+    /// Every operand that is read beside input and weights.
+    fn all_further(&self) -> impl Iterator<Item = &Further> {
+        self.start.iter().chain(&self.further)
+    }
+
+    pub(super) fn strides(&self, further: &Further) -> &Strides {
+        &self.spec.operands[further.number as usize - 1]
+    }
+
+    /// Lines of one block, or tiles where all pixels are one line.
+    fn block(&self) -> i64 {
+        if self.geometry.is_flat {
+            return self.schedule.block_tiles.max(1);
+        }
+        (self.schedule.block_tiles * self.schedule.tile.rows / self.geometry.width).clamp(1, self.geometry.lines)
+    }
+
+    fn blocks(&self) -> i64 {
+        match self.geometry.is_flat {
+            true => divide_up(divide_up(self.geometry.width, self.schedule.tile.rows), self.block()),
+            false => divide_up(self.geometry.lines, self.block()),
+        }
+    }
+
+    fn panel_blocks(&self) -> i64 {
+        divide_up(self.layout.panels(), self.schedule.block_panels)
+    }
+
+    /// Length of the range: batches x blocks x blocks of panels.
+    fn units(&self) -> i64 {
+        self.spec.batch.iter().product::<i64>() * self.blocks() * self.panel_blocks()
+    }
+
+    fn emit(&self, w: &mut Writer) -> Written {
+        w.a.mov(eax, edx)?;
+        w.a.mov(w.slot(slot::UNIT), rax)?;
+        w.a.mov(eax, ecx)?;
+        w.a.mov(w.slot(slot::END), rax)?;
+        let (mut head, mut exit) = (w.a.create_label(), w.a.create_label());
+        w.a.set_label(&mut head)?;
+        w.a.mov(rax, w.slot(slot::UNIT))?;
+        w.a.cmp(rax, w.slot(slot::END))?;
+        w.a.jae(exit)?;
+        self.locate_unit(w)?;
+        self.panels(w)?;
+        w.a.inc(w.slot(slot::UNIT))?;
+        w.a.jmp(head)?;
+        w.a.set_label(&mut exit)?;
+        Ok(w.a.zero_bytes()?)
+    }
+
+    /// Fills the slots of a unit, whose number is in rax: its block of panels, block of pixels and batch.
+    fn locate_unit(&self, w: &mut Writer) -> Written {
+        let (panel, block) = (r8, r9);
+        w.split(self.panel_blocks())?;
+        w.a.mov(panel, rdx)?;
+        w.split(self.blocks())?;
+        w.a.mov(block, rdx)?;
+        w.a.mov(w.slot(slot::BATCH), rax)?;
+        w.constant(rax, self.schedule.block_panels)?;
+        w.a.imul_2(panel, rax)?;
+        w.a.mov(w.slot(slot::FIRST_PANEL), panel)?;
+        self.rest_of(w, panel, self.layout.full_panels(), self.schedule.block_panels, slot::PANELS_LEFT)?;
+        w.a.imul_3(rax, panel, (PANEL * 4) as i32)?;
+        w.a.mov(w.slot(slot::CHANNEL), rax)?;
+        w.constant(rax, self.block())?;
+        w.a.imul_2(block, rax)?;
+        w.a.mov(w.slot(slot::FIRST), block)?;
+        let whole = match self.geometry.is_flat {
+            true => self.geometry.width / self.schedule.tile.rows,
+            false => self.geometry.lines,
+        };
+        self.rest_of(w, block, whole, self.block(), slot::COUNT)?;
+
+        let input = self.spec.window.stepped(&self.spec.input);
+        let pixels =
+            |strides: &Strides| if self.geometry.is_flat { strides.column * self.schedule.tile.rows } else { 0 };
+        let matrix = self.layout.matrix_elements();
+        let weights: Vec<i64> = self.spec.weight_batch.iter().map(|&stride| stride * matrix).collect();
+        let output = &self.spec.output;
+        let mut placed = vec![
+            (operand::INPUT, slot::INPUT, input.base, input.batch.clone(), pixels(&input), 0),
+            (operand::WEIGHTS, slot::WEIGHTS, 0, weights, 0, self.layout.panel_elements()),
+            (operand::OUTPUT, slot::OUTPUT, output.base, output.batch.clone(), pixels(output), 0),
+        ];
+        for further in self.all_further() {
+            let (strides, number) = (self.strides(further), further.number as usize - 1);
+            let moved = if further.per_pixel { pixels(strides) } else { 0 };
+            let batch = strides.batch.clone();
+            placed.push((operand::FURTHER + number, slot::FURTHER + number, strides.base, batch, moved, 0));
+        }
+        let address = r10;
+        for (index, slot, base, strides, by_block, by_panel) in placed {
+            w.a.mov(address, qword_ptr(register::BASES + 8 * index))?;
+            w.add(address, base * 4, rax)?;
+            w.add_product(address, block, by_block * 4, rax)?;
+            w.add_product(address, panel, by_panel * 4, rax)?;
+            self.add_batch(w, address, &strides)?;
+            w.a.mov(w.slot(slot), address)?;
+        }
+        Ok(())
+    }
+
+    /// Moves an address to the unit's batch, which counts the batch axes row-major.
+    fn add_batch(&self, w: &mut Writer, address: AsmRegister64, strides: &[i64]) -> Written {
+        let moves = |(&stride, &extent): (&i64, &i64)| stride != 0 && extent > 1;
+        if !strides.iter().zip(&self.spec.batch).any(moves) {
+            return Ok(());
+        }
+        w.a.mov(rax, w.slot(slot::BATCH))?;
+        for (&extent, &stride) in self.spec.batch.iter().zip(strides).rev() {
+            w.split(extent)?;
+            w.add_product(address, rdx, stride * 4, rbx)?;
+        }
+        Ok(())
+    }
+
+    /// `slot = min(whole - first, size)`.
+    fn rest_of(&self, w: &mut Writer, first: AsmRegister64, whole: i64, size: i64, slot: usize) -> Written {
+        w.constant(rax, whole)?;
+        w.a.sub(rax, first)?;
+        w.constant(rbx, size)?;
+        w.a.cmp(rax, rbx)?;
+        w.a.cmovg(rax, rbx)?;
+        Ok(w.a.mov(w.slot(slot), rax)?)
+    }
+
+    /// Jumps where the block that begins at the number in `slot` does not reach beyond `whole`.
+    fn unless_beyond(
+        &self,
+        w: &mut Writer,
+        slot: usize,
+        (size, whole): (i64, i64),
+        otherwise: iced_x86::code_asm::CodeLabel,
+    ) -> Written {
+        w.a.mov(rax, w.slot(slot))?;
+        w.constant(rbx, whole - size + 1)?;
+        w.a.cmp(rax, rbx)?;
+        Ok(w.a.jl(otherwise)?)
+    }
+
+    /// Full panels of the unit, then the narrower one where the unit holds it.
+    fn panels(&self, w: &mut Writer) -> Written {
+        let full = self.layout.full_panels();
+        if full > 0 {
+            let (mut head, mut exit) = (w.a.create_label(), w.a.create_label());
+            w.a.set_label(&mut head)?;
+            w.a.sub(w.slot(slot::PANELS_LEFT), 1)?;
+            w.a.jl(exit)?;
+            self.lines(w, PANEL)?;
+            for (slot, bytes) in [(slot::WEIGHTS, self.layout.panel_elements() * 4), (slot::CHANNEL, PANEL * 4)] {
+                w.constant(rax, bytes)?;
+                w.a.add(w.slot(slot), rax)?;
+            }
+            w.a.jmp(head)?;
+            w.a.set_label(&mut exit)?;
+            w.a.nop()?;
+        }
+        let channels = self.layout.last_channels();
+        if channels > 0 {
+            let mut exit = w.a.create_label();
+            if self.panel_blocks() > 1 {
+                self.unless_beyond(w, slot::FIRST_PANEL, (self.schedule.block_panels, full), exit)?;
+            }
+            self.lines(w, channels)?;
+            w.a.set_label(&mut exit)?;
+            w.a.nop()?;
+        }
+        Ok(())
+    }
+
+    /// All lines of the block, for so many channels of a panel.
+    fn lines(&self, w: &mut Writer, channels: i64) -> Written {
+        self.set_masks(w, channels)?;
+        if self.geometry.lines == 1 {
+            self.begin_line(w, false, channels)?;
+            return self.line(w, channels);
+        }
+        w.a.mov(rax, w.slot(slot::FIRST))?;
+        w.a.mov(w.slot(slot::LINE), rax)?;
+        w.a.mov(rax, w.slot(slot::COUNT))?;
+        w.a.mov(w.slot(slot::LINES_LEFT), rax)?;
+        let mut head = w.a.create_label();
+        w.a.set_label(&mut head)?;
+        self.begin_line(w, true, channels)?;
+        self.line(w, channels)?;
+        w.a.inc(w.slot(slot::LINE))?;
+        w.a.dec(w.slot(slot::LINES_LEFT))?;
+        Ok(w.a.jne(head)?)
+    }
+
+    /// Addresses of a line, whose number is in its slot; the only line has none.
+    fn begin_line(&self, w: &mut Writer, has_number: bool, channels: i64) -> Written {
+        let (geometry, line) = (&self.geometry, r11);
+        if has_number {
+            w.a.mov(line, w.slot(slot::LINE))?;
+        }
+        let by_line = |w: &mut Writer, address: AsmRegister64, stride: i64| {
+            if has_number { w.add_product(address, line, stride * 4, rax) } else { Ok(()) }
+        };
+        w.a.mov(register::OUTPUT, w.slot(slot::OUTPUT))?;
+        w.a.add(register::OUTPUT, w.slot(slot::CHANNEL))?;
+        by_line(w, register::OUTPUT, self.spec.output.row)?;
+        for further in self.all_further() {
+            w.a.mov(further.pointer, w.slot(slot::FURTHER + further.number as usize - 1))?;
+            if further.per_channel {
+                w.a.add(further.pointer, w.slot(slot::CHANNEL))?;
+            }
+            if further.per_pixel {
+                by_line(w, further.pointer, self.strides(further).row)?;
+            }
+        }
+        w.a.mov(register::PANEL, w.slot(slot::WEIGHTS))?;
+        w.a.mov(register::TILE, w.slot(slot::INPUT))?;
+        let input = &self.spec.input;
+        let first = geometry.first_row * input.row + geometry.columns[0] * input.column;
+        w.add(register::TILE, first * 4, rax)?;
+        by_line(w, register::TILE, geometry.step[0] * input.row)?;
+        if !geometry.rows_inside {
+            self.clip_rows(w, has_number, channels)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves out rows of taps above and below the input: moves the panel and the input to the first within, and counts.
+    fn clip_rows(&self, w: &mut Writer, has_number: bool, channels: i64) -> Written {
+        let (geometry, top, bottom, line) = (&self.geometry, rax, rbx, r11);
+        w.a.xor(eax, eax)?;
+        if has_number {
+            w.add_product(top, line, geometry.step[0], bottom)?;
+        }
+        w.a.lea(bottom, qword_ptr(top + (geometry.first_row + (geometry.tap_rows - 1) * geometry.row_step)))?;
+        w.add(top, geometry.first_row, line)?;
+        w.a.mov(w.slot(slot::ROWS), geometry.tap_rows as i32)?;
+        let labels = [(); 4].map(|_| w.a.create_label());
+        let [mut above, mut below, mut within, mut exit] = labels;
+        w.a.set_label(&mut above)?;
+        w.a.cmp(top, 0)?;
+        w.a.jge(below)?;
+        w.add(top, geometry.row_step, line)?;
+        w.add(register::TILE, geometry.row_step * self.spec.input.row * 4, line)?;
+        w.add(register::PANEL, self.tap_bytes(channels) * geometry.columns.len() as i64, line)?;
+        w.a.dec(w.slot(slot::ROWS))?;
+        w.a.jmp(above)?;
+        w.a.set_label(&mut below)?;
+        w.constant(top, geometry.input_height)?;
+        w.a.set_label(&mut within)?;
+        w.a.cmp(bottom, top)?;
+        w.a.jl(exit)?;
+        w.add(bottom, -geometry.row_step, line)?;
+        w.a.dec(w.slot(slot::ROWS))?;
+        w.a.jmp(within)?;
+        w.a.set_label(&mut exit)?;
+        Ok(w.a.nop()?)
+    }
+
+    /// The tiles of a line from left to right.
+    fn line(&self, w: &mut Writer, channels: i64) -> Written {
+        let (width, rows) = (self.geometry.width, self.schedule.tile.rows);
+        if self.geometry.is_flat {
+            return self.flat_line(w, channels);
+        }
+        let [begin, end] = self.geometry.inside;
+        let of = |tile: i64| rows.min(width - tile * rows);
+        (0..begin).try_for_each(|tile| self.tile(w, (of(tile), channels), Some(tile * rows)))?;
+        if end - begin == 1 {
+            self.tile(w, (of(begin), channels), None)?;
+        } else if begin < end {
+            w.a.mov(w.slot(slot::TILES_LEFT), (end - begin) as i32)?;
+            let mut head = w.a.create_label();
+            w.a.set_label(&mut head)?;
+            self.tile(w, (of(begin), channels), None)?;
+            w.a.dec(w.slot(slot::TILES_LEFT))?;
+            w.a.jne(head)?;
+        }
+        (end..divide_up(width, rows)).try_for_each(|tile| self.tile(w, (of(tile), channels), Some(tile * rows)))
+    }
+
+    /// The block's whole tiles, then the smaller one where the block holds it.
+    fn flat_line(&self, w: &mut Writer, channels: i64) -> Written {
+        let (width, rows) = (self.geometry.width, self.schedule.tile.rows);
+        let (whole, rest) = (width / rows, width % rows);
+        if whole > 0 {
+            let (mut head, mut exit) = (w.a.create_label(), w.a.create_label());
+            w.a.mov(rax, w.slot(slot::COUNT))?;
+            w.a.mov(w.slot(slot::TILES_LEFT), rax)?;
+            w.a.cmp(rax, 1)?;
+            w.a.jl(exit)?;
+            w.a.set_label(&mut head)?;
+            self.tile(w, (rows, channels), None)?;
+            w.a.dec(w.slot(slot::TILES_LEFT))?;
+            w.a.jne(head)?;
+            w.a.set_label(&mut exit)?;
+            w.a.nop()?;
+        }
+        if rest > 0 {
+            let mut exit = w.a.create_label();
+            if self.blocks() > 1 {
+                self.unless_beyond(w, slot::FIRST, (self.block(), whole), exit)?;
+            }
+            self.tile(w, (rest, channels), None)?;
+            w.a.set_label(&mut exit)?;
+            w.a.nop()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the weights of one tap in a panel of this many channels.
+    pub(super) fn tap_bytes(&self, channels: i64) -> i64 {
+        self.spec.depth * self.padded(channels) * 4
+    }
+
+    /// Channels of a panel with the padding behind them.
+    pub(super) fn padded(&self, channels: i64) -> i64 {
+        divide_up(channels, self.spec.element.lanes()) * self.spec.element.lanes()
+    }
+}
+
+/// Whether offsets within a tile and a line are encoded in 32 bits.
+fn spans_fit(spec: &ContractionSpec, schedule: &Schedule) -> bool {
+    let near = |elements: i64| i32::try_from(elements.saturating_mul(4 * schedule.tile.rows)).is_ok();
+    let all = [&spec.input, &spec.output].into_iter().chain(&spec.operands);
+    all.into_iter().all(|strides| near(strides.column.saturating_mul(spec.window.step[1])))
+        && near(spec.input.column * (spec.window.input_width + 64))
+}
