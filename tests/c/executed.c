@@ -2,7 +2,7 @@
    the third and the fourth mark, `orr x27, x27, x27`, which stand around the second timed run of the example `line`.
    Writes one line per instruction: address and word in hexadecimal, executions.
 
-   With the arguments l1=BYTES:WAYS,l2=BYTES:WAYS,ahead=LINES it also passes every access from the first mark on through two
+   With the arguments l1=BYTES:WAYS,l2=BYTES:WAYS,ahead=LINES it also passes every access of both timed runs through two
    levels of caches (lines of 64 bytes, least recently used, writes allocate), and adds to the lines of instructions that
    miss: loads that wait for L2, loads that wait for memory, and lines that memory moves while nothing waits for them.
    Those are for stores, ahead of loads, and for loads at most 32 accesses (of 16 bytes) after one that waits, since about
@@ -136,7 +136,7 @@ static void touch(uint64_t line, int is_store, struct misses *misses) {
 
 static void accessed(unsigned cpu, uint32_t info, uint64_t address, void *data) {
   static uint64_t latest;
-  if (marks == 0 || marks > 3) return;
+  if (marks != 1 && marks != 3) return;
   accesses++;
   uint64_t begin = address >> LINE, end = (address + (1ull << qemu_plugin_mem_size_shift(info)) - 1) >> LINE;
   if (begin == end && begin == latest) return;

@@ -10,8 +10,8 @@
 use std::path::Path;
 
 use edgecc_tests::cycles::{CORES, Core, cost, has_tools, model};
-use edgecc_tests::executed::{Trace, parse, plugin, trace};
-use edgecc_tests::{cross, python, run};
+use edgecc_tests::executed::{Bench, Trace, parse};
+use edgecc_tests::run;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,15 +34,13 @@ fn main() {
 }
 
 fn print_network(network: &Path, input: &Path, shape: &str, flags: &[String]) {
-    let (Some(line), Some(plugin)) = (cross::line_program(), plugin()) else { return };
+    let Some(bench) = Bench::new() else { return };
     let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
     let compiled = run::compile_for_phone(network, &extents, flags).expect("the model compiles");
-    let folder = python::generated("cycles");
-    let [artifact, output] = ["model.bin", "output.f32"].map(|name| folder.join(name));
-    std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
+    let input = std::fs::read(input).expect("the input");
     for core in &CORES {
-        let ran = trace(&core.plugin(&plugin), &line, core.emulated, [&artifact, input, &output], &extents);
-        print(&ran, core, None);
+        let (trace, _) = bench.trace(&core.plugin(&bench.plugin), core.emulated, &compiled, &input, &extents);
+        print(&trace, core, None);
     }
 }
 

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use edgecc_tests::executed::{Class, Counts, by_kernel, plugin, total, trace};
-use edgecc_tests::{cross, python, run};
+use edgecc_tests::executed::{Bench, Class, Counts, by_kernel, total};
+use edgecc_tests::run;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -13,13 +13,11 @@ fn main() {
         eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16]");
         std::process::exit(2);
     };
-    let (Some(line), Some(plugin)) = (cross::line_program(), plugin()) else { return };
+    let Some(bench) = Bench::new() else { return };
     let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
     let compiled = run::compile_for_phone(Path::new(model), &extents, flags).expect("the model compiles");
-    let folder = python::generated("executed");
-    let [artifact, output] = ["model.bin", "output.f32"].map(|name| folder.join(name));
-    std::fs::write(&artifact, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
-    let trace = trace(&plugin, &line, "cortex-a76", [&artifact, Path::new(input), &output], &extents);
+    let input = std::fs::read(input).expect("the input");
+    let (trace, _) = bench.trace(&bench.plugin, "cortex-a76", &compiled, &input, &extents);
 
     let kernels = &compiled.best.emitted.kernels;
     let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
+use edgecc::compile::Compiled;
 use edgecc_backends::cpu::program::PlacedKernel;
 
 use crate::report::skipped;
@@ -139,35 +141,69 @@ pub struct Executed {
 /// The instructions of one inference, by address.
 pub type Trace = BTreeMap<u64, Executed>;
 
-/// The plugin, compiled. `None`, after a visible line, without a C compiler.
-pub fn plugin() -> Option<PathBuf> {
-    let library = python::generated("executed").join("executed.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/executed.c");
-    let built = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-w"]).arg(source).arg("-o").arg(&library).status();
-    if built.is_ok_and(|status| status.success()) {
-        return Some(library);
+/// The plugin, compiled once. `None`, after a visible line, without a C compiler.
+fn plugin() -> Option<PathBuf> {
+    static BUILT: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        let library = python::generated("executed").join("executed.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/executed.c");
+        let mut compiler = Command::new("cc");
+        let built = compiler.args(["-O2", "-shared", "-fPIC", "-w"]).arg(source).arg("-o").arg(&library).status();
+        built.is_ok_and(|status| status.success()).then_some(library)
+    });
+    if BUILT.is_none() {
+        skipped("the counting plugin needs a C compiler");
     }
-    skipped("the counting plugin needs a C compiler");
-    None
+    BUILT.clone()
 }
 
-/// Runs an artifact of one input and one output twice on the emulated processor, and returns what the second run executes.
-/// `files` are the artifact, the input as raw f32 and where the output goes.
-pub fn trace(plugin: &Path, line: &Path, processor: &str, files: [&Path; 3], shape: &[usize]) -> Trace {
-    let counts = files[2].with_extension("counts");
-    let shape: Vec<String> = shape.iter().map(|extent| extent.to_string()).collect();
-    let mut running = cross::emulator(processor)
-        .args(["-d", "plugin", "-plugin"])
-        .args([plugin, Path::new("-D"), &counts, line])
-        .args(files)
-        .args([shape.join("x").as_str(), "1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the emulator starts");
-    running.stdin.take().expect("a pipe").write_all(b"1\n1\n").expect("two runs");
-    assert!(running.wait().expect("it ends").success(), "{}", files[0].display());
-    parse(&std::fs::read_to_string(counts).expect("counts"))
+/// The programs that measure.
+#[derive(Debug)]
+pub struct Bench {
+    /// The plugin.
+    pub plugin: PathBuf,
+    line: PathBuf,
+}
+
+impl Bench {
+    /// Builds them. `None`, after a visible line, where that cannot be.
+    pub fn new() -> Option<Bench> {
+        let line = cross::line_program()?;
+        Some(Bench { plugin: plugin()?, line })
+    }
+
+    /// What the second of two runs of an artifact with one input and one output executes, and the output. `plugin` may
+    /// carry arguments. Names and variables, which lie at the end of the stack, are the same everywhere, so that addresses
+    /// are, and with them what a simulated cache misses.
+    pub fn trace(
+        &self,
+        plugin: &Path,
+        processor: &str,
+        compiled: &Compiled,
+        input: &[u8],
+        shape: &[usize],
+    ) -> (Trace, Vec<u8>) {
+        let folder = python::generated(&format!("executed/{:?}", std::thread::current().id()));
+        std::fs::write(folder.join("model"), compiled.to_bytes().expect("an artifact"))
+            .expect("the artifact is written");
+        std::fs::write(folder.join("input"), input).expect("the input is written");
+        std::fs::copy(&self.line, folder.join("line")).expect("the program is copied");
+        let shape: Vec<String> = shape.iter().map(|extent| extent.to_string()).collect();
+        let mut running = cross::emulator(processor)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir(&folder)
+            .args(["-U", "PATH", "-seed", "1", "-d", "plugin", "-D", "counts", "-plugin"])
+            .arg(plugin)
+            .args(["./line", "model", "input", "output", &shape.join("x"), "1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the emulator starts");
+        running.stdin.take().expect("a pipe").write_all(b"1\n1\n").expect("two runs");
+        assert!(running.wait().expect("it ends").success(), "{}", folder.display());
+        let read = |name: &str| std::fs::read(folder.join(name)).expect("what a run leaves");
+        (parse(&String::from_utf8_lossy(&read("counts"))), read("output"))
+    }
 }
 
 /// Reads what the plugin writes.

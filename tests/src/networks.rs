@@ -169,3 +169,44 @@ impl Network {
         self.value = self.add(Op::Map(expr.with_root(root)), &[self.value, other], "pair");
     }
 }
+
+/// Layers of phone networks, small enough to be emulated quickly, and whether their weights may grow.
+pub fn layers() -> Vec<(Graph, bool)> {
+    use Activation::{None, Relu, Relu6, Silu};
+    let mut bottleneck = Network::new("bottleneck", &[1, 3, 56, 56]);
+    bottleneck.conv(16, 3, 2, 1, Relu6);
+    let entry = bottleneck.value();
+    bottleneck.conv(96, 1, 1, 1, Relu6);
+    bottleneck.conv(96, 3, 1, 96, Relu6);
+    bottleneck.conv(16, 1, 1, 1, None);
+    bottleneck.add_value(entry);
+    bottleneck.conv(72, 1, 1, 1, Relu6);
+    bottleneck.conv(72, 5, 2, 72, Relu6);
+    bottleneck.conv(40, 1, 1, 1, Silu);
+
+    let mut residual = Network::new("residual", &[1, 32, 28, 28]);
+    residual.max_pool();
+    let entry = residual.value();
+    residual.conv(32, 3, 1, 1, Relu);
+    residual.conv(32, 3, 1, 1, None);
+    residual.add_value(entry);
+    residual.activate(Relu);
+    residual.conv(64, 1, 2, 1, None);
+    residual.conv(64, 3, 2, 1, Relu);
+
+    let mut shuffled = Network::new("shuffled", &[1, 58, 14, 14]);
+    shuffled.conv(58, 1, 1, 1, Relu);
+    shuffled.shuffle(2);
+    shuffled.conv(58, 3, 1, 58, None);
+    shuffled.conv(60, 3, 1, 2, Relu);
+
+    let mut dense = Network::new("dense", &[32, 96]);
+    dense.dense(200, Silu);
+    dense.dense(17, None);
+    let mut vector = Network::new("vector", &[1, 320]);
+    vector.dense(1000, None);
+
+    let direct = [bottleneck, shuffled, dense, vector].map(|network| (network.finish(), false));
+    let residual = residual.finish();
+    direct.into_iter().chain([(residual.clone(), false), (residual, true)]).collect()
+}

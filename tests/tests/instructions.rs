@@ -8,12 +8,11 @@ use edgecc_backends::cpu::isa::{Architecture, Kernels};
 use edgecc_device::agreement::{Bound, agreement};
 use edgecc_device::tensor_file::{Array, read_npz};
 use edgecc_format::ElementType;
-use edgecc_ir::Graph;
 use edgecc_passes::precision::Precision;
-use edgecc_tests::executed::{Class, by_kernel, plugin, total, trace};
-use edgecc_tests::networks::{Activation, Network};
+use edgecc_tests::executed::{Bench, Class, by_kernel, total};
+use edgecc_tests::networks::layers;
 use edgecc_tests::report::say;
-use edgecc_tests::{cross, numbers, python, reference, run};
+use edgecc_tests::{numbers, python, reference, run};
 
 /// A network, its input, what the best of ncnn and MNN executes for it in f32, and the most that ours may: in millions
 /// (`peers/MEASURED.md` in the shared material).
@@ -89,33 +88,10 @@ fn to_f64(bytes: &[u8]) -> Vec<f64> {
     array.to_f64()
 }
 
-/// The programs that measure.
-struct Bench {
-    plugin: PathBuf,
-    line: PathBuf,
-}
-
-impl Bench {
-    fn new() -> Option<Bench> {
-        let line = cross::line_program()?;
-        Some(Bench { plugin: plugin()?, line })
-    }
-
-    /// Millions of instructions of the second of two runs, and the output.
-    fn count(&self, compiled: &Compiled, input: &[u8], shape: &[usize]) -> (f64, Vec<u8>) {
-        let [artifact, given, output] = self.write(compiled, input);
-        let trace = trace(&self.plugin, &self.line, "cortex-a76", [&artifact, &given, &output], shape);
-        (total(&trace).total() as f64 / 1e6, std::fs::read(output).expect("the output"))
-    }
-
-    fn write(&self, compiled: &Compiled, input: &[u8]) -> [PathBuf; 3] {
-        let folder = python::generated("instructions");
-        let unique = format!("{:?}", std::thread::current().id());
-        let files = ["model.bin", "input.f32", "output.f32"].map(|name| folder.join(format!("{unique}-{name}")));
-        std::fs::write(&files[0], compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
-        std::fs::write(&files[1], input).expect("the input is written");
-        files
-    }
+/// Millions of instructions of the second of two runs, and the output.
+fn count(bench: &Bench, compiled: &Compiled, input: &[u8], shape: &[usize]) -> (f64, Vec<u8>) {
+    let (trace, output) = bench.trace(&bench.plugin, "cortex-a76", compiled, input, shape);
+    (total(&trace).total() as f64 / 1e6, output)
 }
 
 #[test]
@@ -135,10 +111,10 @@ fn networks_execute_few_instructions() {
             run::compile_with(&model, Architecture::Aarch64, std::slice::from_ref(&array), adjust).expect("compiles")
         };
         let compiled = compile(Kernels::Encoded);
-        let (millions, actual) = bench.count(&compiled, &input, network.shape);
+        let (millions, actual) = count(&bench, &compiled, &input, network.shape);
         // The residual networks take long in the emulator.
         let is_short = millions < 200.0;
-        let clif = if is_short { bench.count(&compile(Kernels::Clif), &input, network.shape).0 } else { f64::NAN };
+        let clif = if is_short { count(&bench, &compile(Kernels::Clif), &input, network.shape).0 } else { f64::NAN };
         let (actual, expected) = (to_f64(&actual), to_f64(&output));
         let cosine = agreement(&actual, &expected, &[actual.len()], None, Bound::FLOAT).cosine;
         let size = compiled.to_bytes().expect("an artifact").len() as f64;
@@ -169,7 +145,7 @@ fn networks_of_halves_execute_few_instructions() {
         let array = Array { element_type, extents, bytes: input.clone() };
         let adjust = |options| CompileOptions { precision: Precision::F16, ..options };
         let compiled = run::compile_with(&model, Architecture::Aarch64, &[array], adjust).expect("compiles");
-        let (millions, actual) = bench.count(&compiled, &input, network.shape);
+        let (millions, actual) = count(&bench, &compiled, &input, network.shape);
         let (actual, expected) = (to_f64(&actual), to_f64(&output));
         let cosine = agreement(&actual, &expected, &[actual.len()], None, Bound::FLOAT).cosine;
         let size = compiled.to_bytes().expect("an artifact").len() as f64;
@@ -184,47 +160,6 @@ fn networks_of_halves_execute_few_instructions() {
         assert!(millions <= network.most, "{}: {millions} M instead of {}", network.name, network.most);
         assert!(growth <= 0.65, "{}: the artifact is {growth} of the model", network.name);
     }
-}
-
-/// Layers of phone networks, small enough to be emulated quickly.
-fn layers() -> Vec<(Graph, bool)> {
-    use Activation::{None, Relu, Relu6, Silu};
-    let mut bottleneck = Network::new("bottleneck", &[1, 3, 56, 56]);
-    bottleneck.conv(16, 3, 2, 1, Relu6);
-    let entry = bottleneck.value();
-    bottleneck.conv(96, 1, 1, 1, Relu6);
-    bottleneck.conv(96, 3, 1, 96, Relu6);
-    bottleneck.conv(16, 1, 1, 1, None);
-    bottleneck.add_value(entry);
-    bottleneck.conv(72, 1, 1, 1, Relu6);
-    bottleneck.conv(72, 5, 2, 72, Relu6);
-    bottleneck.conv(40, 1, 1, 1, Silu);
-
-    let mut residual = Network::new("residual", &[1, 32, 28, 28]);
-    residual.max_pool();
-    let entry = residual.value();
-    residual.conv(32, 3, 1, 1, Relu);
-    residual.conv(32, 3, 1, 1, None);
-    residual.add_value(entry);
-    residual.activate(Relu);
-    residual.conv(64, 1, 2, 1, None);
-    residual.conv(64, 3, 2, 1, Relu);
-
-    let mut shuffled = Network::new("shuffled", &[1, 58, 14, 14]);
-    shuffled.conv(58, 1, 1, 1, Relu);
-    shuffled.shuffle(2);
-    shuffled.conv(58, 3, 1, 58, None);
-    shuffled.conv(60, 3, 1, 2, Relu);
-
-    let mut dense = Network::new("dense", &[32, 96]);
-    dense.dense(200, Silu);
-    dense.dense(17, None);
-    let mut vector = Network::new("vector", &[1, 320]);
-    vector.dense(1000, None);
-
-    let direct = [bottleneck, shuffled, dense, vector].map(|network| (network.finish(), false));
-    let residual = residual.finish();
-    direct.into_iter().chain([(residual.clone(), false), (residual, true)]).collect()
 }
 
 #[test]
@@ -244,9 +179,8 @@ fn hold_to_snapshot(name: &str, precision: Precision) {
         let options = CompileOptions { allow_size, precision, ..run::options(Architecture::Aarch64, &[]) };
         let inputs = numbers::inputs(&graph);
         let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
-        let files = bench.write(&compiled, &inputs[0].bytes());
         let shape = inputs[0].shape().extents();
-        let trace = trace(&bench.plugin, &bench.line, "cortex-a76", [&files[0], &files[1], &files[2]], &shape);
+        let trace = bench.trace(&bench.plugin, "cortex-a76", &compiled, &inputs[0].bytes(), &shape).0;
         let kernels = &compiled.best.emitted.kernels;
         let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");
         text.push_str(&format!("{}{}\n", graph.name(), if allow_size { ", weights may grow" } else { "" }));
