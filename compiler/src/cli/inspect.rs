@@ -3,6 +3,7 @@
 use edgecc_format::{Call, Manifest, Program, View, step::Action};
 use serde_json::{Value, json};
 
+use super::moved::{Caches, Energy, Moved, SOURCES, energy, moved, total};
 use super::options::InspectArguments;
 use super::{CliError, CliResult, print};
 use edgecc_device::inputs::describe;
@@ -31,7 +32,7 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
     text.push_str(&format!("weights  {} bytes\n", manifest.weights_bytes));
     for program in &manifest.programs {
         text.push_str(&format!(
-            "program  {} {}\ncode     {} bytes, {} kernels, {} encoded\narena    {} bytes\nmacs     {}\nsteps    {}\n",
+            "program  {} {}\ncode     {} bytes, {} kernels, {} encoded\narena    {} bytes\nmacs     {}\n{}steps    {}\n",
             program.architecture,
             program.required_features.join(" "),
             program.code_length,
@@ -39,6 +40,7 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
             program.kernels.iter().filter(|kernel| kernel.encoded).count(),
             program.arena_bytes,
             manifest.source_macs,
+            cost_text(&Cost::of(manifest, program)),
             program.steps.len(),
         ));
         for call in calls(program) {
@@ -56,14 +58,18 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         let element_type = edgecc_format::ElementType::try_from(port.element_type).map_or("unspecified", |t| t.name());
         json!({"name": port.name, "type": element_type, "dims": dims})
     };
-    let step = |program: &Program, call: &Call| {
+    let step = |program: &Program, call: &Call, from: &Moved| {
         json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes,
-               "encoded": is_encoded(program, call)})
+               "bytes_from": [from.l1, from.l2, from.memory], "encoded": is_encoded(program, call)})
     };
     let program = |program: &Program| {
+        let cost = Cost::of(manifest, program);
+        let steps = calls(program).zip(&cost.steps).map(|(call, from)| step(program, call, from));
         json!({"architecture": program.architecture, "features": program.required_features,
                "code_bytes": program.code_length, "kernels": program.kernels.len(), "arena_bytes": program.arena_bytes,
-               "steps": calls(program).map(|call| step(program, call)).collect::<Vec<_>>()})
+               "cache_bytes": [cost.caches.l1, cost.caches.l2],
+               "bytes_from": [cost.moved.l1, cost.moved.l2, cost.moved.memory],
+               "estimated_millijoules": (cost.energy.total() * 1e6).round() / 1e6, "energy_sources": SOURCES, "steps": steps.collect::<Vec<_>>()})
     };
     json!({
         "schema_version": 1, "model": manifest.model_name, "producer": manifest.producer, "bytes": size,
@@ -72,6 +78,40 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         "macs": manifest.source_macs, "labels": manifest.labels.len(),
         "programs": manifest.programs.iter().map(program).collect::<Vec<_>>(),
     })
+}
+
+/// What an inference by a program moves and takes.
+struct Cost {
+    caches: Caches,
+    steps: Vec<Moved>,
+    moved: Moved,
+    energy: Energy,
+}
+
+impl Cost {
+    fn of(manifest: &Manifest, program: &Program) -> Cost {
+        let caches = Caches::of(manifest.config.lines().any(|line| line == "core = in-order"));
+        let calls: Vec<&Call> = calls(program).collect();
+        let steps = moved(&calls, caches);
+        let moved = total(&steps);
+        let macs = calls.iter().map(|call| call.macs).sum();
+        Cost { caches, moved, energy: energy(program, macs, moved), steps }
+    }
+}
+
+fn cost_text(cost: &Cost) -> String {
+    let (Moved { l1, l2, memory }, energy) = (cost.moved, cost.energy);
+    format!(
+        "moved    {} bytes: {l1} from a cache of {} KiB, {l2} from one of {} KiB, {memory} from memory\n\
+         energy   {:.4} mJ, an estimate: {:.4} arithmetic, {:.4} instructions, {:.4} memory ({SOURCES})\n",
+        cost.moved.total(),
+        cost.caches.l1 >> 10,
+        cost.caches.l2 >> 10,
+        energy.total(),
+        energy.arithmetic,
+        energy.instructions,
+        energy.memory
+    )
 }
 
 /// Whether our own encoder wrote a call's kernel.

@@ -7,6 +7,7 @@ mod inputs;
 mod inspect;
 mod lists;
 mod loading;
+mod moved;
 mod options;
 mod progress;
 mod run;
