@@ -108,8 +108,8 @@ pub struct Resample {
 
 /// An operator: what a node computes of its operands. Logical axes throughout (images N,C,H,W); layouts change no meaning.
 ///
-/// `epilogue` of a contraction is an expression over argument 0, the accumulator in the result's element type, and
-/// arguments 1.., the operands behind the first two, each broadcastable to the result.
+/// `epilogue` of a contraction is an expression over argument 0, the accumulator in the element type of operand 0 (of halves
+/// also f32), and arguments 1.., the operands behind the first two, each broadcastable to the result.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Op {
     /// An input of the graph. No operands; the node's type is its own.

@@ -47,6 +47,17 @@ fn acc() -> Expr {
     Op::plain_epilogue(DType::F32)
 }
 
+/// `f16(acc)`
+fn narrowed() -> Expr {
+    let mut expr = acc();
+    let root = expr.cast(DType::F16, expr.root());
+    expr.with_root(root)
+}
+
+fn plain_matmul(epilogue: Expr) -> Op {
+    Op::MatMul { transpose_a: false, transpose_b: false, epilogue }
+}
+
 /// `max(acc + e1, 0)`
 fn bias_relu() -> Expr {
     let mut expr = Expr::new();
@@ -62,6 +73,7 @@ fn operators() -> Vec<(Op, Vec<TensorType>)> {
     let f = |extents: &[usize]| TensorType::new(DType::F32, Shape::new(extents));
     let i = |extents: &[usize]| TensorType::new(DType::I64, Shape::new(extents));
     let (image, weights, matrix) = (f(&[1, 4, 6, 6]), f(&[4, 4, 2, 2]), f(&[4, 4]));
+    let half = TensorType::new(DType::F16, Shape::new(&[4, 4]));
     let resample = |axis, extent, weights: Vec<u32>| Resample {
         axis,
         extent,
@@ -89,6 +101,9 @@ fn operators() -> Vec<(Op, Vec<TensorType>)> {
             Op::MatMul { transpose_a: true, transpose_b: false, epilogue: bias_relu() },
             vec![matrix.clone(), matrix.clone(), f(&[4])],
         ),
+        (plain_matmul(Op::plain_epilogue(DType::F16)), vec![half.clone(), half.clone()]),
+        (plain_matmul(acc()), vec![half.clone(), half.clone()]),
+        (plain_matmul(narrowed()), vec![half.clone(), half]),
         (Op::Pool { kind: PoolKind::Max, window: window([2, 2]), ceil: false }, vec![image.clone()]),
         (
             Op::Pool { kind: PoolKind::Average { count_pads: true }, window: odd_window(), ceil: true },

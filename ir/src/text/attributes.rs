@@ -3,6 +3,7 @@
 use super::expression::Arguments;
 use super::number::literal;
 use crate::expr::Expr;
+use crate::infer::accumulator_type;
 use crate::op::{Extreme, Op, PadMode, PoolKind, Resample, ScatterKind, Window};
 use crate::types::{DType, Scalar};
 
@@ -26,27 +27,34 @@ pub(super) type Attribute = (&'static str, Value);
 pub(super) fn expression_arguments(key: &str) -> Option<Arguments> {
     match key {
         "expr" => Some(Arguments::Map),
-        "epilogue" => Some(Arguments::Epilogue),
+        EPILOGUE => Some(Arguments::Epilogue),
+        WIDE_EPILOGUE => Some(Arguments::WideEpilogue),
         _ => None,
     }
 }
 
-/// The attributes of an operator that neither its name nor its type says and that do not have their plain value.
-pub(super) fn attributes(op: &Op) -> Vec<Attribute> {
+/// An epilogue over sums in the type of the elements.
+pub(super) const EPILOGUE: &str = "epilogue";
+/// An epilogue over f32 sums of halves.
+pub(super) const WIDE_EPILOGUE: &str = "wide_epilogue";
+
+/// The attributes of an operator that neither its name nor its type says and that do not have their plain value. `element` is
+/// the element type of operand 0.
+pub(super) fn attributes(op: &Op, element: Option<DType>) -> Vec<Attribute> {
     match op {
         Op::Input { .. } | Op::Constant(_) | Op::Reshape(_) | Op::Broadcast(_) | Op::Relayout(_) => Vec::new(),
         Op::Map(expr) => vec![("expr", Value::Expression(expr.clone()))],
         Op::Conv { window, groups, epilogue } => {
-            join([of_window(window), unless("groups", *groups, 1), of_epilogue(epilogue)])
+            join([of_window(window), unless("groups", *groups, 1), of_epilogue(epilogue, element)])
         }
         Op::ConvTranspose { window, output_padding, groups, epilogue } => join([
             of_window(window),
             unless_all("output_padding", output_padding, 0),
             unless("groups", *groups, 1),
-            of_epilogue(epilogue),
+            of_epilogue(epilogue, element),
         ]),
         Op::MatMul { transpose_a, transpose_b, epilogue } => {
-            join([flag("transpose_a", *transpose_a), flag("transpose_b", *transpose_b), of_epilogue(epilogue)])
+            join([flag("transpose_a", *transpose_a), flag("transpose_b", *transpose_b), of_epilogue(epilogue, element)])
         }
         Op::Pool { kind, window, ceil } => join([of_window(window), flag("ceil", *ceil), of_pool(*kind)]),
         Op::PoolIndices { window, ceil, column_major } => {
@@ -131,8 +139,12 @@ fn named<T: PartialEq>(names: &[(T, &'static str)], value: T) -> Option<&'static
     names.iter().find(|(known, _)| *known == value).map(|(_, name)| *name)
 }
 
-fn of_epilogue(epilogue: &Expr) -> Vec<Attribute> {
-    if epilogue.is_argument(0) { Vec::new() } else { vec![("epilogue", Value::Expression(epilogue.clone()))] }
+fn of_epilogue(epilogue: &Expr, element: Option<DType>) -> Vec<Attribute> {
+    let is_wide = element.is_some_and(|element| accumulator_type(element, epilogue) != element);
+    if epilogue.is_argument(0) && !is_wide {
+        return Vec::new();
+    }
+    vec![(if is_wide { WIDE_EPILOGUE } else { EPILOGUE }, Value::Expression(epilogue.clone()))]
 }
 
 fn of_window(window: &Window) -> Vec<Attribute> {

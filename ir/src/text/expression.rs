@@ -72,14 +72,16 @@ pub(super) enum Arguments {
     Map,
     /// `acc`, `e1`, `e2`, ..: the accumulator, and the operands behind the first two of a contraction.
     Epilogue,
+    /// The same where the accumulator is f32 over halves.
+    WideEpilogue,
 }
 
 impl Arguments {
     pub(super) fn name(self, n: u16) -> String {
         match self {
             Arguments::Map => format!("a{n}"),
-            Arguments::Epilogue if n == 0 => "acc".into(),
-            Arguments::Epilogue => format!("e{n}"),
+            Arguments::Epilogue | Arguments::WideEpilogue if n == 0 => "acc".into(),
+            Arguments::Epilogue | Arguments::WideEpilogue => format!("e{n}"),
         }
     }
 }

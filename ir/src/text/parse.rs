@@ -161,8 +161,11 @@ impl Parser<'_> {
         let place = self.lexer.place();
         let types: Option<Vec<DType>> = operands.iter().map(|&id| self.dtype(id)).collect();
         let mut types = types.ok_or_else(|| self.lexer.error_at(place, "an operand is a tuple"))?;
-        if arguments == Arguments::Epilogue && types.len() > 1 {
+        if arguments != Arguments::Map && types.len() > 1 {
             types.remove(1);
+        }
+        if let (Arguments::WideEpilogue, Some(accumulator)) = (arguments, types.first_mut()) {
+            *accumulator = DType::F32;
         }
         Ok(types)
     }

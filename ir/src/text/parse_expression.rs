@@ -108,8 +108,8 @@ impl Parser<'_, '_> {
     fn argument_number(&self, word: &str) -> Option<u16> {
         match self.arguments {
             Arguments::Map => word.strip_prefix('a')?.parse().ok(),
-            Arguments::Epilogue if word == "acc" => Some(0),
-            Arguments::Epilogue => word.strip_prefix('e')?.parse().ok().filter(|&n| n > 0),
+            Arguments::Epilogue | Arguments::WideEpilogue if word == "acc" => Some(0),
+            Arguments::Epilogue | Arguments::WideEpilogue => word.strip_prefix('e')?.parse().ok().filter(|&n| n > 0),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::expr::Expr;
 use crate::graph::{Graph, NodeId, Origin};
 use crate::op::Op;
 use crate::tensor::{Tensor, TensorData};
-use crate::types::Scalar;
+use crate::types::{DType, Scalar, Type};
 
 /// Constants up to this many elements are written as numbers, longer ones as bytes in hexadecimal.
 const MAX_NUMBERS: usize = 16;
@@ -103,7 +103,11 @@ fn line(graph: &Graph, id: NodeId, names: &[String], rendering: Rendering) -> Op
         op => {
             let operands: Vec<&str> = node.operands().iter().map(|operand| names[operand.index()].as_str()).collect();
             let separator = if operands.is_empty() { "" } else { " " };
-            let attributes = attributes_text(op, rendering);
+            let element = node.operands().first().and_then(|&first| match graph.node(first).ty() {
+                Type::Tensor(ty) => Some(ty.dtype),
+                Type::Tuple(_) => None,
+            });
+            let attributes = attributes_text(op, element, rendering);
             format!("{name} = {}{separator}{}{attributes} : {}", op.name(), operands.join(", "), node.ty())
         }
     };
@@ -115,9 +119,9 @@ fn line(graph: &Graph, id: NodeId, names: &[String], rendering: Rendering) -> Op
     Some(text)
 }
 
-fn attributes_text(op: &Op, rendering: Rendering) -> String {
+fn attributes_text(op: &Op, element: Option<DType>, rendering: Rendering) -> String {
     let mut text = String::new();
-    for (key, value) in attributes(op) {
+    for (key, value) in attributes(op, element) {
         let _ = match value {
             Value::Flag => write!(text, " {key}"),
             Value::Word(word) => write!(text, " {key}={word}"),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::attributes::{PAD_MODES, SCATTER_KINDS, Value};
+use super::attributes::{EPILOGUE, PAD_MODES, SCATTER_KINDS, Value, WIDE_EPILOGUE};
 use super::number::parse_literal;
 use crate::expr::Expr;
 use crate::op::{Extreme, Op, PadMode, PoolKind, ReduceKind, Resample, ScatterKind, Window};
@@ -175,10 +175,11 @@ impl Attributes {
     }
 
     fn epilogue(&mut self, accumulator: Option<DType>) -> Read<Expr> {
-        match (self.expression("epilogue")?, accumulator) {
-            (Some(expr), _) => Ok(expr),
-            (None, Some(dtype)) => Ok(Op::plain_epilogue(dtype)),
-            (None, None) => Err("takes two operands".into()),
+        match (self.expression(EPILOGUE)?, self.expression(WIDE_EPILOGUE)?, accumulator) {
+            (Some(_), Some(_), _) => Err(format!("{EPILOGUE} and {WIDE_EPILOGUE} are one attribute")),
+            (Some(expr), None, _) | (None, Some(expr), _) => Ok(expr),
+            (None, None, Some(dtype)) => Ok(Op::plain_epilogue(dtype)),
+            (None, None, None) => Err("takes two operands".into()),
         }
     }
 
