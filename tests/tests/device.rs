@@ -4,10 +4,12 @@ use edgecc_tests::report::say;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use edgecc::compile::CompileOptions;
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
-use edgecc_tests::models::{MODELS, PICTURES, Row};
+use edgecc_passes::precision::Precision;
+use edgecc_tests::models::{LEAST_COSINE_OF_HALVES, MODELS, PICTURES, Row};
 use edgecc_tests::{cross, light, pictures, python, reference, run};
 use serde_json::Value;
 
@@ -22,7 +24,12 @@ fn sample(name: &str) -> PathBuf {
 
 /// Compiles for aarch64 and writes the artifact to the folder; its path and its multiply-adds.
 fn compile(model: &Path, inputs: &[Array], folder: &Path) -> (PathBuf, u64) {
-    let compiled = run::compile_for(model, Architecture::Aarch64, inputs).expect("the model compiles");
+    compile_in(Precision::F32, model, inputs, folder)
+}
+
+fn compile_in(precision: Precision, model: &Path, inputs: &[Array], folder: &Path) -> (PathBuf, u64) {
+    let adjust = |options| CompileOptions { precision, ..options };
+    let compiled = run::compile_with(model, Architecture::Aarch64, inputs, adjust).expect("the model compiles");
     let path = folder.join(model.file_stem().expect("a name")).with_extension("bin");
     std::fs::write(&path, compiled.to_bytes().expect("an artifact")).expect("the artifact is written");
     (path, compiled.best.program.steps.iter().map(|step| step.macs).sum())
@@ -169,11 +176,34 @@ fn models_agree_with_onnxruntime_on_aarch64() {
         };
         let shares: Vec<f64> = processors.iter().map(share).collect();
         let cells: String = shares.iter().map(|share| format!(" {:>11.1}%", share * 100.0)).collect();
-        say(&format!("{:<44} {macs:>10}{cells}", format!("{}{}", row.name, row.variant)));
+        say(&format!("{:<44} {macs:>10}{cells}", row.title()));
         std::fs::remove_file(artifact).expect("the artifact goes");
         shares.iter().all(|&share| share <= 1.0)
     };
     let failed: Vec<&Row> = MODELS.iter().chain(&PICTURES).filter(|row| !check(row)).collect();
+    assert!(failed.is_empty(), "out of bounds: {failed:?}");
+}
+
+#[test]
+fn models_keep_their_answers_with_halves_on_aarch64() {
+    let Some(folder) = reference::shared("models") else { return };
+    let Some(program) = cross::device_program() else { return };
+    let artifacts = python::generated("device-halves");
+    say(&format!("{:<44} {:>10} {:>12}", "model, with halves", "macs", "cosine"));
+    let check = |row: &Row| -> bool {
+        let npz = row.reference(&folder);
+        let inputs = reference::read(&npz).inputs;
+        let (artifact, macs) = compile_in(Precision::F16, &row.model(&folder), &inputs, &artifacts);
+        if macs > MOST_ON_ALL {
+            return true;
+        }
+        let report = json(&cross::emulate("max", &program, &comparison(&artifact, &npz, row.channel, row.bound())));
+        let outputs = report["outputs"].as_array().expect("outputs");
+        let cosine = outputs.iter().filter_map(|output| output["cosine"].as_f64()).fold(1.0, f64::min);
+        say(&format!("{:<44} {macs:>10} {cosine:>12.6}", row.title()));
+        cosine >= LEAST_COSINE_OF_HALVES
+    };
+    let failed: Vec<&Row> = MODELS.iter().filter(|row| !check(row)).collect();
     assert!(failed.is_empty(), "out of bounds: {failed:?}");
 }
 

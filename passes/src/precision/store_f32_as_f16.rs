@@ -1,16 +1,18 @@
 //! Single precision kept as halves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use edgecc_ir::{DType, Expr, ExprNode, Graph, NodeId, Op, Origin, Scalar, Tensor, TensorData, Type};
+use edgecc_ir::{DType, Expr, ExprNode, Graph, NodeId, Op, Origin, ReduceKind, Scalar, Tensor, TensorData, Type};
 
 /// `f32 values => f16 values`, with casts behind the inputs, in front of the outputs, and around operators that have no form
 /// for halves.
 ///
 /// Expressions stay in f32: they widen what they read and narrow what they write, so that a kernel may round where its
-/// instructions do. Constants are rounded to nearest; an operator that reads one beyond the range of f16 stays in f32. Not exact.
+/// instructions do. Constants are rounded to nearest; an operator that reads one beyond the range of f16 stays in f32. So do sums
+/// and products over axes, which leave that range, maps that only they or means read, such as squares, and what is computed of
+/// their results alone. Not exact.
 pub fn store_f32_as_f16(graph: &mut Graph) -> usize {
-    let mut narrowing = Narrowing { graph, halves: HashMap::new(), singles: HashMap::new() };
+    let mut narrowing = Narrowing { graph, halves: HashMap::new(), singles: HashMap::new(), wide: HashSet::new() };
     let mut rewrites = 0;
     for id in narrowing.graph.order() {
         rewrites += narrowing.visit(id) as usize;
@@ -31,13 +33,19 @@ struct Narrowing<'a> {
     halves: HashMap<NodeId, NodeId>,
     /// The f32 form of values that have become halves.
     singles: HashMap<NodeId, NodeId>,
+    /// Values that stay in f32, beyond the range of halves perhaps: maps read them as they are.
+    wide: HashSet<NodeId>,
 }
 
 impl Narrowing<'_> {
     /// Rewrites a node in either form; tells whether its result became halves.
     fn visit(&mut self, id: NodeId) -> bool {
         let operands = self.graph.operands(id).to_vec();
-        if has_form_for_halves(self.graph.op(id)) && self.touches_f32(id) && operands.iter().all(|&o| self.is_narrow(o))
+        if self.is_wide(id) {
+            self.wide.insert(id);
+        } else if has_form_for_halves(self.graph.op(id))
+            && self.touches_f32(id)
+            && operands.iter().all(|&o| self.is_narrow(o))
         {
             return self.narrow(id, &operands);
         }
@@ -49,21 +57,42 @@ impl Narrowing<'_> {
         false
     }
 
+    /// Whether a value stays in f32: sums and products, means of what is kept for them, and what is computed of such alone.
+    fn is_wide(&self, id: NodeId) -> bool {
+        let operands = self.graph.operands(id);
+        let mut values = operands.iter().filter(|&&operand| self.graph.constant_value(operand).is_none()).peekable();
+        match self.graph.op(id) {
+            _ if !is_f32(self.graph, id) => false,
+            Op::Reduce { kind: ReduceKind::Sum | ReduceKind::Product, .. } => true,
+            Op::Reduce { kind: ReduceKind::Mean, .. } => feeds_sums_alone(self.graph, operands[0]),
+            Op::Map(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) => {
+                values.peek().is_some() && values.all(|value| self.wide.contains(value))
+            }
+            _ => false,
+        }
+    }
+
     fn narrow(&mut self, id: NodeId, operands: &[NodeId]) -> bool {
-        let operands: Vec<NodeId> = operands.iter().map(|&operand| self.half(operand).unwrap_or(operand)).collect();
-        let was_f32 = is_f32(self.graph, id);
+        let is_map = matches!(self.graph.op(id), Op::Map(_));
+        let stays: Vec<bool> = operands.iter().map(|operand| is_map && self.wide.contains(operand)).collect();
+        let halves = operands.iter().zip(&stays).map(|(&operand, &stays)| match stays {
+            true => operand,
+            false => self.half(operand).unwrap_or(operand),
+        });
+        let operands: Vec<NodeId> = halves.collect();
+        let becomes_half = is_f32(self.graph, id) && !feeds_sums_alone(self.graph, id);
         let mut op = self.graph.op(id).clone();
         match &mut op {
-            Op::Map(expr) => *expr = around(expr, |_| true),
+            Op::Map(expr) => *expr = around(expr, |n| !stays[n as usize], becomes_half),
             op => {
                 if let Some(epilogue) = op.epilogue_mut() {
-                    *epilogue = around(epilogue, |argument| argument > 0);
+                    *epilogue = around(epilogue, |argument| argument > 0, true);
                 }
             }
         }
         let origin = self.graph.node(id).origin().clone();
         let is_rewritten = self.graph.rewrite(id, op, &operands, origin).is_ok();
-        if is_rewritten && was_f32 {
+        if is_rewritten && becomes_half {
             self.singles.insert(id, id);
         }
         is_rewritten
@@ -152,6 +181,17 @@ fn has_form_for_halves(op: &Op) -> bool {
     }
 }
 
+/// Whether a node is a map that only sums, products and means over axes read.
+fn feeds_sums_alone(graph: &Graph, id: NodeId) -> bool {
+    let users = graph.users(id);
+    let sums = |&user: &NodeId| match graph.op(user) {
+        Op::Reduce { kind, .. } => matches!(kind, ReduceKind::Sum | ReduceKind::Product | ReduceKind::Mean),
+        _ => false,
+    };
+    let is_output = graph.outputs().iter().any(|output| output.node == id);
+    matches!(graph.op(id), Op::Map(_)) && !is_output && !users.is_empty() && users.iter().all(sums)
+}
+
 fn fits_f16(value: &Tensor) -> bool {
     const LARGEST: f32 = 65504.0;
     let fits = |value: f32| value.abs() <= LARGEST || !value.is_finite();
@@ -177,8 +217,9 @@ fn cast(from: DType, to: DType) -> Expr {
     expr.with_root(root)
 }
 
-/// The expression with its f32 arguments read from halves, where `is_half` says so, and an f32 result written as halves.
-fn around(expr: &Expr, is_half: impl Fn(u16) -> bool) -> Expr {
+/// The expression with its f32 arguments read from halves, where `is_half` says so, and an f32 result written as halves, where
+/// `becomes_half` does.
+fn around(expr: &Expr, is_half: impl Fn(u16) -> bool, becomes_half: bool) -> Expr {
     let mut result = Expr::new();
     let mut copies = Vec::with_capacity(expr.nodes().len());
     for node in expr.nodes() {
@@ -198,6 +239,6 @@ fn around(expr: &Expr, is_half: impl Fn(u16) -> bool) -> Expr {
         copies.push(id);
     }
     let root = copies[expr.root().index()];
-    let root = if expr.dtype() == DType::F32 { result.cast(DType::F16, root) } else { root };
+    let root = if becomes_half && expr.dtype() == DType::F32 { result.cast(DType::F16, root) } else { root };
     result.with_root(root)
 }
