@@ -121,7 +121,10 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture, kernels: Ker
 /// The schedule of a contraction for x86-64 with AVX-512, over the panels of the baseline's.
 pub fn wide_schedule(spec: &ContractionSpec) -> Schedule {
     let table = &x86_64::WIDE_TABLE;
-    let tile = cheapest(table.tiles, |tile| cost(table.along_depth, table, spec, tile));
+    let row_bytes = spec.input.column * spec.window.step[1] * spec.element.bytes();
+    let stays = |tile: &&Tile| x86_64::most_of_a_set(row_bytes, tile.rows) < x86_64::WAYS;
+    let tiles: Vec<Tile> = table.tiles.iter().filter(stays).copied().collect();
+    let tile = cheapest(&tiles, |tile| cost(table.along_depth, table, spec, tile));
     let (block_tiles, block_panels) = blocks(table, spec, tile);
     Schedule { tile, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows: false }
 }
