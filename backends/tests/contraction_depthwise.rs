@@ -66,7 +66,7 @@ fn check_elements(machine: Machine, name: &str, spec: &DepthwiseSpec) {
     let taps = spec.window.taps.len() as i64;
     let input = random.values(kernel.footprints[0].end / size);
     let weights = random.values(taps * spec.channels);
-    let packed = pack_depthwise(spec, |tap, channel| {
+    let packed = pack_depthwise(spec, &schedule, |tap, channel| {
         weights[spec.window.taps[tap as usize].weight * spec.channels as usize + channel as usize]
     });
     let further: Vec<Vec<f32>> =
@@ -90,7 +90,7 @@ fn check_elements(machine: Machine, name: &str, spec: &DepthwiseSpec) {
 }
 
 fn check(name: &str, spec: &DepthwiseSpec) {
-    for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
+    for machine in [Machine::Host, Machine::WideHost, Machine::CortexA72, Machine::MaximalAarch64] {
         check_on(machine, name, spec);
     }
 }
@@ -113,14 +113,14 @@ fn windows_of_every_kind() {
         for channels in [4, 7, 16, 3] {
             check(&format!("{name} {channels}"), &dense(window.clone(), channels));
         }
-        // The forms that our encoder of aarch64 writes: a bias alone, nothing, the largest.
-        for channels in [1, 2, 5, 8, 14, 24, 29] {
+        // The forms that our encoders write: a bias alone, nothing, the largest.
+        for channels in [1, 2, 5, 8, 14, 24, 29, 35] {
             let whole = dense(window.clone(), channels);
             let biased =
                 DepthwiseSpec { operands: vec![Strides::per_channel(1)], epilogue: clamped_sum(1), ..whole.clone() };
             let alone = DepthwiseSpec { operands: Vec::new(), epilogue: clamped_sum(0), ..whole };
             let largest = DepthwiseSpec { combination: Combination::Maximum, ..alone.clone() };
-            for machine in [Machine::CortexA72, Machine::MaximalAarch64] {
+            for machine in [Machine::Host, Machine::WideHost, Machine::CortexA72, Machine::MaximalAarch64] {
                 check_on(machine, &format!("{name} {channels} biased"), &biased);
                 check_on(machine, &format!("{name} {channels} alone"), &alone);
                 check_on(machine, &format!("{name} {channels} largest"), &largest);

@@ -1,11 +1,12 @@
 //! Takes part in measurements of several runtimes side by side:
 //!
-//! `line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS [fixed]`
+//! `line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS [fixed] [least]`
 //!
 //! Loads the artifact, runs it once on the input (raw little-endian f32), writes the first output and prints
 //! `load SECONDS`, the time from the load to the first answer. Then it runs once for every line of standard input and
 //! prints the seconds of each. On aarch64 every such run stands between two `orr x27, x27, x27`, by which a plugin of
-//! the emulator counts its instructions. With `fixed`, every thread computes its own share of a step and nothing else.
+//! the emulator counts its instructions. With `fixed`, every thread computes its own share of a step and nothing else;
+//! with `least`, the program for the least able processors runs.
 #![allow(unsafe_code)]
 
 use std::error::Error;
@@ -13,18 +14,20 @@ use std::io::{BufRead, Write, stdin, stdout};
 use std::time::Instant;
 
 use edgecc_runtime::sharing::Sharing;
-use edgecc_runtime::{LoadOptions, Model, Pool, PoolOptions, Port};
+use edgecc_runtime::{LoadOptions, Model, Pool, PoolOptions, Port, ProgramChoice};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [artifact, input, output, shape, threads, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS [fixed]".into());
+        return Err("usage: line ARTIFACT INPUT.f32 OUTPUT.f32 SHAPE THREADS [fixed] [least]".into());
     };
-    let sharing = if rest.first().is_some_and(|word| word == "fixed") { Sharing::Fixed } else { Sharing::Stealing };
+    let has = |word: &str| rest.iter().any(|other| other == word);
+    let sharing = if has("fixed") { Sharing::Fixed } else { Sharing::Stealing };
+    let program = if has("least") { ProgramChoice::LeastAble } else { ProgramChoice::MostAble };
     let (input, threads) = (std::fs::read(input)?, threads.parse()?);
     let start = Instant::now();
     // SAFETY: whoever measures an artifact has made it, and does not change it meanwhile.
-    let model = unsafe { Model::open(artifact, LoadOptions::default()) }?;
+    let model = unsafe { Model::open(artifact, LoadOptions { program, ..LoadOptions::default() }) }?;
     let port = model.inputs().first().ok_or("the model has no input")?;
     check_shape(port, shape)?;
     let mut session = model.session_in(&Pool::new(PoolOptions { threads, sharing })?)?;

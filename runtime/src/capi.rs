@@ -320,8 +320,8 @@ fn path_of(path: &CStr) -> Result<PathBuf, Failure> {
 
 fn load_options(flags: u32) -> Result<LoadOptions, Failure> {
     match flags {
-        0 => Ok(LoadOptions { verify: Verify::Structure }),
-        EDGECC_VERIFY_WEIGHTS => Ok(LoadOptions { verify: Verify::Full }),
+        0 => Ok(LoadOptions::default()),
+        EDGECC_VERIFY_WEIGHTS => Ok(LoadOptions { verify: Verify::Full, ..LoadOptions::default() }),
         _ => Err(Failure::Flags(flags)),
     }
 }

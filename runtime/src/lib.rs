@@ -41,7 +41,7 @@ pub mod sharing;
 pub use cores::big_cores;
 pub use edgecc_format::{Dim, ElementType, FormatError, Manifest, Port, Program, step};
 pub use error::{LoadError, RunError, SessionError};
-pub use model::{LoadOptions, Model, Verify};
+pub use model::{LoadOptions, Model, ProgramChoice, Verify};
 pub use pool::{Pool, PoolOptions};
 pub use processor::{ARCHITECTURE, has_feature};
 pub use session::{Buffer, CancelFlag, Session, SessionOptions};

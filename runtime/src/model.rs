@@ -27,11 +27,23 @@ pub enum Verify {
     Full,
 }
 
+/// Which of the programs that the processor runs is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProgramChoice {
+    /// The one for the most able processors.
+    #[default]
+    MostAble,
+    /// The one for the least able: to see what they compute, and how fast.
+    LeastAble,
+}
+
 /// How to load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// How much to verify.
     pub verify: Verify,
+    /// Which program to run.
+    pub program: ProgramChoice,
 }
 
 /// A loaded model: code and weights, shared by any number of sessions. Clones share.
@@ -115,7 +127,7 @@ impl Model {
         options: LoadOptions,
     ) -> Result<Model, LoadError> {
         let Verified { manifest, code, weights } = verified;
-        let program = processor::choose(&manifest.programs)?;
+        let program = processor::choose(&manifest.programs, options.program)?;
         let code = ExecutableCode::new(program_code(&manifest, program, &code)).map_err(LoadError::ExecutableMemory)?;
         let (memory, weights) = place_weights(weights)?;
         let model = Model { shared: Arc::new(LoadedModel { manifest, program, code, memory, weights }) };

@@ -4,6 +4,7 @@
 use edgecc_format::{ABI_AAPCS64, ABI_SYSTEM_V, ABI_WINDOWS_X64, Program};
 
 use crate::error::LoadError;
+use crate::model::ProgramChoice;
 
 /// The architecture of this process, as programs name it.
 pub const ARCHITECTURE: &str = std::env::consts::ARCH;
@@ -68,9 +69,9 @@ pub fn has_feature(_name: &str) -> bool {
     false
 }
 
-/// The index of the program to run: of those the processor can run, the one with the highest rank.
-pub(crate) fn choose(programs: &[Program]) -> Result<usize, LoadError> {
-    choose_for(ARCHITECTURE, ABI, has_feature, programs)
+/// The index of the program to run: of those the processor can run, the one with the highest rank, or the lowest.
+pub(crate) fn choose(programs: &[Program], choice: ProgramChoice) -> Result<usize, LoadError> {
+    choose_for(ARCHITECTURE, ABI, has_feature, programs, choice)
 }
 
 fn choose_for(
@@ -78,11 +79,16 @@ fn choose_for(
     abi: &str,
     has_feature: impl Fn(&str) -> bool,
     programs: &[Program],
+    choice: ProgramChoice,
 ) -> Result<usize, LoadError> {
     let native = |program: &Program| program.architecture == architecture && program.abi == abi;
     let runs = |program: &Program| native(program) && program.required_features.iter().all(|name| has_feature(name));
-    let ranked = || programs.iter().enumerate();
-    if let Some((index, _)) = ranked().filter(|(_, program)| runs(program)).max_by_key(|(_, program)| program.rank) {
+    let running = programs.iter().enumerate().filter(|(_, program)| runs(program));
+    let chosen = match choice {
+        ProgramChoice::MostAble => running.max_by_key(|(_, program)| program.rank),
+        ProgramChoice::LeastAble => running.min_by_key(|(_, program)| program.rank),
+    };
+    if let Some((index, _)) = chosen {
         return Ok(index);
     }
     let Some(simplest) = programs.iter().filter(|program| native(program)).min_by_key(|program| program.rank) else {
@@ -110,7 +116,12 @@ mod tests {
     }
 
     fn choose_on(features: &[&str], programs: &[Program]) -> Result<usize, String> {
-        choose_for("aarch64", ABI_AAPCS64, |name| features.contains(&name), programs).map_err(|error| error.to_string())
+        chosen(features, programs, ProgramChoice::MostAble)
+    }
+
+    fn chosen(features: &[&str], programs: &[Program], choice: ProgramChoice) -> Result<usize, String> {
+        let has_feature = |name: &str| features.contains(&name);
+        choose_for("aarch64", ABI_AAPCS64, has_feature, programs, choice).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -124,6 +135,7 @@ mod tests {
         assert_eq!(choose_on(&[], &programs), Ok(0));
         assert_eq!(choose_on(&["dotprod"], &programs), Ok(2));
         assert_eq!(choose_on(&["i8mm", "dotprod"], &programs), Ok(1));
+        assert_eq!(chosen(&["i8mm", "dotprod"], &programs, ProgramChoice::LeastAble), Ok(0));
     }
 
     #[test]

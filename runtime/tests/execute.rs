@@ -5,12 +5,12 @@ mod support;
 
 use edgecc_runtime::sharing::Sharing;
 use edgecc_runtime::{
-    ElementType, FormatError, LoadError, LoadOptions, Model, Pool, PoolOptions, RunError, Session, SessionError,
-    SessionOptions, Verify,
+    ElementType, FormatError, LoadError, LoadOptions, Model, Pool, PoolOptions, ProgramChoice, RunError, Session,
+    SessionError, SessionOptions, Verify,
 };
 use support::{OFFSET, TemporaryFile, artifact, to_bytes, to_floats, weight};
 
-const FULL: LoadOptions = LoadOptions { verify: Verify::Full };
+const FULL: LoadOptions = LoadOptions { verify: Verify::Full, program: ProgramChoice::MostAble };
 
 fn load(bytes: &[u8]) -> Result<Model, LoadError> {
     // SAFETY: the code is that of the tests' kernels.

@@ -8,6 +8,7 @@ use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor};
 use edgecc_passes::precision::Precision;
+use edgecc_runtime::ProgramChoice;
 
 use crate::{cross, python, run};
 
@@ -58,12 +59,15 @@ pub fn artifact(graph: &Graph, architecture: Architecture, way: Way) -> Vec<u8> 
     compiled.to_bytes().expect("an artifact")
 }
 
-/// Outputs of a run on this machine, as numbers.
-pub fn outputs_here(graph: &Graph, inputs: &[Tensor], expected: &[Tensor], way: Way) -> Vec<Vec<f64>> {
+/// Outputs of runs on this machine, as numbers: by the program for the most able processors, and for the least able.
+pub fn outputs_here(graph: &Graph, inputs: &[Tensor], expected: &[Tensor], way: Way) -> [Vec<Vec<f64>>; 2] {
     let host = Architecture::host().expect("a host that code is emitted for");
     let arrays: Vec<Array> = inputs.iter().map(array).collect();
-    let outputs = run::run_here(&artifact(graph, host, way), &arrays, 2);
-    expected.iter().zip(outputs).map(|(expected, bytes)| Array { bytes, ..array(expected) }.to_f64()).collect()
+    let artifact = artifact(graph, host, way);
+    [ProgramChoice::MostAble, ProgramChoice::LeastAble].map(|program| {
+        let outputs = run::run_program_here(&artifact, &arrays, 2, program);
+        expected.iter().zip(outputs).map(|(expected, bytes)| Array { bytes, ..array(expected) }.to_f64()).collect()
+    })
 }
 
 /// Outputs of runs on emulated processors, one after the other.

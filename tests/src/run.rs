@@ -9,7 +9,7 @@ use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
 use edgecc_passes::precision::Precision;
-use edgecc_runtime::{LoadOptions, Model, SessionOptions};
+use edgecc_runtime::{LoadOptions, Model, ProgramChoice, SessionOptions};
 
 /// Options for a model whose inputs have these shapes.
 pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> CompileOptions {
@@ -59,10 +59,16 @@ pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> R
 }
 
 /// Runs an artifact of this machine on inputs in graph order.
-#[allow(unsafe_code)]
 pub fn run_here(artifact: &[u8], inputs: &[Array], threads: usize) -> Vec<Vec<u8>> {
+    run_program_here(artifact, inputs, threads, ProgramChoice::MostAble)
+}
+
+/// The same, by one of the programs that the artifact holds.
+#[allow(unsafe_code)]
+pub fn run_program_here(artifact: &[u8], inputs: &[Array], threads: usize, program: ProgramChoice) -> Vec<Vec<u8>> {
+    let options = LoadOptions { program, ..LoadOptions::default() };
     // SAFETY: the bytes come from the compiler in this process.
-    let model = unsafe { Model::from_bytes(artifact, LoadOptions::default()) }.expect("an artifact of this machine");
+    let model = unsafe { Model::from_bytes(artifact, options) }.expect("an artifact of this machine");
     let mut session = model.session(SessionOptions { threads }).expect("a session");
     for (place, input) in inputs.iter().enumerate() {
         session.input_mut(place).copy_from_slice(&input.bytes);

@@ -7,11 +7,12 @@ use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::agreement::Agreement;
 use edgecc_device::tensor_file::Array;
 use edgecc_passes::precision::Precision;
+use edgecc_runtime::ProgramChoice;
 use edgecc_tests::models::{LEAST_COSINE_OF_HALVES, MODELS, PICTURES, Row};
 use edgecc_tests::report::say;
 use edgecc_tests::{pictures, reference, run};
 
-/// Compiles and runs one model; the output that is worst by its bound.
+/// Compiles a model and runs both the most and the least able of its programs; the output that is worst by its bound.
 fn worst(
     folder: &Path,
     row: &Row,
@@ -25,7 +26,8 @@ fn worst(
     let double = run::run_here(&artifact, &expected.inputs, 2);
     assert!(single == double, "{row:?}: results depend on the number of threads");
     assert_eq!(single.len(), expected.outputs.len(), "{row:?}");
-    let pairs = single.iter().zip(&expected.outputs);
+    let least = run::run_program_here(&artifact, &expected.inputs, 1, ProgramChoice::LeastAble);
+    let pairs = [&single, &least].into_iter().flat_map(|outputs| outputs.iter().zip(&expected.outputs));
     let agreements = pairs.map(|(actual, reference)| run::agree(actual, reference, row.channel, row.bound()));
     let worst = agreements.max_by(|a, b| a.share_of_bound.total_cmp(&b.share_of_bound)).expect("an output");
     Ok((compiled, worst))

@@ -226,7 +226,7 @@ impl CpuTarget {
     /// Whether our encoder of x86-64 takes part.
     pub(super) fn encodes_x64(&self) -> bool {
         let is_encoded = self.kernels == Kernels::Encoded && self.listing != Listing::Clif;
-        self.architecture == Architecture::X86_64 && self.vectors == Vectors::Avx512 && is_encoded
+        self.architecture == Architecture::X86_64 && is_encoded
     }
 
     /// Whether our encoder of aarch64 writes kernels over such elements.

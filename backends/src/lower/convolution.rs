@@ -9,7 +9,7 @@ use crate::contraction::{
     Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
 };
 use crate::cpu::contraction::pack_depthwise;
-use crate::cpu::isa::Architecture;
+use crate::cpu::isa::{Architecture, Kernels};
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
 use crate::schedule::depthwise_schedule;
@@ -265,10 +265,10 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let Some(weights) = lowering.constant_value(lowering.graph.operands(parts.id)[1]) else { return };
     let taps = spec.window.taps.len();
     let values = Weights::of(weights);
-    let packed = pack_depthwise(&spec, |tap, channel| values.at(channel as usize * taps + tap as usize));
+    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
+    let packed = pack_depthwise(&spec, &schedule, |tap, channel| values.at(channel as usize * taps + tap as usize));
     let packed = lowering.constant(to_bytes(spec.element, packed));
     let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
-    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
     let mut operands = vec![
         operand(parts.input, Access::Read),
         lowering.whole(packed, Access::Read),
@@ -288,11 +288,14 @@ pub(super) fn max_pool(
     (source, result): (&View, &View),
 ) -> bool {
     let adjacent = |view: &View| view.rank() == 4 && view.strides[1] == 1;
-    let is_aarch64 = lowering.options.architecture == Architecture::Aarch64;
-    if !adjacent(source) || !adjacent(result) || !is_aarch64 {
+    let Some(element) = Element::of(source.dtype) else { return false };
+    let is_written = match lowering.options.architecture {
+        Architecture::Aarch64 => true,
+        Architecture::X86_64 => lowering.options.kernels == Kernels::Encoded && element == Element::F32,
+    };
+    if !adjacent(source) || !adjacent(result) || !is_written {
         return false;
     }
-    let Some(element) = Element::of(source.dtype) else { return false };
     let (image, output) = (Image::of(source), Image::of(result));
     let signed = |list: &[usize]| two(list, 1).map(|n| n as i64);
     let [top, left] = signed(&window.pads_before);

@@ -59,6 +59,14 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// The same panels for Cranelift's kernels of x86-64, where our encoder has none: as many rows as fit their registers.
+    pub fn of_128_bits(self) -> Schedule {
+        let rows = (x86_64::MOST_SUMS / self.tile.vectors.max(1)).clamp(1, self.tile.rows);
+        Schedule { tile: Tile { rows, ..self.tile }, ..self }
+    }
+}
+
 /// How a depthwise convolution runs: a unit of the parallel range is one output row of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DepthwiseSchedule {
@@ -66,6 +74,8 @@ pub struct DepthwiseSchedule {
     pub columns: i64,
     /// All input positions of a row of taps stay in registers, so that the products can go tap by tap.
     pub holds_row: bool,
+    /// Channels whose packed weights lie together: whole vectors.
+    pub block: i64,
 }
 
 /// The numbers that a core class gives to choose a tile.
@@ -93,7 +103,7 @@ impl CoreTable {
         match (architecture, kernels) {
             (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
             (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
-            (Architecture::X86_64, Kernels::Encoded) => &x86_64::SHARED_TABLE,
+            (Architecture::X86_64, Kernels::Encoded) => &x86_64::AVX2_TABLE,
             (Architecture::X86_64, Kernels::Clif) => &x86_64::TABLE,
         }
     }
@@ -111,8 +121,9 @@ pub fn schedule(spec: &ContractionSpec, architecture: Architecture, kernels: Ker
 /// The schedule of a contraction for x86-64 with AVX-512, over the panels of the baseline's.
 pub fn wide_schedule(spec: &ContractionSpec) -> Schedule {
     let table = &x86_64::WIDE_TABLE;
-    let fits = |tile: &&Tile| tile.rows + spec.operands.len() as i64 + x86_64::EPILOGUE_REGISTERS <= 32;
-    let tiles: Vec<Tile> = table.tiles.iter().filter(fits).copied().collect();
+    let row_bytes = spec.input.column * spec.window.step[1] * spec.element.bytes();
+    let stays = |tile: &&Tile| x86_64::most_of_a_set(row_bytes, tile.rows) < x86_64::WAYS;
+    let tiles: Vec<Tile> = table.tiles.iter().filter(stays).copied().collect();
     let tile = cheapest(&tiles, |tile| cost(table.along_depth, table, spec, tile));
     let (block_tiles, block_panels) = blocks(table, spec, tile);
     Schedule { tile, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows: false }
@@ -185,13 +196,15 @@ fn cheapest(tiles: &[Tile], cost: impl Fn(Tile) -> f64) -> Tile {
 
 /// The schedule of a depthwise convolution on a core class: the tile of columns with the fewest instructions.
 pub fn depthwise_schedule(spec: &DepthwiseSpec, architecture: Architecture) -> DepthwiseSchedule {
-    let (candidates, registers) = match architecture {
-        Architecture::Aarch64 => (4..=8, 30),
-        Architecture::X86_64 => (2..=6, 14),
+    let lanes = spec.element.lanes();
+    // Vectors of any width read weights whose channels all lie side by side.
+    let (candidates, registers, block) = match architecture {
+        Architecture::Aarch64 => (4..=8, 30, lanes),
+        Architecture::X86_64 => (2..=6, 14, (divide_up(spec.channels, lanes) * lanes).max(lanes)),
     };
     let columns = candidates.rev().min_by_key(|&columns| depthwise_cost(spec, columns)).unwrap_or(1);
     let columns = columns.min(spec.window.width.max(1));
-    DepthwiseSchedule { columns, holds_row: widest_row(spec, columns) + columns <= registers }
+    DepthwiseSchedule { columns, holds_row: widest_row(spec, columns) + columns <= registers, block }
 }
 
 /// Registers that the input positions and the weights of one row of taps take.

@@ -133,7 +133,7 @@ fn compiled_already(path: &Path, flag: &str) -> CliError {
 #[allow(unsafe_code)]
 pub fn open(path: &Path) -> Result<Model, CliError> {
     // SAFETY: the user asks for this file's code to be run, as for any program; integrity is checked by hash.
-    unsafe { Model::open(path, LoadOptions { verify: Verify::Full }) }
+    unsafe { Model::open(path, LoadOptions { verify: Verify::Full, ..LoadOptions::default() }) }
         .map_err(|source| CliError::Load { path: path.into(), source })
 }
 

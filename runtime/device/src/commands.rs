@@ -77,7 +77,8 @@ pub fn execute(command: &Command) -> Result<String, DeviceError> {
 #[allow(unsafe_code)]
 fn open(command: &Command) -> Result<Model, DeviceError> {
     // SAFETY: the user asks for this file's code to be run, as for any program; integrity is checked by hash.
-    let model = unsafe { Model::open(&command.artifact, LoadOptions { verify: Verify::Full }) };
+    let model =
+        unsafe { Model::open(&command.artifact, LoadOptions { verify: Verify::Full, ..LoadOptions::default() }) };
     model.map_err(|source| DeviceError::Load { path: command.artifact.clone(), source })
 }
 

@@ -17,6 +17,7 @@ use crate::cpu::function::{
     EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, offset, scale,
 };
 use crate::cpu::isa::{Architecture, CpuTarget};
+use crate::cpu::x64;
 use crate::schedule::{DepthwiseSchedule, LANES};
 
 use super::elements::{load_elements, store_elements};
@@ -24,15 +25,18 @@ use super::epilogue::{Constants, each};
 use super::nest::{Unit, batch_offsets, split};
 use super::{EmittedKernel, operand};
 
-/// Packs depthwise weights: `[block of a vector's channels][tap][channel]`, padded with zeros. `weight(tap, channel)` is the value,
-/// `tap` the place in the spec's list.
-pub fn pack_depthwise(spec: &DepthwiseSpec, weight: impl Fn(i64, i64) -> f32) -> Vec<f32> {
+/// Packs depthwise weights: `[block of channels][tap][channel]` as the schedule asks, padded with zeros. `weight(tap, channel)`
+/// is the value, `tap` the place in the spec's list.
+pub fn pack_depthwise(
+    spec: &DepthwiseSpec,
+    schedule: &DepthwiseSchedule,
+    weight: impl Fn(i64, i64) -> f32,
+) -> Vec<f32> {
     let taps = spec.window.taps.len() as i64;
     let mut packed = Vec::with_capacity(packed_elements(spec) as usize);
-    let lanes = spec.element.lanes();
-    for first in (0..spec.channels).step_by(lanes as usize) {
+    for first in (0..spec.channels).step_by(schedule.block as usize) {
         for tap in 0..taps {
-            let channels = first..first + lanes;
+            let channels = first..first + schedule.block;
             packed.extend(channels.map(|channel| if channel < spec.channels { weight(tap, channel) } else { 0.0 }));
         }
     }
@@ -53,6 +57,11 @@ pub fn emit_depthwise(
     check(name, spec)?;
     if target.encodes_a64_of(spec.element)
         && let Some(kernel) = a64::emit_depthwise(target, spec, footprints(spec))
+    {
+        return Ok(kernel);
+    }
+    if target.encodes_x64()
+        && let Some(kernel) = x64::emit_depthwise(target, spec, schedule.block, footprints(spec))
     {
         return Ok(kernel);
     }
@@ -318,7 +327,8 @@ impl Depthwise<'_> {
             let here = self.moved(b, &here, part * LANES, 1);
             self.columns(b, row, columns, &here, width, &constants)?;
         }
-        let taps = if width == Width::One { 1 } else { self.spec.window.taps.len() as i64 };
+        let passes_block = width == Width::Four && self.schedule.block == self.spec.element.lanes();
+        let taps = if passes_block { self.spec.window.taps.len() as i64 } else { 1 };
         let next = self.moved(b, &here, parts * channels, taps);
         let left = b.ins().iadd_imm_s(parameters[0], -1);
         let mut repeating = vec![left];
@@ -429,8 +439,8 @@ impl Depthwise<'_> {
         };
         let Some(first) = products.first() else { return };
         input(b, first.position);
-        let lanes = self.spec.element.lanes();
-        let weight = |&(_, tap): &(i64, i64)| load_elements(b, form, width, weights, tap * lanes * size);
+        let block = self.schedule.block;
+        let weight = |&(_, tap): &(i64, i64)| load_elements(b, form, width, weights, tap * block * size);
         let weights: Vec<Value> = match self.spec.combination {
             Combination::Products => row.taps.iter().map(weight).collect(),
             Combination::Maximum => Vec::new(),

@@ -1,9 +1,38 @@
 //! Lines of output pixels, the tiles of a line, and the rows of taps that a line meets.
 
-use crate::contraction::{ContractionSpec, Strides, divide_up, whole_parts};
+use crate::contraction::{ContractionSpec, Strides, Window, divide_up, whole_parts};
 
 /// Tiles that meet the border have code of their own: no more than this many.
-const MOST_BORDER_TILES: i64 = 6;
+pub(in crate::cpu) const MOST_BORDER_TILES: i64 = 6;
+
+/// Taps in rows of the same columns, at equal distances.
+pub(in crate::cpu) struct TapGrid {
+    pub rows: i64,
+    /// The offset of the first row in input rows, and from one to the next.
+    pub first_row: i64,
+    pub row_step: i64,
+    /// Column offsets of the taps of each row, rising.
+    pub columns: Vec<i64>,
+}
+
+impl TapGrid {
+    /// The grid of a window's taps, in their order; `None` where they are irregular.
+    pub fn of(window: &Window) -> Option<TapGrid> {
+        let first = window.taps.first()?;
+        let columns: Vec<i64> =
+            window.taps.iter().take_while(|tap| tap.row == first.row).map(|tap| tap.column).collect();
+        let rows: Vec<_> = window.taps.chunks(columns.len()).collect();
+        let row_step = rows.get(1).map_or(1, |second| second[0].row - first.row);
+        let is_regular = rows.iter().enumerate().all(|(number, taps)| {
+            let row = first.row + number as i64 * row_step;
+            taps.len() == columns.len()
+                && taps.iter().zip(&columns).all(|(tap, &column)| (tap.row, tap.column) == (row, column))
+        });
+        let is_rising = columns.windows(2).all(|pair| pair[0] < pair[1]);
+        let grid = TapGrid { rows: rows.len() as i64, first_row: first.row, row_step, columns };
+        (is_regular && is_rising && row_step >= 1).then_some(grid)
+    }
+}
 
 /// Where a contraction's pixels lie.
 pub(in crate::cpu) struct Geometry {
@@ -47,19 +76,7 @@ impl Geometry {
         if packs_rows && grid_width.is_some() && window.pixels() % rows != 0 {
             return None;
         }
-        let first = window.taps.first()?;
-        let columns: Vec<i64> =
-            window.taps.iter().take_while(|tap| tap.row == first.row).map(|tap| tap.column).collect();
-        let rows_of_taps: Vec<_> = window.taps.chunks(columns.len()).collect();
-        let row_step = rows_of_taps.get(1).map_or(1, |second| second[0].row - first.row);
-        let is_regular = rows_of_taps.iter().enumerate().all(|(number, taps)| {
-            let row = first.row + number as i64 * row_step;
-            taps.len() == columns.len()
-                && taps.iter().zip(&columns).all(|(tap, &column)| (tap.row, tap.column) == (row, column))
-        });
-        if !is_regular || row_step < 1 || columns.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return None;
-        }
+        let TapGrid { rows: tap_rows, first_row, row_step, columns } = TapGrid::of(window)?;
         let adjacent = columns.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let (lines, width) = if is_flat { (1, window.pixels()) } else { (window.height, window.width) };
         let geometry = Geometry {
@@ -68,8 +85,8 @@ impl Geometry {
             lines,
             width,
             step: window.step,
-            tap_rows: rows_of_taps.len() as i64,
-            first_row: first.row,
+            tap_rows,
+            first_row,
             row_step,
             merges_columns: adjacent && spec.input.column == spec.depth,
             columns,

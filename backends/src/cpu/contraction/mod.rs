@@ -22,7 +22,7 @@ use crate::schedule::Schedule;
 
 use super::a64;
 use super::function::{EmitError, FunctionCode, compile_kernel};
-use super::isa::CpuTarget;
+use super::isa::{Architecture, CpuTarget, Kernels};
 use super::x64;
 
 /// Operand numbers of contraction kernels.
@@ -77,7 +77,11 @@ pub fn emit_contraction(
     if let Some(kernel) = encoded {
         return Ok(kernel);
     }
-    let nest = nest::Nest::new(spec, schedule, target.architecture);
+    let schedule = match (target.architecture, target.kernels) {
+        (Architecture::X86_64, Kernels::Encoded) => schedule.of_128_bits(),
+        _ => *schedule,
+    };
+    let nest = nest::Nest::new(spec, &schedule, target.architecture);
     let code = compile_kernel(target, name, |b, parameters| nest.emit(b, parameters))?;
     Ok(EmittedKernel::new(code, nest.units(), footprints(spec, &nest.layout)))
 }

@@ -12,6 +12,7 @@ use crate::cpu::function::{
     store,
 };
 use crate::cpu::isa::{Architecture, CpuTarget};
+use crate::cpu::x64;
 use crate::schedule::LANES;
 use crate::winograd::{INPUTS, MATRICES, OUTPUTS, WinogradInput, WinogradOutput};
 
@@ -24,6 +25,11 @@ const VECTOR: i64 = LANES * 4;
 
 /// Emits the transform of inputs. Operands: 0 the input, 1 the transformed input.
 pub fn emit_winograd_input(target: &CpuTarget, name: &str, spec: &WinogradInput) -> Result<EmittedKernel, EmitError> {
+    if target.encodes_x64()
+        && let Some(kernel) = x64::emit_winograd_input(target, spec)
+    {
+        return Ok(kernel);
+    }
     let code = compile_kernel(target, name, |b, parameters| {
         counted_loop(b, parameters.begin, parameters.end, 1, |b, unit| {
             let (image, row) = split(b, unit, spec.tiles[0]);
@@ -217,6 +223,11 @@ fn transform_sums(b: &mut FunctionBuilder<'_>, numbers: &Numbers<3>, m: &[Value]
 
 /// Emits the transform of sums, with the epilogue. Operands: 0 the sums, 1 the output, 2.. the further operands.
 pub fn emit_winograd_output(target: &CpuTarget, name: &str, spec: &WinogradOutput) -> Result<EmittedKernel, EmitError> {
+    if target.encodes_x64()
+        && let Some(kernel) = x64::emit_winograd_output(target, spec)
+    {
+        return Ok(kernel);
+    }
     let code = compile_kernel(target, name, |b, parameters| {
         counted_loop(b, parameters.begin, parameters.end, 1, |b, unit| {
             let (image, row) = split(b, unit, spec.tiles[0]);

@@ -1,18 +1,19 @@
-//! Formulas on registers of sixteen lanes: one row of a tile, in place of its sums.
-
-use iced_x86::code_asm::{k3, k4, k5, k6, k7};
+//! Formulas on vector registers: one row of a tile, in place of its sums.
 
 use crate::cpu::a64::{Lanes, LanesOne};
 use crate::cpu::formula::{Formula, Id, Op};
 
-use super::writer::{Unwritten, Writer, Written, zmm};
+use super::vector::{One, Source, Two, Width};
+use super::writer::{Unwritten, Writer, Written};
 
-/// Registers for values that every formula finds.
-const VALUES: usize = 8;
-
-/// Registers that a formula takes beside the sums: one for each further operand, and for values.
-pub(super) fn registers(formula: &Formula) -> usize {
-    formula.operands().len() + VALUES.min(2 + formula.ops.len())
+/// Registers that a formula takes beside the sum and its operands; `None` where it cannot be written.
+pub(super) fn registers(width: Width, formula: &Formula) -> Option<usize> {
+    let operands: Vec<(u16, usize)> = formula.operands().into_iter().map(|number| (number, 1)).collect();
+    let fits = |count: &usize| {
+        let free = (2..2 + count).collect();
+        Writer::new(width, 1).and_then(|mut w| emit(&mut w, formula, 0, &operands, free)).is_ok()
+    };
+    (0..=width.registers() - 2).find(fits)
 }
 
 /// Where a value is.
@@ -21,7 +22,7 @@ enum Place {
     Register(usize),
     /// Behind the code.
     Literal(u32),
-    /// A mask, by its number from 3.
+    /// A mask of sixteen lanes, by its number from 3. Those of eight lanes are vector registers.
     Mask(usize),
 }
 
@@ -46,8 +47,11 @@ pub(super) fn emit(
     let mut left = formula.uses();
     left[formula.root] += 1;
     let kept = operands.iter().map(|&(_, register)| register).collect();
-    let mut emission =
-        Emission { w, places: vec![None; formula.ops.len()], left, free, masks: vec![7, 6, 5, 4, 3], kept };
+    let masks = match w.width {
+        Width::Eight => Vec::new(),
+        Width::Sixteen => vec![7, 6, 5, 4, 3],
+    };
+    let mut emission = Emission { w, places: vec![None; formula.ops.len()], left, free, masks, kept };
     for (id, &op) in formula.ops.iter().enumerate() {
         let place = match op {
             Op::Operand(0) => Place::Register(sum),
@@ -62,11 +66,8 @@ pub(super) fn emit(
     }
     match emission.places[formula.root] {
         Some(Place::Register(register)) if register == sum => Ok(()),
-        Some(Place::Register(register)) => Ok(w.a.vmovaps(zmm(sum), zmm(register))?),
-        Some(Place::Literal(bits)) => {
-            let literal = w.one_literal(bits);
-            Ok(w.a.vbroadcastss(zmm(sum), literal)?)
-        }
+        Some(Place::Register(register)) => w.copy(sum, register),
+        Some(Place::Literal(bits)) => w.fill(sum, bits),
         Some(Place::Mask(_)) | None => Err(Unwritten::Registers),
     }
 }
@@ -78,8 +79,7 @@ impl Emission<'_> {
             Some(Place::Register(register)) => Ok((register, false)),
             Some(Place::Literal(bits)) => {
                 let register = self.free.pop().ok_or(Unwritten::Registers)?;
-                let literal = self.w.one_literal(bits);
-                self.w.a.vbroadcastss(zmm(register), literal)?;
+                self.w.fill(register, bits)?;
                 Ok((register, true))
             }
             Some(Place::Mask(_)) | None => Err(Unwritten::Registers),
@@ -121,25 +121,19 @@ impl Emission<'_> {
             Op::Shift(a, by) => {
                 let from = self.read(a)?;
                 let d = self.take()?;
-                self.w.a.vpslld(zmm(d), zmm(from.0), i32::from(by))?;
+                self.w.one(One::ShiftLeft(u32::from(by)), d, from.0)?;
                 self.used(op, &[from]);
                 Ok(Place::Register(d))
             }
             Op::Two(lanes, a, b) => self.two(op, lanes, a, b),
             Op::Three(lanes, sum, a, b) => self.three(op, lanes, [sum, a, b]),
             Op::Choose(mask, a, b) => {
-                let Some(Place::Mask(mask)) = self.places[mask] else { return Err(Unwritten::Registers) };
+                let (Some(Place::Mask(mask)) | Some(Place::Register(mask))) = self.places[mask] else {
+                    return Err(Unwritten::Registers);
+                };
                 let (a, b) = (self.read(a)?, self.read(b)?);
                 let d = self.take()?;
-                let (to, otherwise, chosen) = (zmm(d), zmm(b.0), zmm(a.0));
-                let a64 = &mut self.w.a;
-                match mask {
-                    3 => a64.vblendmps(to.k3(), otherwise, chosen)?,
-                    4 => a64.vblendmps(to.k4(), otherwise, chosen)?,
-                    5 => a64.vblendmps(to.k5(), otherwise, chosen)?,
-                    6 => a64.vblendmps(to.k6(), otherwise, chosen)?,
-                    _ => a64.vblendmps(to.k7(), otherwise, chosen)?,
-                }
+                self.w.choose(d, mask, a.0, b.0)?;
                 self.used(op, &[a, b]);
                 Ok(Place::Register(d))
             }
@@ -147,24 +141,25 @@ impl Emission<'_> {
     }
 
     fn one(&mut self, one: LanesOne, d: usize, from: usize) -> Written {
-        let (d, from) = (zmm(d), zmm(from));
-        match one {
+        let directed = |direction: u32| One::Round(8 | direction);
+        let op = match one {
             LanesOne::Absolute => {
-                let mask = self.w.spread_literal(0x7fff_ffff);
-                Ok(self.w.a.vpandd(d, from, mask)?)
+                let mask = self.w.constant_lanes(0x7fff_ffff);
+                return self.w.two(Two::And, d, from, mask);
             }
             LanesOne::Negate => {
-                let sign = self.w.spread_literal(0x8000_0000);
-                Ok(self.w.a.vpxord(d, from, sign)?)
+                let sign = self.w.constant_lanes(0x8000_0000);
+                return self.w.two(Two::ExclusiveOr, d, from, sign);
             }
-            LanesOne::SquareRoot => Ok(self.w.a.vsqrtps(d, from)?),
-            LanesOne::RoundNearest => Ok(self.w.a.vrndscaleps(d, from, 8)?),
-            LanesOne::RoundDown => Ok(self.w.a.vrndscaleps(d, from, 9)?),
-            LanesOne::RoundUp => Ok(self.w.a.vrndscaleps(d, from, 10)?),
-            LanesOne::RoundToZero => Ok(self.w.a.vrndscaleps(d, from, 11)?),
-            LanesOne::ToInteger => Ok(self.w.a.vcvtps2dq(d, from)?),
-            LanesOne::FromInteger => Ok(self.w.a.vcvtdq2ps(d, from)?),
-        }
+            LanesOne::SquareRoot => One::SquareRoot,
+            LanesOne::RoundNearest => directed(0),
+            LanesOne::RoundDown => directed(1),
+            LanesOne::RoundUp => directed(2),
+            LanesOne::RoundToZero => directed(3),
+            LanesOne::ToInteger => One::ToInteger,
+            LanesOne::FromInteger => One::FromInteger,
+        };
+        self.w.one(op, d, from)
     }
 
     fn two(&mut self, op: Op, lanes: Lanes, a: Id, b: Id) -> Written<Place> {
@@ -179,82 +174,76 @@ impl Emission<'_> {
             Lanes::Add | Lanes::Multiply if is_literal(a) => (b, a),
             _ => (a, b),
         };
+        let operation = operation(lanes).ok_or(Unwritten::Registers)?;
         let first = self.read(a)?;
         if let Some(Place::Literal(bits)) = self.places[b].filter(|_| !takes_second) {
-            let literal = self.w.spread_literal(bits);
+            let literal = self.w.constant_lanes(bits);
             let d = self.take()?;
-            let (to, first_register) = (zmm(d), zmm(first.0));
-            match lanes {
-                Lanes::Add => self.w.a.vaddps(to, first_register, literal)?,
-                Lanes::Subtract => self.w.a.vsubps(to, first_register, literal)?,
-                Lanes::Multiply => self.w.a.vmulps(to, first_register, literal)?,
-                Lanes::Divide => self.w.a.vdivps(to, first_register, literal)?,
-                Lanes::AddIntegers => self.w.a.vpaddd(to, first_register, literal)?,
-                _ => return Err(Unwritten::Registers),
-            }
+            self.w.two(operation, d, first.0, literal)?;
             self.used(op, &[first]);
             return Ok(Place::Register(d));
         }
         let second = if a == b { (first.0, false) } else { self.read(b)? };
         let d = self.take()?;
-        let (to, x, y) = (zmm(d), zmm(first.0), zmm(second.0));
-        match lanes {
-            Lanes::Add => self.w.a.vaddps(to, x, y)?,
-            Lanes::Subtract => self.w.a.vsubps(to, x, y)?,
-            Lanes::Multiply => self.w.a.vmulps(to, x, y)?,
-            Lanes::Divide => self.w.a.vdivps(to, x, y)?,
-            Lanes::Maximum => self.w.a.vmaxps(to, x, y)?,
-            Lanes::Minimum => self.w.a.vminps(to, x, y)?,
-            Lanes::AddIntegers => self.w.a.vpaddd(to, x, y)?,
-            Lanes::SubtractIntegers => self.w.a.vpsubd(to, x, y)?,
-            _ => return Err(Unwritten::Registers),
-        }
+        self.w.two(operation, d, first.0, Source::Register(second.0))?;
         self.used(op, &[first, second]);
         Ok(Place::Register(d))
     }
 
     fn compare(&mut self, op: Op, lanes: Lanes, a: Id, b: Id) -> Written<Place> {
         let (first, second) = (self.read(a)?, self.read(b)?);
-        let mask = self.masks.pop().ok_or(Unwritten::Registers)?;
+        let place = match self.w.width {
+            Width::Eight => Place::Register(self.take()?),
+            Width::Sixteen => Place::Mask(self.masks.pop().ok_or(Unwritten::Registers)?),
+        };
         // Ordered comparisons without signals: equal, greater or equal, greater.
         let predicate = match lanes {
-            Lanes::Equal => 0x00,
+            Lanes::Equal => 0x00u32,
             Lanes::GreaterEqual => 0x1d,
             _ => 0x1e,
         };
-        let to = [k3, k4, k5, k6, k7][mask - 3];
-        self.w.a.vcmpps(to, zmm(first.0), zmm(second.0), predicate)?;
+        if let Place::Register(mask) | Place::Mask(mask) = place {
+            self.w.compare(predicate, mask, first.0, second.0)?;
+        }
         self.used(op, &[first, second]);
-        Ok(Place::Mask(mask))
+        Ok(place)
     }
 
     fn three(&mut self, op: Op, lanes: Lanes, [sum, a, b]: [Id; 3]) -> Written<Place> {
         let d = self.take()?;
         match self.places[sum] {
-            Some(Place::Register(register)) => self.w.a.vmovaps(zmm(d), zmm(register))?,
-            Some(Place::Literal(bits)) => {
-                let literal = self.w.one_literal(bits);
-                self.w.a.vbroadcastss(zmm(d), literal)?;
-            }
+            Some(Place::Register(register)) => self.w.copy(d, register)?,
+            Some(Place::Literal(bits)) => self.w.fill(d, bits)?,
             Some(Place::Mask(_)) | None => return Err(Unwritten::Registers),
         }
         let first = self.read(a)?;
-        let adds = lanes == Lanes::MultiplyAdd;
+        let operation = operation(lanes).ok_or(Unwritten::Registers)?;
         if let Some(Place::Literal(bits)) = self.places[b] {
-            let literal = self.w.spread_literal(bits);
-            match adds {
-                true => self.w.a.vfmadd231ps(zmm(d), zmm(first.0), literal)?,
-                false => self.w.a.vfnmadd231ps(zmm(d), zmm(first.0), literal)?,
-            }
+            let literal = self.w.constant_lanes(bits);
+            self.w.two(operation, d, first.0, literal)?;
             self.used(op, &[first]);
             return Ok(Place::Register(d));
         }
         let second = if a == b { (first.0, false) } else { self.read(b)? };
-        match adds {
-            true => self.w.a.vfmadd231ps(zmm(d), zmm(first.0), zmm(second.0))?,
-            false => self.w.a.vfnmadd231ps(zmm(d), zmm(first.0), zmm(second.0))?,
-        }
+        self.w.two(operation, d, first.0, Source::Register(second.0))?;
         self.used(op, &[first, second]);
         Ok(Place::Register(d))
     }
+}
+
+/// The instruction of an operation, where it is not a comparison.
+fn operation(lanes: Lanes) -> Option<Two> {
+    Some(match lanes {
+        Lanes::Add => Two::Add,
+        Lanes::Subtract => Two::Subtract,
+        Lanes::Multiply => Two::Multiply,
+        Lanes::Divide => Two::Divide,
+        Lanes::Maximum => Two::Maximum,
+        Lanes::Minimum => Two::Minimum,
+        Lanes::AddIntegers => Two::AddIntegers,
+        Lanes::SubtractIntegers => Two::SubtractIntegers,
+        Lanes::MultiplyAdd => Two::MultiplyAdd,
+        Lanes::MultiplySubtract => Two::MultiplySubtract,
+        _ => return None,
+    })
 }

@@ -1,9 +1,7 @@
 //! Contractions: panels of weights, lines of output pixels, tiles of a line, and inside of a tile runs of the depth, in the
 //! order of the kernels for aarch64.
 
-use iced_x86::code_asm::{
-    AsmRegister64, eax, ecx, edx, qword_ptr, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx, rcx, rdi, rdx, rsi,
-};
+use iced_x86::code_asm::{AsmRegister64, ecx, edx, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx, rcx, rdx, rsi};
 
 use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
 use crate::cpu::contraction::geometry::Geometry;
@@ -14,14 +12,16 @@ use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
 
 use super::PANEL;
+use super::compute;
+use super::tile::Extent;
+use super::units::{RowClip, add_batch, clip_rows, for_each_unit};
+use super::vector::Width;
 use super::writer::{Writer, Written};
 
 /// Registers of integers, by what they hold.
 pub(super) mod register {
     use super::*;
 
-    /// The table of operands' addresses.
-    pub const BASES: AsmRegister64 = rdi;
     pub const OUTPUT: AsmRegister64 = rsi;
     /// The panel of weights, where a tile of the line begins to read it.
     pub const PANEL: AsmRegister64 = rdx;
@@ -41,27 +41,27 @@ pub(super) mod register {
 
 /// Words of the stack, by what they hold.
 pub(super) mod slot {
-    pub const UNIT: usize = 0;
-    pub const END: usize = 1;
+    use crate::cpu::x64::units;
+
     /// The operands for the unit's batch; the input and whatever differs by pixel at the block's first pixel.
-    pub const INPUT: usize = 2;
-    pub const OUTPUT: usize = 3;
+    pub const INPUT: usize = units::SLOTS;
+    pub const OUTPUT: usize = units::SLOTS + 1;
     /// The panel at work, and the bytes of output channels before it.
-    pub const WEIGHTS: usize = 4;
-    pub const CHANNEL: usize = 5;
-    pub const FIRST_PANEL: usize = 6;
-    pub const PANELS_LEFT: usize = 7;
+    pub const WEIGHTS: usize = units::SLOTS + 2;
+    pub const CHANNEL: usize = units::SLOTS + 3;
+    pub const FIRST_PANEL: usize = units::SLOTS + 4;
+    pub const PANELS_LEFT: usize = units::SLOTS + 5;
     /// First line of the block and number of its lines; whole tiles where there is one line.
-    pub const FIRST: usize = 8;
-    pub const COUNT: usize = 9;
-    pub const LINE: usize = 10;
-    pub const LINES_LEFT: usize = 11;
-    pub const TILES_LEFT: usize = 12;
+    pub const FIRST: usize = units::SLOTS + 6;
+    pub const COUNT: usize = units::SLOTS + 7;
+    pub const LINE: usize = units::SLOTS + 8;
+    pub const LINES_LEFT: usize = units::SLOTS + 9;
+    pub const TILES_LEFT: usize = units::SLOTS + 10;
     /// Rows of taps of the line that lie within the input.
-    pub const ROWS: usize = 13;
-    pub const BATCH: usize = 14;
+    pub const ROWS: usize = units::SLOTS + 11;
+    pub const BATCH: usize = units::SLOTS + 12;
     /// Further operands, from here on.
-    pub const FURTHER: usize = 15;
+    pub const FURTHER: usize = units::SLOTS + 13;
 }
 
 /// How a further operand is read.
@@ -79,6 +79,7 @@ pub(super) struct Further {
 
 /// A contraction with everything that its emission asks.
 pub(super) struct Contraction<'a> {
+    pub width: Width,
     pub spec: &'a ContractionSpec,
     pub schedule: &'a Schedule,
     pub layout: PackedLayout,
@@ -87,6 +88,8 @@ pub(super) struct Contraction<'a> {
     /// The operand that starts the sums.
     pub start: Option<Further>,
     pub further: Vec<Further>,
+    /// Registers that the epilogue takes beside sums.
+    pub epilogue_registers: usize,
 }
 
 /// Emits a contraction, where it has a shape and an epilogue that is written here.
@@ -96,15 +99,15 @@ pub fn emit_contraction(
     schedule: &Schedule,
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
-    let contraction = Contraction::of(spec, schedule)?;
-    let mut writer = Writer::new(slot::FURTHER + spec.operands.len()).ok()?;
+    let contraction = Contraction::of(Width::of_target(target), spec, schedule)?;
+    let mut writer = Writer::new(contraction.width, contraction.parked_slot() + contraction.parked_words()).ok()?;
     contraction.emit(&mut writer).ok()?;
     let code = writer.finish(target.listing).ok()?;
     Some(EmittedKernel::new(code, contraction.units(), footprints(&contraction.layout)))
 }
 
 impl<'a> Contraction<'a> {
-    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+    fn of(width: Width, spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
         let layout = PackedLayout::of(spec, schedule);
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
         let is_known = spec.element == Element::F32 && spec.output.channel == 1 && operand_channels_fit;
@@ -124,7 +127,10 @@ impl<'a> Contraction<'a> {
             None => None,
         };
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
-        let contraction = Contraction { spec, schedule, layout, geometry, formula, start, further };
+        // Beside the formula's: a value of each operand, and a mask for what is stored.
+        let epilogue_registers = compute::registers(width, &formula)? + further.len() + 1;
+        let contraction =
+            Contraction { width, spec, schedule, layout, geometry, formula, start, further, epilogue_registers };
         contraction.fits_registers().then_some(contraction)
     }
 
@@ -162,21 +168,10 @@ impl<'a> Contraction<'a> {
     }
 
     fn emit(&self, w: &mut Writer) -> Written {
-        w.a.mov(eax, edx)?;
-        w.a.mov(w.slot(slot::UNIT), rax)?;
-        w.a.mov(eax, ecx)?;
-        w.a.mov(w.slot(slot::END), rax)?;
-        let (mut head, mut exit) = (w.a.create_label(), w.a.create_label());
-        w.a.set_label(&mut head)?;
-        w.a.mov(rax, w.slot(slot::UNIT))?;
-        w.a.cmp(rax, w.slot(slot::END))?;
-        w.a.jae(exit)?;
-        self.locate_unit(w)?;
-        self.panels(w)?;
-        w.a.inc(w.slot(slot::UNIT))?;
-        w.a.jmp(head)?;
-        w.a.set_label(&mut exit)?;
-        Ok(w.a.zero_bytes()?)
+        for_each_unit(w, (edx, ecx), |w| {
+            self.locate_unit(w)?;
+            self.panels(w)
+        })
     }
 
     /// Fills the slots of a unit, whose number is in rax: its block of panels, block of pixels and batch.
@@ -221,26 +216,12 @@ impl<'a> Contraction<'a> {
         }
         let address = r10;
         for (index, slot, base, strides, by_block, by_panel) in placed {
-            w.a.mov(address, qword_ptr(register::BASES + 8 * index))?;
+            w.operand(address, index)?;
             w.add(address, base * 4, rax)?;
             w.add_product(address, block, by_block * 4, rax)?;
             w.add_product(address, panel, by_panel * 4, rax)?;
-            self.add_batch(w, address, &strides)?;
+            add_batch(w, address, slot::BATCH, &self.spec.batch, &strides)?;
             w.a.mov(w.slot(slot), address)?;
-        }
-        Ok(())
-    }
-
-    /// Moves an address to the unit's batch, which counts the batch axes row-major.
-    fn add_batch(&self, w: &mut Writer, address: AsmRegister64, strides: &[i64]) -> Written {
-        let moves = |(&stride, &extent): (&i64, &i64)| stride != 0 && extent > 1;
-        if !strides.iter().zip(&self.spec.batch).any(moves) {
-            return Ok(());
-        }
-        w.a.mov(rax, w.slot(slot::BATCH))?;
-        for (&extent, &stride) in self.spec.batch.iter().zip(strides).rev() {
-            w.split(extent)?;
-            w.add_product(address, rdx, stride * 4, rbx)?;
         }
         Ok(())
     }
@@ -354,34 +335,19 @@ impl<'a> Contraction<'a> {
 
     /// Leaves out rows of taps above and below the input: moves the panel and the input to the first within, and counts.
     fn clip_rows(&self, w: &mut Writer, has_number: bool, channels: i64) -> Written {
-        let (geometry, top, bottom, line) = (&self.geometry, rax, rbx, r11);
-        w.a.xor(eax, eax)?;
-        if has_number {
-            w.add_product(top, line, geometry.step[0], bottom)?;
-        }
-        w.a.lea(bottom, qword_ptr(top + (geometry.first_row + (geometry.tap_rows - 1) * geometry.row_step)))?;
-        w.add(top, geometry.first_row, line)?;
-        w.a.mov(w.slot(slot::ROWS), geometry.tap_rows as i32)?;
-        let labels = [(); 4].map(|_| w.a.create_label());
-        let [mut above, mut below, mut within, mut exit] = labels;
-        w.a.set_label(&mut above)?;
-        w.a.cmp(top, 0)?;
-        w.a.jge(below)?;
-        w.add(top, geometry.row_step, line)?;
-        w.add(register::TILE, geometry.row_step * self.spec.input.row * 4, line)?;
-        w.add(register::PANEL, self.tap_bytes(channels) * geometry.columns.len() as i64, line)?;
-        w.a.dec(w.slot(slot::ROWS))?;
-        w.a.jmp(above)?;
-        w.a.set_label(&mut below)?;
-        w.constant(top, geometry.input_height)?;
-        w.a.set_label(&mut within)?;
-        w.a.cmp(bottom, top)?;
-        w.a.jl(exit)?;
-        w.add(bottom, -geometry.row_step, line)?;
-        w.a.dec(w.slot(slot::ROWS))?;
-        w.a.jmp(within)?;
-        w.a.set_label(&mut exit)?;
-        Ok(w.a.nop()?)
+        let geometry = &self.geometry;
+        let clip = RowClip {
+            first: geometry.first_row,
+            rows: geometry.tap_rows,
+            row_step: geometry.row_step,
+            step: geometry.step[0],
+            input_height: geometry.input_height,
+        };
+        let moves = [
+            (register::TILE, geometry.row_step * self.spec.input.row * 4),
+            (register::PANEL, self.tap_bytes(channels) * geometry.columns.len() as i64),
+        ];
+        clip_rows(w, &clip, has_number.then_some(r11), moves, slot::ROWS)
     }
 
     /// The tiles of a line from left to right.
@@ -392,18 +358,19 @@ impl<'a> Contraction<'a> {
         }
         let [begin, end] = self.geometry.inside;
         let of = |tile: i64| rows.min(width - tile * rows);
-        (0..begin).try_for_each(|tile| self.tile(w, (of(tile), channels), Some(tile * rows)))?;
+        (0..begin).try_for_each(|tile| self.tile(w, Extent { rows: of(tile), channels }, Some(tile * rows)))?;
         if end - begin == 1 {
-            self.tile(w, (of(begin), channels), None)?;
+            self.tile(w, Extent { rows: of(begin), channels }, None)?;
         } else if begin < end {
             w.a.mov(w.slot(slot::TILES_LEFT), (end - begin) as i32)?;
             let mut head = w.a.create_label();
             w.a.set_label(&mut head)?;
-            self.tile(w, (of(begin), channels), None)?;
+            self.tile(w, Extent { rows: of(begin), channels }, None)?;
             w.a.dec(w.slot(slot::TILES_LEFT))?;
             w.a.jne(head)?;
         }
-        (end..divide_up(width, rows)).try_for_each(|tile| self.tile(w, (of(tile), channels), Some(tile * rows)))
+        (end..divide_up(width, rows))
+            .try_for_each(|tile| self.tile(w, Extent { rows: of(tile), channels }, Some(tile * rows)))
     }
 
     /// The block's whole tiles, then the smaller one where the block holds it.
@@ -417,7 +384,7 @@ impl<'a> Contraction<'a> {
             w.a.cmp(rax, 1)?;
             w.a.jl(exit)?;
             w.a.set_label(&mut head)?;
-            self.tile(w, (rows, channels), None)?;
+            self.tile(w, Extent { rows, channels }, None)?;
             w.a.dec(w.slot(slot::TILES_LEFT))?;
             w.a.jne(head)?;
             w.a.set_label(&mut exit)?;
@@ -428,7 +395,7 @@ impl<'a> Contraction<'a> {
             if self.blocks() > 1 {
                 self.unless_beyond(w, slot::FIRST, (self.block(), whole), exit)?;
             }
-            self.tile(w, (rest, channels), None)?;
+            self.tile(w, Extent { rows: rest, channels }, None)?;
             w.a.set_label(&mut exit)?;
             w.a.nop()?;
         }

@@ -1,12 +1,18 @@
-//! Kernels for x86-64 with AVX-512 that we encode ourselves: sixteen lanes, inputs as factors straight from memory. Each is an
-//! overlay, as those for aarch64 are: where an emitter returns `None`, Cranelift's kernel of 128 bits takes over.
+//! Kernels for x86-64 that we encode ourselves, of eight lanes for AVX2 and of sixteen for AVX-512. Each is an overlay, as those
+//! for aarch64 are: where an emitter returns `None`, Cranelift's kernel of 128 bits takes over.
 
 mod compute;
 mod contraction;
+mod depthwise;
 mod tile;
+mod units;
+mod vector;
+mod winograd;
 mod writer;
 
 pub(super) use contraction::emit_contraction;
+pub(super) use depthwise::emit_depthwise;
+pub(super) use winograd::{emit_winograd_input, emit_winograd_output};
 
 /// Channels of a packed panel, which Cranelift's kernels read too.
 pub(super) const PANEL: i64 = 16;

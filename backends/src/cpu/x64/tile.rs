@@ -1,25 +1,26 @@
 //! One register tile: where the sums start, rows of taps, runs of the depth, and from sums to stored results.
 
-use iced_x86::code_asm::{AsmMemoryOperand, dword_bcst, eax, k1, k2, rax, zmmword_ptr};
+use iced_x86::code_asm::{ptr, rax};
 
-use super::contraction::{Contraction, register, slot};
-use super::writer::{Writer, Written, zmm};
+use crate::contraction::divide_up;
+
+use super::contraction::{Contraction, Further, register, slot};
+use super::vector::{Part, Place, Source, Two, Width, at};
+use super::writer::{Unwritten, Writer, Written};
 use super::{PANEL, compute};
 
 /// Elements of one turn of the loop over the depth.
 const TURN: i64 = 4;
 /// Elements of a run that stand one behind the other without a loop.
 const UNROLLED: i64 = 8;
-/// The vector of weights at work, of two in turn, from the last register down.
-const WEIGHTS: [usize; 2] = [31, 30];
+/// Sums that a tile adds to in turn: as many multiply-adds are under way at a time.
+const LEAST_SUMS: i64 = 8;
 
-/// Which lanes of a narrower panel are there: k1 and k2.
+/// Pixels by channels.
 #[derive(Clone, Copy)]
-enum Channels {
-    /// Those of operands and results.
-    Existing,
-    /// Those of weights, padded to whole vectors of four.
-    Padded,
+pub(super) struct Extent {
+    pub rows: i64,
+    pub channels: i64,
 }
 
 /// Elements that lie side by side in memory for each of some pixels of a tile.
@@ -32,30 +33,88 @@ struct Run {
     pixel_bytes: i64,
 }
 
-impl Contraction<'_> {
-    /// Whether the sums of a tile leave registers for weights and for the epilogue.
-    pub(super) fn fits_registers(&self) -> bool {
-        self.schedule.tile.rows as usize + compute::registers(&self.formula) <= 32 && self.schedule.tile.rows <= 28
+impl Width {
+    /// Registers of weights for one element of the depth; sixteen lanes take two in turn.
+    fn weights(self, at: i64) -> usize {
+        match self {
+            Width::Eight => 14,
+            Width::Sixteen => 30 + at as usize % 2,
+        }
     }
 
-    /// The masks of the channels that exist, and of those that weights are padded to.
-    pub(super) fn set_masks(&self, w: &mut Writer, channels: i64) -> Written {
-        for (mask, channels) in [(k1, channels), (k2, self.padded(channels))] {
-            w.a.mov(eax, ((1i64 << channels) - 1) as i32)?;
-            w.a.kmovw(mask, eax)?;
+    /// The registers that hold an input in every lane, where there is no operand of memory for that.
+    const SPREAD: [usize; 2] = [13, 12];
+
+    /// Registers that sums leave free while products are added.
+    const fn beside_sums(self) -> usize {
+        match self {
+            Width::Eight => 4,
+            Width::Sixteen => 2,
         }
-        Ok(())
+    }
+}
+
+impl Contraction<'_> {
+    /// Whether the sums of a tile leave registers for what is multiplied, and some of them for the epilogue.
+    pub(super) fn fits_registers(&self) -> bool {
+        let sums = (self.schedule.tile.rows * self.vectors(PANEL)) as usize;
+        let all = self.width.registers();
+        sums + self.width.beside_sums() <= all && self.epilogue_registers < all
+    }
+
+    /// Vectors of so many channels.
+    fn vectors(&self, channels: i64) -> i64 {
+        divide_up(channels, self.width.lanes())
+    }
+
+    /// Sums that the epilogue of a tile begins by putting aside, for want of registers.
+    fn parked(&self, extent: Extent) -> usize {
+        let sums = (extent.rows * self.vectors(extent.channels)) as usize;
+        (sums + self.epilogue_registers).saturating_sub(self.width.registers())
+    }
+
+    /// The words of the stack where they lie.
+    pub(super) fn parked_slot(&self) -> usize {
+        slot::FURTHER + self.spec.operands.len()
+    }
+
+    /// The number of those words.
+    pub(super) fn parked_words(&self) -> usize {
+        self.parked(Extent { rows: self.schedule.tile.rows, channels: PANEL }) * self.width.bytes() as usize / 8
+    }
+
+    /// Says which lanes of the last vector of a narrower panel are there.
+    pub(super) fn set_masks(&self, w: &mut Writer, channels: i64) -> Written {
+        let before = (self.vectors(channels) - 1) * self.width.lanes();
+        w.set_tail(channels - before, self.padded(channels) - before)
+    }
+
+    /// The lanes of a vector of the panel: of operands and results, or of weights.
+    fn part(&self, channels: i64, vector: i64, otherwise: Part) -> Part {
+        let reached = if otherwise == Part::Padded { self.padded(channels) } else { channels };
+        if (vector + 1) * self.width.lanes() <= reached { Part::Whole } else { otherwise }
+    }
+
+    /// Sums of a tile that go in turn, so that one need not wait for the product before.
+    fn turns(&self, extent: Extent) -> i64 {
+        let sums = extent.rows * self.vectors(extent.channels);
+        [TURN, 2].into_iter().find(|turns| sums * turns <= LEAST_SUMS).unwrap_or(1)
+    }
+
+    /// The register of a sum.
+    fn sum(&self, extent: Extent, (turn, row, vector): (i64, i64, i64)) -> usize {
+        ((turn * extent.rows + row) * self.vectors(extent.channels) + vector) as usize
     }
 
     /// A tile; `first` is its first pixel where the tile meets the border.
-    pub(super) fn tile(&self, w: &mut Writer, (rows, channels): (i64, i64), first: Option<i64>) -> Written {
+    pub(super) fn tile(&self, w: &mut Writer, extent: Extent, first: Option<i64>) -> Written {
         let geometry = &self.geometry;
         let pixel_bytes = geometry.step[1] * self.spec.input.column * 4;
         w.a.mov(register::WEIGHTS, register::PANEL)?;
-        self.start_sums(w, rows, channels)?;
+        self.start_sums(w, extent)?;
         if geometry.tap_rows == 1 && geometry.rows_inside {
             w.a.mov(register::ROW, register::TILE)?;
-            self.row_of_taps(w, (rows, channels), first)?;
+            self.row_of_taps(w, extent, first)?;
         } else {
             let mut exit = w.a.create_label();
             w.a.mov(register::ROW, register::TILE)?;
@@ -68,38 +127,59 @@ impl Contraction<'_> {
             }
             let mut head = w.a.create_label();
             w.a.set_label(&mut head)?;
-            self.row_of_taps(w, (rows, channels), first)?;
+            self.row_of_taps(w, extent, first)?;
             w.add(register::ROW, geometry.row_step * self.spec.input.row * 4, rax)?;
             w.a.dec(register::ROWS_LEFT)?;
             w.a.jne(head)?;
             w.a.set_label(&mut exit)?;
             w.a.nop()?;
         }
-        self.finish(w, rows, channels)?;
-        w.add(register::TILE, rows * pixel_bytes, rax)
+        self.join_turns(w, extent)?;
+        self.finish(w, extent)?;
+        w.add(register::TILE, extent.rows * pixel_bytes, rax)
     }
 
     /// Zeros, or the operand that starts the sums.
-    fn start_sums(&self, w: &mut Writer, rows: i64, channels: i64) -> Written {
-        for row in 0..rows as usize {
-            match &self.start {
-                None => w.a.vpxord(zmm(row), zmm(row), zmm(row))?,
-                Some(_) if row > 0 => w.a.vmovaps(zmm(row), zmm(0))?,
-                Some(start) => load(w, row, zmmword_ptr(start.pointer), Channels::Existing, channels == PANEL)?,
+    fn start_sums(&self, w: &mut Writer, extent: Extent) -> Written {
+        for vector in 0..self.vectors(extent.channels) {
+            let part = self.part(extent.channels, vector, Part::Existing);
+            for row in 0..extent.rows {
+                let sum = self.sum(extent, (0, row, vector));
+                match &self.start {
+                    None => w.zero(sum)?,
+                    Some(_) if row > 0 => w.copy(sum, self.sum(extent, (0, 0, vector)))?,
+                    Some(start) => w.load(sum, at(start.pointer, vector * self.width.bytes()), part)?,
+                }
+            }
+        }
+        let all = extent.rows * self.vectors(extent.channels);
+        (all..all * self.turns(extent)).try_for_each(|sum| w.zero(sum as usize))
+    }
+
+    /// Adds up the sums that went in turn.
+    fn join_turns(&self, w: &mut Writer, extent: Extent) -> Written {
+        let mut turns = self.turns(extent);
+        let all = extent.rows * self.vectors(extent.channels);
+        while turns > 1 {
+            turns /= 2;
+            for sum in 0..all * turns {
+                let other = Source::Register((sum + all * turns) as usize);
+                w.two(Two::Add, sum as usize, sum as usize, other)?;
             }
         }
         Ok(())
     }
 
     /// Adds the products of one row of taps.
-    fn row_of_taps(&self, w: &mut Writer, (rows, channels): (i64, i64), first: Option<i64>) -> Written {
+    fn row_of_taps(&self, w: &mut Writer, extent: Extent, first: Option<i64>) -> Written {
+        let Extent { rows, channels } = extent;
         let geometry = &self.geometry;
         let pixel_bytes = geometry.step[1] * self.spec.input.column * 4;
         let reached = |column: i64| first.map_or([0, rows], |first| geometry.reached(first, rows, column));
         let is_whole = geometry.columns.iter().all(|&column| reached(column) == [0, rows]);
         if is_whole && (geometry.merges_columns || geometry.columns.len() == 1) {
             let depth = self.spec.depth * geometry.columns.len() as i64;
-            return self.run(w, channels, Run { pixels: [0, rows], depth, pixel_bytes }, 0);
+            return self.run(w, extent, Run { pixels: [0, rows], depth, pixel_bytes }, 0);
         }
         for &column in &geometry.columns {
             let pixels = reached(column);
@@ -108,93 +188,129 @@ impl Contraction<'_> {
                 continue;
             }
             let offset = (column - geometry.columns[0]) * self.spec.input.column * 4 + pixels[0] * pixel_bytes;
-            self.run(w, channels, Run { pixels, depth: self.spec.depth, pixel_bytes }, offset)?;
+            self.run(w, extent, Run { pixels, depth: self.spec.depth, pixel_bytes }, offset)?;
         }
         Ok(())
     }
 
     /// Adds the products of a run that begins `offset` bytes behind the row of taps.
-    fn run(&self, w: &mut Writer, channels: i64, run: Run, offset: i64) -> Written {
-        w.a.lea(register::INPUT, zmmword_ptr(register::ROW + offset))?;
+    fn run(&self, w: &mut Writer, extent: Extent, run: Run, offset: i64) -> Written {
+        w.a.lea(register::INPUT, ptr(register::ROW + offset))?;
+        let weights_bytes = self.padded(extent.channels) * 4;
         let mut done = 0;
         if run.depth > UNROLLED {
             let turns = run.depth / TURN;
             w.constant(register::DEPTH_LEFT, turns)?;
             let mut head = w.a.create_label();
             w.a.set_label(&mut head)?;
-            (0..TURN).try_for_each(|at| self.element(w, channels, run, at))?;
+            (0..TURN).try_for_each(|at| self.element(w, extent, run, at))?;
             w.a.add(register::INPUT, (TURN * 4) as i32)?;
-            w.a.add(register::WEIGHTS, (TURN * self.padded(channels) * 4) as i32)?;
+            w.a.add(register::WEIGHTS, (TURN * weights_bytes) as i32)?;
             w.a.dec(register::DEPTH_LEFT)?;
             w.a.jne(head)?;
             done = turns * TURN;
         }
         let rest = run.depth - done;
-        (0..rest).try_for_each(|at| self.element(w, channels, run, at))?;
-        w.add(register::WEIGHTS, rest * self.padded(channels) * 4, rax)
+        (0..rest).try_for_each(|at| self.element(w, extent, run, at))?;
+        w.add(register::WEIGHTS, rest * weights_bytes, rax)
     }
 
     /// The products of one element of the depth.
-    fn element(&self, w: &mut Writer, channels: i64, run: Run, at: i64) -> Written {
-        let weights = WEIGHTS[at as usize % 2];
-        let place = zmmword_ptr(register::WEIGHTS + at * self.padded(channels) * 4);
-        load(w, weights, place, Channels::Padded, self.padded(channels) == PANEL)?;
+    fn element(&self, w: &mut Writer, extent: Extent, run: Run, k: i64) -> Written {
+        let first = self.width.weights(k);
+        let vectors = self.vectors(extent.channels);
+        for vector in 0..vectors {
+            let place = at(register::WEIGHTS, k * self.padded(extent.channels) * 4 + vector * self.width.bytes());
+            w.load(first + vector as usize, place, self.part(extent.channels, vector, Part::Padded))?;
+        }
+        let turn = k % self.turns(extent);
         for pixel in run.pixels[0]..run.pixels[1] {
-            let input = dword_bcst(register::INPUT + ((pixel - run.pixels[0]) * run.pixel_bytes + at * 4));
-            w.a.vfmadd231ps(zmm(pixel as usize), zmm(weights), input)?;
-        }
-        Ok(())
-    }
-
-    /// The epilogue: each row of sums becomes results, in place, and is stored.
-    fn finish(&self, w: &mut Writer, rows: i64, channels: i64) -> Written {
-        let is_whole = channels == PANEL;
-        let mut shared = Vec::new();
-        let mut free: Vec<usize> = (rows as usize..32).collect();
-        for further in self.further.iter().filter(|further| !further.per_pixel) {
-            let Some(register) = free.pop() else { continue };
-            if further.per_channel {
-                load(w, register, zmmword_ptr(further.pointer), Channels::Existing, is_whole)?;
-            } else {
-                w.a.vbroadcastss(zmm(register), iced_x86::code_asm::dword_ptr(further.pointer))?;
-            }
-            shared.push((further.number, register));
-        }
-        for row in 0..rows {
-            let (mut free, mut operands) = (free.clone(), shared.clone());
-            for further in self.further.iter().filter(|further| further.per_pixel) {
-                let Some(register) = free.pop() else { continue };
-                let place = further.pointer + row * self.strides(further).column * 4;
-                if further.per_channel {
-                    load(w, register, zmmword_ptr(place), Channels::Existing, is_whole)?;
-                } else {
-                    w.a.vbroadcastss(zmm(register), iced_x86::code_asm::dword_ptr(place))?;
+            let place = at(register::INPUT, (pixel - run.pixels[0]) * run.pixel_bytes + k * 4);
+            let input = match self.width {
+                Width::Eight => {
+                    let spread = Width::SPREAD[pixel as usize % 2];
+                    w.spread(spread, place)?;
+                    Source::Register(spread)
                 }
-                operands.push((further.number, register));
+                Width::Sixteen => Source::Spread(place),
+            };
+            for vector in 0..vectors {
+                let sum = self.sum(extent, (turn, pixel, vector));
+                w.two(Two::MultiplyAdd, sum, first + vector as usize, input)?;
             }
-            compute::emit(w, &self.formula, row as usize, &operands, free)?;
-            let place = zmmword_ptr(register::OUTPUT + row * self.spec.output.column * 4);
-            if is_whole {
-                w.a.vmovups(place, zmm(row as usize))?;
-            } else {
-                w.a.vmovups(place.k1(), zmm(row as usize))?;
-            }
-        }
-        w.add(register::OUTPUT, rows * self.spec.output.column * 4, rax)?;
-        for further in self.further.iter().filter(|further| further.per_pixel) {
-            w.add(further.pointer, rows * self.strides(further).column * 4, rax)?;
         }
         Ok(())
     }
-}
 
-/// Loads a vector of a panel with so many channels.
-fn load(w: &mut Writer, register: usize, place: AsmMemoryOperand, of: Channels, is_whole: bool) -> Written {
-    let register = zmm(register);
-    match of {
-        _ if is_whole => w.a.vmovups(register, place)?,
-        Channels::Existing => w.a.vmovups(register.k1().z(), place)?,
-        Channels::Padded => w.a.vmovups(register.k2().z(), place)?,
+    /// The epilogue: each sum becomes a result, in place, and is stored.
+    fn finish(&self, w: &mut Writer, extent: Extent) -> Written {
+        let sums = extent.rows as usize * self.vectors(extent.channels) as usize;
+        let kept = sums.checked_sub(self.parked(extent)).filter(|&kept| kept > 0).ok_or(Unwritten::Registers)?;
+        let aside = |w: &mut Writer, sum: usize| -> Place {
+            w.stack(self.parked_slot()).moved((sum - kept) as i64 * self.width.bytes())
+        };
+        for sum in kept..sums {
+            let place = aside(w, sum);
+            w.store(place, sum, Part::Whole, None)?;
+        }
+        let mut free: Vec<usize> = (kept..self.width.registers()).collect();
+        let in_order = (0..self.vectors(extent.channels)).flat_map(|vector| {
+            let register = move |row| self.sum(extent, (0, row, vector));
+            (0..extent.rows).map(move |row| (row, vector, register(row)))
+        });
+        // Those put aside come last, when sums that are done have left their registers.
+        let (first, last): (Vec<_>, Vec<_>) = in_order.partition(|&(_, _, sum)| sum < kept);
+        for (row, vector, sum) in first.into_iter().chain(last) {
+            let is_aside = sum >= kept;
+            let register = if is_aside { free.pop().ok_or(Unwritten::Registers)? } else { sum };
+            if is_aside {
+                let place = aside(w, sum);
+                w.load(register, place, Part::Whole)?;
+            }
+            self.result(w, extent, (row, vector), register, free.clone())?;
+            free.push(register);
+        }
+        w.add(register::OUTPUT, extent.rows * self.spec.output.column * 4, rax)?;
+        for further in self.further.iter().filter(|further| further.per_pixel) {
+            w.add(further.pointer, extent.rows * self.strides(further).column * 4, rax)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// One vector of results from the sums in a register.
+    fn result(
+        &self,
+        w: &mut Writer,
+        extent: Extent,
+        (row, vector): (i64, i64),
+        register: usize,
+        mut free: Vec<usize>,
+    ) -> Written {
+        let part = self.part(extent.channels, vector, Part::Existing);
+        let spare = free.pop();
+        let mut operands = Vec::new();
+        for further in &self.further {
+            let value = free.pop().ok_or(Unwritten::Registers)?;
+            self.load_further(w, further, (row, vector), value, part)?;
+            operands.push((further.number, value));
+        }
+        compute::emit(w, &self.formula, register, &operands, free)?;
+        let place = at(register::OUTPUT, row * self.spec.output.column * 4 + vector * self.width.bytes());
+        w.store(place, register, part, spare)
+    }
+
+    fn load_further(
+        &self,
+        w: &mut Writer,
+        further: &Further,
+        (row, vector): (i64, i64),
+        value: usize,
+        part: Part,
+    ) -> Written {
+        let pixel = if further.per_pixel { row * self.strides(further).column * 4 } else { 0 };
+        match further.per_channel {
+            true => w.load(value, at(further.pointer, pixel + vector * self.width.bytes()), part),
+            false => w.spread(value, at(further.pointer, pixel)),
+        }
+    }
 }

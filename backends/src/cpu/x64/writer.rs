@@ -1,13 +1,11 @@
 //! A function while it is written: what an assembler takes, slots of the stack, constants behind the code.
 
-use std::collections::BTreeMap;
-
 use iced_x86::code_asm::{
-    AsmMemoryOperand, AsmRegister64, AsmRegisterZmm, CodeAssembler, CodeLabel, dword_bcst, dword_ptr, get_zmm,
-    qword_ptr, r12, r13, r14, r15, rbp, rbx, rsp,
+    AsmMemoryOperand, AsmRegister64, CodeAssembler, CodeLabel, ptr, qword_ptr, r12, r13, r14, r15, rbp, rbx, rdi, rsp,
 };
-use iced_x86::{Formatter, IcedError, IntelFormatter, Register};
+use iced_x86::{Formatter, IcedError, IntelFormatter};
 
+use super::vector::{Place, Tail, Width, at};
 use crate::cpu::function::FunctionCode;
 use crate::cpu::isa::Listing;
 
@@ -31,25 +29,40 @@ pub(super) type Written<T = ()> = Result<T, Unwritten>;
 /// Registers that the caller wants back.
 const SAVED: [AsmRegister64; 6] = [rbx, rbp, r12, r13, r14, r15];
 
-/// A vector register.
-pub(super) fn zmm(number: usize) -> AsmRegisterZmm {
-    get_zmm(Register::ZMM0 + number as u32).unwrap_or(iced_x86::code_asm::zmm0)
-}
+/// The operands' addresses as they come in; from the first instruction on they are in the first slot.
+const BASES: AsmRegister64 = rdi;
+/// Numbers behind the code, while the kernel runs.
+const LITERALS: AsmRegister64 = rdi;
 
 /// Instructions in order.
 pub(super) struct Writer {
     pub a: CodeAssembler,
-    slots: i32,
-    literals: BTreeMap<u32, CodeLabel>,
+    pub width: Width,
+    pub tail: Tail,
+    /// Bytes of the stack.
+    frame: i32,
+    behind: CodeLabel,
+    literals: Vec<u32>,
 }
 
 impl Writer {
-    /// A function with `slots` words of stack.
-    pub fn new(slots: usize) -> Written<Self> {
-        let mut writer = Writer { a: CodeAssembler::new(64)?, slots: slots as i32 * 8, literals: BTreeMap::new() };
+    /// A function with `slots` words of stack, the first of which holds the table of operands' addresses.
+    pub fn new(width: Width, slots: usize) -> Written<Self> {
+        let mut a = CodeAssembler::new(64)?;
+        let behind = a.create_label();
+        let mut writer =
+            Writer { a, width, tail: Tail::default(), frame: slots as i32 * 8, behind, literals: Vec::new() };
         SAVED.into_iter().try_for_each(|register| writer.a.push(register))?;
-        writer.a.sub(rsp, writer.slots)?;
+        writer.a.sub(rsp, writer.frame)?;
+        writer.a.mov(writer.slot(0), BASES)?;
+        writer.a.lea(LITERALS, ptr(behind))?;
         Ok(writer)
+    }
+
+    /// The address of an operand.
+    pub fn operand(&mut self, d: AsmRegister64, index: usize) -> Written {
+        self.a.mov(d, self.slot(0))?;
+        Ok(self.a.mov(d, qword_ptr(d + 8 * index))?)
     }
 
     /// A word of the stack.
@@ -92,32 +105,30 @@ impl Writer {
         Ok(self.a.add(d, scratch)?)
     }
 
-    fn literal(&mut self, bits: u32) -> CodeLabel {
-        let created = self.a.create_label();
-        *self.literals.entry(bits).or_insert(created)
+    /// Numbers behind the code.
+    pub fn literal(&mut self, words: &[u32]) -> Place {
+        let found = self.literals.windows(words.len()).position(|those| those == words);
+        let place = found.unwrap_or_else(|| {
+            self.literals.extend(words);
+            self.literals.len() - words.len()
+        });
+        at(LITERALS, place as i64 * 4)
     }
 
-    /// A number behind the code, for every lane of an operand.
-    pub fn spread_literal(&mut self, bits: u32) -> AsmMemoryOperand {
-        dword_bcst(self.literal(bits))
-    }
-
-    /// A number behind the code.
-    pub fn one_literal(&mut self, bits: u32) -> AsmMemoryOperand {
-        dword_ptr(self.literal(bits))
+    /// Bytes of the stack behind its words.
+    pub fn stack(&self, word: usize) -> Place {
+        at(rsp, word as i64 * 8)
     }
 
     /// Returns, and lays numbers behind the code.
     pub fn finish(mut self, listing: Listing) -> Written<FunctionCode> {
         self.a.vzeroupper()?;
-        self.a.add(rsp, self.slots)?;
+        self.a.add(rsp, self.frame)?;
         SAVED.into_iter().rev().try_for_each(|register| self.a.pop(register))?;
         self.a.ret()?;
         let text = if listing == Listing::Off { String::new() } else { self.listing() };
-        for (bits, mut label) in std::mem::take(&mut self.literals) {
-            self.a.set_label(&mut label)?;
-            self.a.dd(&[bits])?;
-        }
+        self.a.set_label(&mut self.behind)?;
+        self.a.dd(if self.literals.is_empty() { &[0] } else { &self.literals })?;
         Ok(FunctionCode { bytes: self.a.assemble(0)?, listing: text, encoded: true })
     }
 
