@@ -1,28 +1,122 @@
-//! Winograd's convolution of 3x3 taps, four by four outputs a tile: `Y = A' [(G g G') . (B' d B)] A` (Lavin and Gray, "Fast
-//! Algorithms for Convolutional Neural Networks", 2016, F(4x4, 3x3); points 0, 1, -1, 2, -2). A tile of 6x6 inputs becomes
-//! 36 numbers per channel; products over the channels are 36 matrix products; 36 sums become 4x4 outputs.
+//! Winograd's convolution: tiles of the input become numbers at points along each axis ([`Axis`]); products over the channels
+//! are a matrix product for each pair of points; sums at the points become tiles of outputs.
+//!
+//! The last tile along an axis may have fewer outputs: it leaves out the last points, and their matrix products leave out the
+//! tile. So the numbers of an image lie in up to four regions, each with as many tiles at every pair of its points.
+
+mod transform;
 
 use edgecc_ir::Expr;
 
 use crate::contraction::{Element, Footprint, Strides, Window, divide_up, pixel_footprint};
+pub use transform::{Axis, Step, Transform};
 
-/// Outputs of a tile along each axis.
-pub const OUTPUTS: i64 = 4;
-/// Inputs of a tile along each axis.
-pub const INPUTS: i64 = 6;
-/// Matrix products.
-pub const MATRICES: i64 = INPUTS * INPUTS;
-
-/// Inputs to the 36 numbers of each tile and channel: `[image][tile][matrix][channel]`, dense.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WinogradInput {
+/// Images of outputs, cut into tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tiling {
     /// Images.
     pub images: i64,
+    /// Rows and columns of outputs.
+    pub extents: [i64; 2],
+    /// Down the rows, along the columns.
+    pub axes: [Axis; 2],
+}
+
+/// Matrices with equally many tiles: `[row of points][column of points][image][tile row][tile column][channel]`, dense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Whether it is of the points that the last tile leaves out, for rows and columns.
+    pub is_rest: [bool; 2],
+    /// First points.
+    pub first: [i64; 2],
+    /// Rows and columns of points.
+    pub points: [i64; 2],
     /// Rows and columns of tiles.
     pub tiles: [i64; 2],
+    /// Tiles of one matrix, of all images.
+    pub rows: i64,
+    /// Numbers per channel in front of the region.
+    pub before: i64,
+}
+
+impl Tiling {
+    /// Rows and columns of tiles.
+    pub fn tiles(&self) -> [i64; 2] {
+        [0, 1].map(|axis| divide_up(self.extents[axis], self.axes[axis].outputs()))
+    }
+
+    /// Outputs of the last tile along an axis.
+    pub fn last_outputs(&self, axis: usize) -> i64 {
+        self.extents[axis] - (self.tiles()[axis] - 1) * self.axes[axis].outputs()
+    }
+
+    /// Whether the last tile along an axis has fewer outputs than others.
+    pub fn has_rest(&self, axis: usize) -> bool {
+        self.last_outputs(axis) < self.axes[axis].outputs()
+    }
+
+    /// The regions that are not empty, in the order of memory: those of all rows first, of these those of all columns.
+    pub fn regions(&self) -> Vec<Region> {
+        let parts = [0, 1].map(|axis| {
+            let (points, tiles) = (self.axes[axis].points, self.tiles()[axis]);
+            let shared = self.axes[axis].reach(self.last_outputs(axis));
+            [(false, 0, shared, tiles), (true, shared, points - shared, tiles - 1)]
+        });
+        let mut regions = Vec::new();
+        let mut before = 0;
+        for (rest_row, first_row, point_rows, rows) in parts[0] {
+            for (rest_column, first_column, point_columns, columns) in parts[1] {
+                let tiles = self.images * rows * columns;
+                if point_rows * point_columns * tiles == 0 {
+                    continue;
+                }
+                regions.push(Region {
+                    is_rest: [rest_row, rest_column],
+                    first: [first_row, first_column],
+                    points: [point_rows, point_columns],
+                    tiles: [rows, columns],
+                    rows: tiles,
+                    before,
+                });
+                before += point_rows * point_columns * tiles;
+            }
+        }
+        regions
+    }
+
+    /// Numbers at all points for each channel.
+    pub fn numbers(&self) -> i64 {
+        self.regions().iter().map(Region::numbers).sum()
+    }
+
+    /// Range of the transforms: rows of tiles of all images.
+    pub fn units(&self) -> i64 {
+        self.images * self.tiles()[0]
+    }
+
+    /// Taps of the convolution.
+    pub fn taps(&self) -> i64 {
+        self.axes[0].taps * self.axes[1].taps
+    }
+}
+
+impl Region {
+    /// Numbers for each channel.
+    pub fn numbers(&self) -> i64 {
+        self.points[0] * self.points[1] * self.rows
+    }
+}
+
+/// Inputs to the numbers of each tile and channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WinogradInput {
+    /// The type of inputs and numbers.
+    pub element: Element,
+    /// The tiles.
+    pub tiling: Tiling,
     /// Rows and columns of the input.
     pub extents: [i64; 2],
-    /// Rows of zeros above the input, columns to its left.
+    /// Rows of zeros above the input, columns to its left: fewer than taps.
     pub pads: [i64; 2],
     /// Channels: whole vectors.
     pub channels: i64,
@@ -30,51 +124,40 @@ pub struct WinogradInput {
     pub input: Strides,
 }
 
-/// The 36 sums of each tile and channel, `[image][tile][matrix][channel]`, to results.
+/// The sums of each tile and channel to results.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WinogradOutput {
-    /// Images.
-    pub images: i64,
-    /// Rows and columns of tiles; the last ones may reach beyond the output.
-    pub tiles: [i64; 2],
-    /// Rows and columns of the output.
-    pub extents: [i64; 2],
+    /// The type of every operand.
+    pub element: Element,
+    /// The tiles.
+    pub tiling: Tiling,
     /// Channels: whole vectors.
     pub channels: i64,
     /// The output, batch axis: images; its channel stride is 1.
     pub output: Strides,
-    /// The further operands of the epilogue: argument `i + 1` is operand `i`. All are f32.
+    /// The further operands of the epilogue: argument `i + 1` is operand `i`.
     pub operands: Vec<Strides>,
     /// Result from the sum (argument 0) and the further operands.
     pub epilogue: Expr,
 }
 
 impl WinogradInput {
-    /// The bytes that it may touch: input, transformed input.
+    /// The bytes that it may touch: input, numbers.
     pub fn footprints(&self) -> Vec<Footprint> {
         let window = dense_window(self.extents);
-        let tiles = self.images * self.tiles[0] * self.tiles[1];
-        vec![
-            pixel_footprint(Element::F32, &self.input, &[self.images], &window, self.channels),
-            Footprint::leading(tiles * MATRICES * self.channels * 4),
-        ]
+        let numbers = self.tiling.numbers() * self.channels * self.element.bytes();
+        let images = [self.tiling.images];
+        vec![pixel_footprint(self.element, &self.input, &images, &window, self.channels), Footprint::leading(numbers)]
     }
 }
 
 impl WinogradOutput {
     /// The bytes that it may touch: sums, output, further operands.
     pub fn footprints(&self) -> Vec<Footprint> {
-        let window = dense_window(self.extents);
-        let tiles = self.images * self.tiles[0] * self.tiles[1];
-        let mut footprints = vec![
-            Footprint::leading(tiles * MATRICES * self.channels * 4),
-            pixel_footprint(Element::F32, &self.output, &[self.images], &window, self.channels),
-        ];
-        let operands = self.operands.iter();
-        footprints.extend(
-            operands.map(|strides| pixel_footprint(Element::F32, strides, &[self.images], &window, self.channels)),
-        );
-        footprints
+        let window = dense_window(self.tiling.extents);
+        let of = |strides| pixel_footprint(self.element, strides, &[self.tiling.images], &window, self.channels);
+        let sums = self.tiling.numbers() * self.channels * self.element.bytes();
+        [Footprint::leading(sums), of(&self.output)].into_iter().chain(self.operands.iter().map(of)).collect()
     }
 }
 
@@ -83,33 +166,70 @@ fn dense_window([height, width]: [i64; 2]) -> Window {
     Window { height, width, input_height: height, input_width: width, ..Window::matrix(0) }
 }
 
-const G: [[f64; 3]; 6] = [
-    [1.0 / 4.0, 0.0, 0.0],
-    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-    [0.0, 0.0, 1.0],
-];
-
-/// `G g G'` of 3x3 taps, row-major, rounded once.
-pub fn transformed_weights(taps: &[f32; 9]) -> [f32; 36] {
-    std::array::from_fn(|place| {
-        let (row, column) = (place / 6, place % 6);
-        let products = (0..9).map(|tap| G[row][tap / 3] * G[column][tap % 3] * f64::from(taps[tap]));
-        products.sum::<f64>() as f32
-    })
+/// `G g G'` of a filter's taps, row-major, rounded once.
+pub fn transformed_weights(axes: [Axis; 2], taps: &[f64]) -> Vec<f32> {
+    let columns = axes[1].taps as usize;
+    let rows: Vec<&[f64]> = taps.chunks(columns).collect();
+    let mut weights = Vec::with_capacity((axes[0].points * axes[1].points) as usize);
+    let of_columns: Vec<Vec<f64>> = (0..axes[1].points as usize)
+        .map(|column| rows.iter().map(|row| axes[1].weights(column, row)).collect())
+        .collect();
+    for row in 0..axes[0].points as usize {
+        weights.extend(of_columns.iter().map(|taps| axes[0].weights(row, taps) as f32));
+    }
+    weights
 }
 
-/// Whether the transforms cost less than they save: instructions of an inference, with what a multiply-add of the products
-/// takes beside itself.
-pub fn pays(outputs: [i64; 2], depth: i64, channels: i64) -> bool {
-    const PER_PRODUCT: i64 = 115;
-    const INPUT: i64 = 330;
-    const OUTPUT: i64 = 230;
-    let tiles = outputs.iter().map(|&extent| divide_up(extent, OUTPUTS)).product::<i64>();
-    let direct = outputs[0] * outputs[1] * 9 * depth * channels / 4 * PER_PRODUCT / 100;
-    let products = tiles * MATRICES * depth * channels / 4 * PER_PRODUCT / 100;
-    let transforms = tiles * (depth / 4 * INPUT + channels / 4 * OUTPUT);
-    products + transforms < direct * 9 / 10
+/// Instructions of a multiply-add of the products, with what it takes beside itself.
+const PER_PRODUCT: f64 = 1.1;
+/// Instructions that a core executes while a vector of weights comes from memory.
+const PER_WEIGHT: f64 = 4.0;
+/// The part of direct sums that transforms may not exceed.
+const MOST: f64 = 0.9;
+
+/// The axes that take the fewest instructions for an image of `extents` outputs, where that is less than direct sums take.
+pub fn best_axes(
+    element: Element,
+    (images, extents): (i64, [i64; 2]),
+    taps: [i64; 2],
+    (depth, channels): (i64, i64),
+) -> Option<[Axis; 2]> {
+    let choices = taps.map(|taps| choices(element, taps));
+    let both = choices[0].iter().flat_map(|&row| choices[1].iter().map(move |&column| [row, column]));
+    let lanes = element.lanes();
+    let cost = |axes: &[Axis; 2]| {
+        let tiling = Tiling { images, extents, axes: *axes };
+        let products = tiling.numbers() * depth * channels / lanes;
+        let weights = (axes[0].points * axes[1].points - tiling.taps()) * depth * channels / lanes;
+        let transforms = tiling.units() * tiling.tiles()[1];
+        let input = transform_cost(axes.map(|axis| axis.input(axis.outputs()))) * depth / lanes;
+        // Bias and activation of each output.
+        let outputs = 2 * axes[0].outputs() * axes[1].outputs();
+        let output = (transform_cost(axes.map(|axis| axis.output(axis.outputs()))) + outputs) * channels / lanes;
+        products as f64 * PER_PRODUCT + weights as f64 * PER_WEIGHT + (transforms * (input + output)) as f64
+    };
+    let best = both.filter(|axes| axes[0].points * axes[1].points > 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let direct = images * extents[0] * extents[1] * taps[0] * taps[1] * depth * channels / lanes;
+    (cost(&best) < direct as f64 * PER_PRODUCT * MOST).then_some(best)
+}
+
+/// What may become of an axis with so many taps. Halves take no more than six points: eight lose six bits.
+fn choices(element: Element, taps: i64) -> Vec<Axis> {
+    let points: &[i64] = match (taps, element) {
+        (1, _) => &[1],
+        (3, Element::F32) => &[4, 6, 8],
+        (3, Element::F16) => &[4, 6],
+        (5, Element::F32) => &[6, 8],
+        (7, Element::F32) => &[8],
+        _ => &[],
+    };
+    points.iter().map(|&points| Axis { points, taps }).collect()
+}
+
+/// Instructions of a tile of one vector of channels; accesses move two to four vectors at once.
+fn transform_cost([row, column]: [Transform; 2]) -> i64 {
+    let (inputs, results) = ([row.operands, column.operands], [row.results.len(), column.results.len()]);
+    let steps = column.steps.len() * inputs[0] + row.steps.len() * results[1];
+    let accesses = inputs[0] * inputs[1] + 2 * inputs[0] * results[1] + results[0] * results[1];
+    (steps + accesses / 3 + 8) as i64
 }

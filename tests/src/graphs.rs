@@ -37,6 +37,8 @@ impl Way {
     pub const IN_ORDER: Way = Way { allow_size: true, core: Core::InOrder, ..Way::USUAL };
     /// With weights that may grow, by Cranelift alone.
     pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, ..Way::LARGE };
+    /// With weights that may grow and halves for single precision.
+    pub const LARGE_HALVES: Way = Way { precision: Precision::F16, ..Way::LARGE };
     /// With halves for single precision.
     pub const HALVES: Way = Way { precision: Precision::F16, ..Way::USUAL };
 }

@@ -70,16 +70,16 @@ impl Network {
     /// A convolution with a bias, square kernel, pads that keep the size of a stride of 1.
     pub fn conv(&mut self, channels: usize, kernel: usize, stride: usize, groups: usize, activation: Activation) {
         let pads = [(kernel - 1) / 2; 2];
-        self.padded_conv(channels, kernel, stride, groups, pads);
+        self.padded_conv(channels, [kernel; 2], stride, groups, pads);
         self.activate(activation);
     }
 
     /// A convolution with a bias and these pads on both ends of each axis.
-    pub fn padded_conv(&mut self, channels: usize, kernel: usize, stride: usize, groups: usize, pads: [usize; 2]) {
+    pub fn padded_conv(&mut self, channels: usize, kernel: [usize; 2], stride: usize, groups: usize, pads: [usize; 2]) {
         let depth = self.extents()[1] / groups;
-        let weights = self.weights(&[channels, depth, kernel, kernel]);
+        let weights = self.weights(&[channels, depth, kernel[0], kernel[1]]);
         let window = Window {
-            kernel: vec![kernel; 2],
+            kernel: kernel.to_vec(),
             strides: vec![stride; 2],
             dilations: vec![1; 2],
             pads_before: pads.to_vec(),

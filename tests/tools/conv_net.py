@@ -14,7 +14,8 @@ EPSILON = 1e-5
 
 @dataclass
 class ConvBn:
-    """A convolution padded by kernel // 2 on every side, a batch norm, and an activation: None, "relu" or "relu6"."""
+    """A convolution, a batch norm, and an activation: None, "relu" or "relu6". `padding` holds rows and columns of zeros on
+    both sides; None pads by kernel // 2."""
 
     name: str
     weight: np.ndarray
@@ -25,10 +26,15 @@ class ConvBn:
     beta: np.ndarray = None
     mean: np.ndarray = None
     variance: np.ndarray = None
+    padding: tuple | None = None
 
     @property
     def kernel(self):
         return self.weight.shape[2]
+
+    @property
+    def pads(self):
+        return self.padding or tuple(extent // 2 for extent in self.weight.shape[2:])
 
     @property
     def pad(self):
@@ -47,12 +53,15 @@ def draw_conv(random, name, inputs, outputs, kernel=1, stride=1, groups=1, activ
 def convolve(x, layer):
     """One product for each place of the kernel; `groups` is 1 or the number of channels."""
     assert layer.groups in (1, x.shape[1])
-    pad, stride = layer.pad, layer.stride
-    height, width = ((extent + 2 * pad - layer.kernel) // stride + 1 for extent in x.shape[2:])
-    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    (rows, columns), pads, stride = layer.weight.shape[2:], layer.pads, layer.stride
+    height, width = (
+        (extent + 2 * pad - kernel) // stride + 1
+        for extent, pad, kernel in zip(x.shape[2:], pads, (rows, columns), strict=True)
+    )
+    padded = np.pad(x, ((0, 0), (0, 0), *((pad, pad) for pad in pads)))
     total = np.zeros((len(x), len(layer.weight), height, width), np.float32)
-    for i in range(layer.kernel):
-        for j in range(layer.kernel):
+    for i in range(rows):
+        for j in range(columns):
             part = padded[:, :, i : i + stride * height : stride, j : j + stride * width : stride]
             w = layer.weight[:, :, i, j]
             if layer.groups == 1:
@@ -111,10 +120,10 @@ class Builder:
         return f"{name}.out"
 
     def conv(self, x, layer, **padding):
-        padding = padding or {"pads": [layer.pad] * 4}
+        padding = padding or {"pads": [*layer.pads] * 2}
         return self.node(
             "Conv", [x, self.tensor(f"{layer.name}.weight", layer.weight)], f"{layer.name}.conv",
-            kernel_shape=[layer.kernel] * 2, strides=[layer.stride] * 2, group=layer.groups, **padding)
+            kernel_shape=[*layer.weight.shape[2:]], strides=[layer.stride] * 2, group=layer.groups, **padding)
 
     def batch_norm_tensors(self, layer):
         parts = {"gamma": layer.gamma, "beta": layer.beta, "mean": layer.mean, "variance": layer.variance}

@@ -1,7 +1,7 @@
 //! Convolutions and transposed convolutions of f32 with constant weights: contractions whose batch axes are images and
 //! groups, or depthwise.
 
-use edgecc_ir::{DType, Expr, NodeId, Window as OpWindow};
+use edgecc_ir::{Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
 use super::{Call, Lowering, movement, operand, winograd};
@@ -82,16 +82,17 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
     }
 }
 
-/// Lowers what Winograd's algorithm takes where constants may grow: its weights are four times as large. Tells whether it did.
+/// Lowers what Winograd's algorithm takes where constants may grow: its weights are larger. Tells whether it did.
 fn winograd(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: &Window, shape: &KernelShape) -> bool {
-    let is_plain = (shape.kernel, shape.stride, shape.dilation) == ([3, 3], [1, 1], [1, 1]) && parts.groups == 1;
-    let is_f32 = parts.output.dtype == DType::F32;
-    if !lowering.options.constants_may_grow || !is_plain || !is_f32 {
+    let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1);
+    if !lowering.options.constants_may_grow || !is_plain {
         return false;
     }
     let candidate = winograd::Candidate {
         id: parts.id,
+        element: element_of(parts.output),
         window,
+        taps: shape.kernel,
         pads: [shape.pads[0], shape.pads[1]],
         input: parts.input,
         output: parts.output,

@@ -1,21 +1,23 @@
-//! Convolutions of 3x3 taps by Winograd's algorithm: a step for the inputs, one of 36 matrix products, one for the results.
+//! Convolutions by Winograd's algorithm: a step for the inputs, one for the matrix products of each region, one for the results.
 
 use edgecc_ir::{Expr, NodeId};
 
 use super::contraction::{Weights, contract_with_macs, further_views, pack};
 use super::convolution::{Image, image_strides};
 use super::{Call, Lowering, operand};
-use crate::contraction::{ContractionSpec, Element, Strides, Window, divide_up};
+use crate::contraction::{ContractionSpec, Element, Strides, Window};
 use crate::kernel::Access;
-use crate::program::KernelSource;
-use crate::schedule::LANES;
+use crate::program::{KernelSource, Operand};
 use crate::view::{StorageId, View};
-use crate::winograd::{MATRICES, OUTPUTS, WinogradInput, WinogradOutput, pays, transformed_weights};
+use crate::winograd::{Region, Tiling, WinogradInput, WinogradOutput, best_axes, transformed_weights};
 
-/// A convolution that may be one of Winograd's.
+/// A convolution that may be one of Winograd's: one group, neither stride nor dilation.
 pub(super) struct Candidate<'a> {
     pub id: NodeId,
+    pub element: Element,
     pub window: &'a Window,
+    /// Rows and columns of the kernel.
+    pub taps: [i64; 2],
     /// Rows and columns of zeros above and to the left.
     pub pads: [i64; 2],
     pub input: &'a View,
@@ -25,91 +27,115 @@ pub(super) struct Candidate<'a> {
     pub epilogue: &'a Expr,
 }
 
-/// Lowers a convolution, one group of 3x3 taps without stride or dilation, where that pays; tells whether it did.
+/// The products of all regions.
+struct Products {
+    id: NodeId,
+    element: Element,
+    tiling: Tiling,
+    /// Numbers of the inputs, and sums.
+    storages: [StorageId; 2],
+    depth: i64,
+    channels: i64,
+}
+
+/// Lowers a convolution where that pays; tells whether it did.
 pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> bool {
-    let Candidate { id, window, pads, input, output, image, result, epilogue } = *candidate;
-    let (depth, channels) = (image.extents[1], result.extents[1]);
+    let Candidate { id, element, window, taps, pads, input, output, image, result, epilogue } = *candidate;
+    let (images, depth, channels) = (image.extents[0], image.extents[1], result.extents[1]);
     let extents = [window.height, window.width];
     let further = further_views(lowering, id);
     let operands: Vec<Strides> = further.iter().map(image_strides).collect();
     let to_images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
     let whole = result.strides(output.lead, 1);
-    let fits = depth % LANES == 0
-        && channels % LANES == 0
+    let fits = depth % element.lanes() == 0
+        && channels % element.lanes() == 0
         && whole.channel == 1
-        && operands.iter().all(|strides| matches!(strides.channel, 0 | 1))
-        && pays(extents, depth, channels);
-    let Some(weights) = lowering.constant_value(lowering.graph.operands(id)[1]).filter(|_| fits) else { return false };
-    let images = image.extents[0];
-    let tiles = extents.map(|extent| divide_up(extent, OUTPUTS));
-    let count = images * tiles[0] * tiles[1];
-    let [transformed, sums] =
-        [depth, channels].map(|channels| lowering.untyped((count * MATRICES * channels * 4) as usize));
+        && pads.iter().zip(taps).all(|(&pad, taps)| (0..taps).contains(&pad))
+        && operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
+    let axes = best_axes(element, (images, extents), taps, (depth, channels)).filter(|_| fits);
+    let weights = lowering.constant_value(lowering.graph.operands(id)[1]);
+    let (Some(axes), Some(weights)) = (axes, weights) else { return false };
+    let tiling = Tiling { images, extents, axes };
+    let numbers = tiling.numbers() * element.bytes();
+    let storages = [depth, channels].map(|channels| lowering.untyped((numbers * channels) as usize));
 
     let spec = WinogradInput {
-        images,
-        tiles,
+        element,
+        tiling,
         extents: [window.input_height, window.input_width],
         pads,
         channels: depth,
         input: to_images(image.strides(input.lead, 1)),
     };
-    let steps = vec![operand(input, Access::Read), lowering.whole(transformed, Access::Write)];
+    let steps = vec![operand(input, Access::Read), lowering.whole(storages[0], Access::Write)];
     lowering.push(id, KernelSource::WinogradInput(spec), steps, Call::default());
-    let macs = (images * extents[0] * extents[1] * 9 * depth * channels) as u64;
-    products(lowering, id, weights, (transformed, sums), (count, depth, channels), macs);
+    Products { id, element, tiling, storages, depth, channels }.lower(lowering, &Weights::of(weights));
     let spec = WinogradOutput {
-        images,
-        tiles,
-        extents,
+        element,
+        tiling,
         channels,
         output: to_images(whole),
         operands: operands.into_iter().map(to_images).collect(),
         epilogue: epilogue.clone(),
     };
-    let mut steps = vec![lowering.whole(sums, Access::Read), operand(output, Access::Write)];
+    let mut steps = vec![lowering.whole(storages[1], Access::Read), operand(output, Access::Write)];
     steps.extend(further.iter().map(|view| operand(view, Access::Read)));
     lowering.push(id, KernelSource::WinogradOutput(spec), steps, Call::default());
     true
 }
 
-/// `sums[tile][matrix][n] = transformed[tile][matrix][k] * weights[matrix][k][n]`.
-fn products(
-    lowering: &mut Lowering<'_>,
-    id: NodeId,
-    weights: &edgecc_ir::Tensor,
-    (transformed, sums): (StorageId, StorageId),
-    (tiles, depth, channels): (i64, i64, i64),
-    macs: u64,
-) {
-    let rows = |channels: i64| Strides {
-        batch: vec![channels],
-        row: tiles * MATRICES * channels,
-        column: MATRICES * channels,
-        channel: 1,
-        ..Strides::default()
-    };
-    let spec = ContractionSpec {
-        element: Element::F32,
-        batch: vec![MATRICES],
-        window: Window::matrix(tiles),
-        depth,
-        channels,
-        input: rows(depth),
-        weight_batch: vec![1],
-        output: rows(channels),
-        operands: Vec::new(),
-        epilogue: Element::F32.plain_epilogue(),
-    };
-    let values = Weights::of(weights);
-    let matrices: Vec<[f32; 36]> = (0..(channels * depth) as usize)
-        .map(|filter| transformed_weights(&std::array::from_fn(|tap| values.at(filter * 9 + tap))))
-        .collect();
-    let matrices: Vec<f32> = matrices.into_iter().flatten().collect();
-    // The order of `matrices` is output channel, input channel, matrix.
-    let packed = pack(lowering, &spec, &Weights::Numbers(&matrices), |matrix, _, k, n| {
-        ((n * depth + k) * MATRICES + matrix) as usize
-    });
-    let operands = vec![lowering.whole(transformed, Access::Read), packed, lowering.whole(sums, Access::Write)];
-    contract_with_macs(lowering, id, spec, operands, macs);
+impl Products {
+    fn lower(&self, lowering: &mut Lowering<'_>, weights: &Weights<'_>) {
+        let taps = self.tiling.taps() as usize;
+        let filter = |place: usize| -> Vec<f32> {
+            let taps: Vec<f64> = (0..taps).map(|tap| f64::from(weights.at(place * taps + tap))).collect();
+            transformed_weights(self.tiling.axes, &taps)
+        };
+        // Output channel, input channel, row and column of points.
+        let matrices: Vec<f32> = (0..(self.channels * self.depth) as usize).flat_map(filter).collect();
+        for region in self.tiling.regions() {
+            self.of_region(lowering, &region, &matrices);
+        }
+    }
+
+    /// `sums[point][tile][n] = numbers[point][tile][k] * weights[point][k][n]`.
+    fn of_region(&self, lowering: &mut Lowering<'_>, region: &Region, matrices: &[f32]) {
+        let Products { id, element, tiling, storages, depth, channels } = *self;
+        let [rows, columns] = region.points;
+        let strides = |channels: i64| Strides {
+            batch: vec![columns * region.rows * channels, region.rows * channels],
+            row: region.rows * channels,
+            column: channels,
+            channel: 1,
+            ..Strides::default()
+        };
+        let spec = ContractionSpec {
+            element,
+            batch: vec![rows, columns],
+            window: Window::matrix(region.rows),
+            depth,
+            channels,
+            input: strides(depth),
+            weight_batch: vec![columns, 1],
+            output: strides(channels),
+            operands: Vec::new(),
+            epilogue: element.plain_epilogue(),
+        };
+        let all = tiling.axes.map(|axis| axis.points);
+        let packed = pack(lowering, &spec, &Weights::Numbers(matrices), |matrix, _, k, n| {
+            let (row, column) = (region.first[0] + matrix / columns, region.first[1] + matrix % columns);
+            ((n * depth + k) * all[0] * all[1] + row * all[1] + column) as usize
+        });
+        let part = |storage: StorageId, channels: i64, access: Access| Operand {
+            storage,
+            offset: (region.before * channels * element.bytes()) as usize,
+            length: (region.numbers() * channels * element.bytes()) as usize,
+            access,
+        };
+        let operands = vec![part(storages[0], depth, Access::Read), packed, part(storages[1], channels, Access::Write)];
+        // Each region stands for its part of the model's multiply-adds.
+        let macs = tiling.images * tiling.extents[0] * tiling.extents[1] * tiling.taps() * depth * channels;
+        let macs = (macs as f64 * region.numbers() as f64 / tiling.numbers() as f64) as u64;
+        contract_with_macs(lowering, id, spec, operands, macs);
+    }
 }

@@ -12,6 +12,7 @@ mod permute;
 mod text;
 mod units;
 mod vector;
+mod winograd;
 
 pub(super) use contraction::emit_contraction;
 pub(super) use depthwise::emit_depthwise;
@@ -20,3 +21,4 @@ pub use instruction::{
 };
 pub(super) use nest::emit_nest;
 pub(super) use permute::emit_permutation;
+pub(super) use winograd::{emit_winograd_input, emit_winograd_output};
