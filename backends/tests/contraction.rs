@@ -5,7 +5,7 @@ mod support;
 
 use edgecc_backends::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
-use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Kernels};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch, wide_schedule};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
@@ -67,11 +67,6 @@ fn reference(
     }
 }
 
-/// The order of instructions that a test asks for.
-fn core(name: &str) -> Core {
-    if name.contains("in order") { Core::InOrder } else { Core::OutOfOrder }
-}
-
 /// Runs a spec with a schedule on a machine; `None` where it is missing. Checks guards, footprints and untouched gaps.
 fn check_scheduled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: &Schedule) {
     check_finished(machine, name, spec, schedule, (&clamped, 0.0));
@@ -85,7 +80,7 @@ fn check_finished(
     schedule: &Schedule,
     (finish, tolerance): (&dyn Fn(f32) -> f32, f32),
 ) {
-    let target = machine.target().with_core(core(name));
+    let target = machine.target();
     let (element, size) = (spec.element, spec.element.bytes());
     let kernel = emit_contraction(&target, name, spec, schedule).unwrap();
     let mut random = Random(name.len() as u64 * 77 + 5);
@@ -133,15 +128,10 @@ fn check_finished(
 
 fn check(name: &str, spec: &ContractionSpec) {
     check_scheduled(Machine::WideHost, name, spec, &wide_schedule(spec));
-    for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
-        let CpuTarget { architecture, halves, .. } = machine.target();
+    for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64, Machine::InOrderAarch64] {
+        let CpuTarget { architecture, halves, core, .. } = machine.target();
         check_scheduled(machine, name, spec, &schedule(spec, architecture, Kernels::Encoded));
-        check_scheduled(
-            machine,
-            name,
-            spec,
-            &schedule_with_scratch(spec, architecture, Kernels::Encoded, Core::OutOfOrder),
-        );
+        check_scheduled(machine, name, spec, &schedule_with_scratch(spec, architecture, Kernels::Encoded, core));
         let spec = in_halves(spec);
         let schedule = schedule(&spec, architecture, Kernels::Encoded);
         let schedule = if halves == Halves::Native { schedule } else { schedule.widened() };
@@ -173,7 +163,9 @@ fn every_tile_of_halves() {
             let spec = in_halves(&dense(1, Window::matrix(29), 11, vectors * 8 + channels));
             let tile = Tile { rows, vectors };
             let schedule = Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: false };
-            check_scheduled(Machine::MaximalAarch64, "tiles of halves", &spec, &schedule);
+            for machine in [Machine::MaximalAarch64, Machine::InOrderAarch64] {
+                check_scheduled(machine, "tiles of halves", &spec, &schedule);
+            }
         }
     }
 }
@@ -200,7 +192,7 @@ fn every_tile_of_the_tables() {
     for (rows, vectors) in [(8, 2), (7, 3), (6, 3), (5, 4), (4, 4), (1, 8), (2, 8), (3, 6), (4, 2), (3, 2)] {
         let schedule =
             Schedule { lanes: 4, tile: Tile { rows, vectors }, block_tiles: 2, block_panels: 2, packs_rows: false };
-        for machine in [Machine::Host, Machine::CortexA72] {
+        for machine in [Machine::Host, Machine::CortexA72, Machine::InOrderAarch64] {
             check_scheduled(machine, "tiles", &spec, &schedule);
         }
     }
@@ -216,13 +208,12 @@ fn packed_rows_of_every_tile() {
         for block_panels in [1, 3] {
             let tile = Tile { rows, vectors };
             let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels, packs_rows: true };
-            let mut spec = dense(2, Window::matrix(pixels), depth, channels);
-            check_scheduled(Machine::CortexA72, "packed rows", &spec, &schedule);
-            check_scheduled(Machine::CortexA72, "packed rows in order", &spec, &schedule);
-            spec.operands.clear();
-            spec.epilogue = Expr::argument(0, DType::F32);
-            for name in ["packed rows alone", "packed rows alone in order"] {
-                check_finished(Machine::CortexA72, name, &spec, &schedule, (&|sum| sum, 0.0));
+            let spec = dense(2, Window::matrix(pixels), depth, channels);
+            let alone =
+                ContractionSpec { operands: Vec::new(), epilogue: Expr::argument(0, DType::F32), ..spec.clone() };
+            for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
+                check_scheduled(machine, "packed rows", &spec, &schedule);
+                check_finished(machine, "packed rows alone", &alone, &schedule, (&|sum| sum, 0.0));
             }
         }
     }
@@ -235,7 +226,9 @@ fn packed_rows_of_a_grid() {
         for depth in [11, 32] {
             let tile = Tile { rows, vectors };
             let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels: 2, packs_rows: true };
-            check_scheduled(Machine::CortexA72, "grid", &dense(2, window.clone(), depth, 29), &schedule);
+            for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
+                check_scheduled(machine, "grid", &dense(2, window.clone(), depth, 29), &schedule);
+            }
         }
     }
 }
@@ -328,8 +321,8 @@ fn epilogues_with_functions() {
     let result = expr.select(negative, leak, gated);
     let spec = ContractionSpec { epilogue: expr.with_root(result), ..dense(2, Window::matrix(10), 3, 11) };
     let finish = |sum: f32| if sum < 0.0 { sum * 0.1 } else { sum / (1.0 + (-sum).exp()) };
-    for machine in [Machine::Host, Machine::CortexA72] {
-        let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
+    for machine in [Machine::Host, Machine::CortexA72, Machine::InOrderAarch64] {
+        let architecture = machine.architecture();
         check_finished(machine, "functions", &spec, &schedule(&spec, architecture, Kernels::Encoded), (&finish, 1e-5));
     }
 }
@@ -366,7 +359,9 @@ fn epilogues_of_every_function() {
             assert!(emit_contraction(&target, "function", &spec, &schedule).unwrap().encoded, "{op:?} in {schedule:?}");
             let name = format!("{op:?}");
             let finish = |sum: f32| function(sum * 0.125 + 0.0625);
-            check_finished(Machine::CortexA72, &name, &spec, &schedule, (&finish, 2e-5));
+            for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
+                check_finished(machine, &name, &spec, &schedule, (&finish, 2e-5));
+            }
         }
     }
 }
@@ -385,7 +380,7 @@ fn random_convolutions_with_random_schedules() {
         let tile = Tile { rows: draw(1, 8), vectors: draw(1, 4) };
         let schedule =
             Schedule { lanes: 4, tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
-        let machine = if case % 2 == 0 { Machine::CortexA72 } else { Machine::Host };
+        let machine = [Machine::CortexA72, Machine::Host, Machine::InOrderAarch64][case as usize % 3];
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
 }

@@ -89,8 +89,11 @@ fn check_elements(machine: Machine, name: &str, spec: &DepthwiseSpec) {
     }
 }
 
+const MACHINES: [Machine; 5] =
+    [Machine::Host, Machine::WideHost, Machine::CortexA72, Machine::MaximalAarch64, Machine::InOrderAarch64];
+
 fn check(name: &str, spec: &DepthwiseSpec) {
-    for machine in [Machine::Host, Machine::WideHost, Machine::CortexA72, Machine::MaximalAarch64] {
+    for machine in MACHINES {
         check_on(machine, name, spec);
     }
 }
@@ -120,7 +123,7 @@ fn windows_of_every_kind() {
                 DepthwiseSpec { operands: vec![Strides::per_channel(1)], epilogue: clamped_sum(1), ..whole.clone() };
             let alone = DepthwiseSpec { operands: Vec::new(), epilogue: clamped_sum(0), ..whole };
             let largest = DepthwiseSpec { combination: Combination::Maximum, ..alone.clone() };
-            for machine in [Machine::Host, Machine::WideHost, Machine::CortexA72, Machine::MaximalAarch64] {
+            for machine in MACHINES {
                 check_on(machine, &format!("{name} {channels} biased"), &biased);
                 check_on(machine, &format!("{name} {channels} alone"), &alone);
                 check_on(machine, &format!("{name} {channels} largest"), &largest);

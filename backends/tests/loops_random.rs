@@ -300,7 +300,8 @@ fn agree(machine: Machine, seed: u64, (kernel, memory): (LoopKernel, Memory)) ->
 }
 
 fn all_agree(draw: fn(Draw) -> (LoopKernel, Memory)) {
-    for (machine, cases) in [(Machine::Host, 400), (Machine::CortexA72, 60), (Machine::MaximalAarch64, 20)] {
+    let aarch64 = [(Machine::CortexA72, 60), (Machine::MaximalAarch64, 20), (Machine::InOrderAarch64, 20)];
+    for (machine, cases) in [(Machine::Host, 400)].into_iter().chain(aarch64) {
         for seed in 0..cases {
             if !agree(machine, seed, draw(Draw::new(seed * 77 + 5))) {
                 return;

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use edgecc_backends::contraction::Element;
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Vectors};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Vectors};
 use half::f16;
 
 /// Bytes on either side of an operand that no kernel may write. As f32 they are NaN, so that reading them shows.
@@ -87,9 +87,11 @@ impl Machine {
         let (halves, vectors) = match self {
             Machine::Host | Machine::CortexA72 => (Halves::Widened, Vectors::Baseline),
             Machine::WideHost => (Halves::Widened, Vectors::Avx512),
-            Machine::MaximalAarch64 => (Halves::Native, Vectors::Baseline),
+            Machine::MaximalAarch64 | Machine::InOrderAarch64 => (Halves::Native, Vectors::Baseline),
         };
-        CpuTarget::new(self.architecture()).expect("a target").with_halves(halves).with_vectors(vectors)
+        let core = if self == Machine::InOrderAarch64 { Core::InOrder } else { Core::OutOfOrder };
+        let target = CpuTarget::new(self.architecture()).expect("a target");
+        target.with_halves(halves).with_vectors(vectors).with_core(core)
     }
 
     /// The machine's instructions.
@@ -97,7 +99,7 @@ impl Machine {
         match self {
             Machine::Host => Architecture::host().expect("a host that code is emitted for"),
             Machine::WideHost => Architecture::X86_64,
-            Machine::CortexA72 | Machine::MaximalAarch64 => Architecture::Aarch64,
+            Machine::CortexA72 | Machine::MaximalAarch64 | Machine::InOrderAarch64 => Architecture::Aarch64,
         }
     }
 }
@@ -110,6 +112,8 @@ pub enum Machine {
     WideHost,
     CortexA72,
     MaximalAarch64,
+    /// The same, with instructions in the order of a core that issues in order.
+    InOrderAarch64,
 }
 
 /// Runs the range once per neighbouring pair of `cuts`. `None`, after a visible line, where the emulator is missing.
@@ -118,7 +122,7 @@ pub fn run(machine: Machine, code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> O
         Machine::WideHost if !has_wide_vectors() => return None,
         Machine::Host | Machine::WideHost => run_here(code, buffers, cuts),
         Machine::CortexA72 => run_emulated("cortex-a72", code, buffers, cuts)?,
-        Machine::MaximalAarch64 => run_emulated("max", code, buffers, cuts)?,
+        Machine::MaximalAarch64 | Machine::InOrderAarch64 => run_emulated("max", code, buffers, cuts)?,
     };
     for (index, buffer) in result.iter().enumerate() {
         buffer.assert_guards(&format!("operand {index} on {machine:?}"));

@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use super::instruction::{Access, Instruction, SP, V, X};
+use super::instruction::{Access, Cond, Instruction, SP, V, X};
+use super::order::{leading_loads, order};
 use crate::cpu::function::FunctionCode;
-use crate::cpu::isa::Listing;
+use crate::cpu::isa::{Core, CpuTarget, Listing};
 
 /// A place in the code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,7 +23,10 @@ const SAVED: u16 = 16 * 9 + 16;
 /// Instructions in order.
 #[derive(Default)]
 pub(super) struct Assembler {
+    core: Core,
     instructions: Vec<Instruction>,
+    /// Registers that hold one number from `keep` on.
+    kept: Vec<(X, i64)>,
     /// Where each label lies, in instructions.
     labels: Vec<Option<usize>>,
     /// Constants of 16 bytes, and the label of each.
@@ -32,8 +36,9 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// A function that saves every register that its caller wants back, with `slots` words of stack.
-    pub fn new(slots: u16) -> Self {
-        let mut assembler = Assembler { slots: (slots + 1) & !1, ..Assembler::default() };
+    pub fn new(target: &CpuTarget, slots: u16) -> Self {
+        let (core, slots) = (target.core, (slots + 1) & !1);
+        let mut assembler = Assembler { core, slots, ..Assembler::default() };
         assembler.push(Instruction::BtiC);
         assembler.push(Instruction::SubImmediate(SP, SP, assembler.frame(), false));
         assembler.saved(Access::Store);
@@ -125,6 +130,37 @@ impl Assembler {
         }
     }
 
+    /// `d = value` for the rest of the function.
+    pub fn keep(&mut self, d: X, value: i64) {
+        self.constant(d, value);
+        self.kept.push((d, value));
+    }
+
+    /// Runs a body of straight code `turns` times, at least once; `counter` is used up. On a core that issues in order the
+    /// loads at the head of the body stand in the turn before, and the last turn apart.
+    pub fn turns(&mut self, counter: X, turns: i64, body: impl FnOnce(&mut Self)) {
+        let start = self.instructions.len();
+        body(self);
+        let body = self.instructions.split_off(start);
+        let (loads, rest) = match self.core {
+            Core::OutOfOrder => ([].as_slice(), body.as_slice()),
+            Core::InOrder => body.split_at(leading_loads(&body)),
+        };
+        let looped = if loads.is_empty() { turns } else { turns - 1 };
+        self.instructions.extend(loads);
+        if looped > 0 {
+            self.constant(counter, looped);
+            let head = self.here();
+            self.instructions.extend(rest);
+            self.instructions.extend(loads);
+            self.push(Instruction::SubsImmediate(counter, counter, 1));
+            self.push(Instruction::BranchIf(Cond::NotEqual, head));
+        }
+        if !loads.is_empty() {
+            self.instructions.extend(rest);
+        }
+    }
+
     /// `d = n + value`; `scratch` may be used up. Neither `d` nor `n` is `scratch` unless they are the same.
     pub fn add(&mut self, d: X, n: X, value: i64, scratch: X) {
         let size = value.unsigned_abs();
@@ -162,6 +198,9 @@ impl Assembler {
         self.saved(Access::Load);
         self.push(Instruction::AddImmediate(SP, SP, self.frame(), false));
         self.push(Instruction::Ret);
+        if self.core == Core::InOrder {
+            self.order_blocks();
+        }
         let literals_at = self.instructions.len().next_multiple_of(4);
         for (place, (_, label)) in self.literals.iter().enumerate() {
             self.labels[label.0] = Some(literals_at + 4 * place);
@@ -178,6 +217,26 @@ impl Assembler {
         self.literals.iter().for_each(|(literal, _)| bytes.extend(literal));
         let listing = if listing == Listing::Off { String::new() } else { self.listing() };
         FunctionCode { bytes, listing, encoded: true }
+    }
+
+    /// Orders the instructions between labels and jumps.
+    fn order_blocks(&mut self) {
+        let unordered = std::mem::take(&mut self.instructions);
+        let mut moved = vec![0; unordered.len() + 1];
+        let mut begin = 0;
+        for at in 0..=unordered.len() {
+            let is_jump = unordered.get(at).is_none_or(Instruction::ends_block);
+            if is_jump || self.labels.contains(&Some(at)) {
+                self.instructions.extend(order(&unordered[begin..at], &self.kept));
+                begin = at;
+            }
+            moved[at] = self.instructions.len();
+            if is_jump {
+                self.instructions.extend(unordered.get(at));
+                begin = at + 1;
+            }
+        }
+        self.labels.iter_mut().flatten().for_each(|place| *place = moved[*place]);
     }
 
     fn listing(&self) -> String {

@@ -9,7 +9,7 @@ mod totals;
 use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
 use crate::cpu::contraction::geometry::Geometry;
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::isa::{Core, CpuTarget};
+use crate::cpu::isa::CpuTarget;
 use crate::pack::PackedLayout;
 use crate::schedule::{LANES, Schedule};
 
@@ -107,7 +107,6 @@ struct Contraction<'a> {
     further: Vec<Further>,
     /// Registers for the rows of a tile that have an address each.
     rows: Vec<X>,
-    core: Core,
 }
 
 /// Emits a contraction, where it has a shape and an epilogue that is written here.
@@ -117,15 +116,15 @@ pub fn emit_contraction(
     schedule: &Schedule,
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
-    let contraction = Contraction::of(spec, schedule, target.core)?;
-    let mut assembler = Assembler::new(contraction.slots());
+    let contraction = Contraction::of(spec, schedule)?;
+    let mut assembler = Assembler::new(target, contraction.slots());
     contraction.emit(&mut assembler)?;
     let code = assembler.finish(target.listing);
     Some(EmittedKernel::new(code, contraction.units(), footprints(&contraction.layout)))
 }
 
 impl<'a> Contraction<'a> {
-    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule, core: Core) -> Option<Self> {
+    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
         let tile = schedule.tile;
         let inputs = if schedule.packs_rows { 4 } else { tile.rows };
@@ -161,7 +160,7 @@ impl<'a> Contraction<'a> {
         };
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
         let layout = PackedLayout::of(spec, schedule);
-        Some(Contraction { spec, schedule, layout, geometry, formula, start, further, rows: pool, core })
+        Some(Contraction { spec, schedule, layout, geometry, formula, start, further, rows: pool })
     }
 
     /// Words of the stack.
@@ -224,10 +223,10 @@ impl<'a> Contraction<'a> {
                 // Any address is not 0.
                 a.slot(Access::Store, register::BASES, slot::FIRST_UNIT);
             }
-            a.constant(register::OUTPUT_STEP, self.spec.output.column * self.size());
+            a.keep(register::OUTPUT_STEP, self.spec.output.column * self.size());
             for further in self.all_further() {
                 if further.per_pixel && further.step != register::OUTPUT_STEP {
-                    a.constant(further.step, self.strides(further).column * self.size());
+                    a.keep(further.step, self.strides(further).column * self.size());
                 }
             }
         };

@@ -98,7 +98,7 @@ struct Depthwise<'a> {
 /// Emits a depthwise convolution, where it has a shape and an epilogue that is written here.
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     let depthwise = Depthwise::of(spec)?;
-    let mut assembler = Assembler::new(slot::ALL);
+    let mut assembler = Assembler::new(target, slot::ALL);
     depthwise.emit(&mut assembler)?;
     let code = assembler.finish(target.listing);
     Some(EmittedKernel::new(code, depthwise.units(), footprints))
@@ -231,8 +231,8 @@ impl<'a> Depthwise<'a> {
     fn emit(&self, a: &mut Assembler) -> Option<()> {
         let [unit, end, ..] = register::SCRATCH;
         let prepare = |a: &mut Assembler| {
-            a.constant(register::INPUT_STEP, self.spec.input.column * self.size());
-            a.constant(register::OUTPUT_STEP, self.spec.output.column * self.size());
+            a.keep(register::INPUT_STEP, self.spec.input.column * self.size());
+            a.keep(register::OUTPUT_STEP, self.spec.output.column * self.size());
         };
         for_each_unit(a, [unit, end], prepare, |a| {
             let band = self.locate_unit(a, unit);

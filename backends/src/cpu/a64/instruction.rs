@@ -549,6 +549,18 @@ impl Instruction {
         }
     }
 
+    /// Whether what follows need not run behind the instruction, or what is before it must stay there.
+    pub(super) fn ends_block(&self) -> bool {
+        matches!(
+            self,
+            Instruction::BtiC
+                | Instruction::Ret
+                | Instruction::Branch(_)
+                | Instruction::BranchIf(..)
+                | Instruction::BranchZero(..)
+        )
+    }
+
     /// The label that the instruction refers to.
     pub(super) fn label(&self) -> Option<Label> {
         match *self {

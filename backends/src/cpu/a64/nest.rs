@@ -61,7 +61,7 @@ pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footpr
     {
         return None;
     }
-    let mut assembler = Assembler::new(units::SLOTS);
+    let mut assembler = Assembler::new(target, units::SLOTS);
     for_each_unit(
         &mut assembler,
         [UNIT, END],

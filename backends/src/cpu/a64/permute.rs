@@ -55,7 +55,7 @@ struct Weaving {
 /// Emits a loop nest that is such a copy.
 pub fn emit_permutation(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     let weaving = Weaving::of(kernel)?;
-    let mut assembler = Assembler::new(0);
+    let mut assembler = Assembler::new(target, 0);
     weaving.emit(&mut assembler);
     Some(EmittedKernel::new(assembler.finish(target.listing), kernel.range as i64, footprints))
 }

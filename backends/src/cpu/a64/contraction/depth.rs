@@ -113,11 +113,9 @@ impl Contraction<'_> {
 
     /// A loop of `turns` turns.
     fn turns(&self, a: &mut Assembler, shape: Shape, run: Run, (block, turns): (i64, i64), rows: &mut Rows) {
-        a.constant(register::DEPTH_LEFT, turns);
-        let head = a.here();
-        (0..TURN).step_by(block as usize).for_each(|at| self.part(a, shape, run, rows, (at, block, at == 0)));
-        a.push(Instruction::SubsImmediate(register::DEPTH_LEFT, register::DEPTH_LEFT, 1));
-        a.push(Instruction::BranchIf(Cond::NotEqual, head));
+        a.turns(register::DEPTH_LEFT, turns, |a| {
+            (0..TURN).step_by(block as usize).for_each(|at| self.part(a, shape, run, rows, (at, block, at == 0)));
+        });
     }
 
     /// `size` elements of the depth from element `at` of the run on: one load of each row, and their products.

@@ -5,7 +5,6 @@ use crate::cpu::a64::address::split;
 use crate::cpu::a64::assembler::Assembler;
 use crate::cpu::a64::instruction::{Access, After, Arrangement, ByLane, Cond, Instruction, V, Width, X, ZERO};
 use crate::cpu::contraction::operand;
-use crate::cpu::isa::Core;
 use crate::schedule::LANES;
 
 use super::tile::Shape;
@@ -106,11 +105,7 @@ impl Contraction<'_> {
         let depth = self.spec.depth;
         let eights = depth / 8;
         if eights > 0 {
-            a.constant(copy::DEPTH_LEFT, eights);
-            let head = a.here();
-            self.pack_elements(a, 8);
-            a.push(Instruction::SubsImmediate(copy::DEPTH_LEFT, copy::DEPTH_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            a.turns(copy::DEPTH_LEFT, eights, |a| self.pack_elements(a, 8));
         }
         if depth % 8 >= 4 {
             self.pack_elements(a, 4);
@@ -163,9 +158,6 @@ impl Contraction<'_> {
     /// Adds the products of a tile over packed rows; the first ones become the sums where nothing starts them.
     pub(super) fn packed_run(&self, a: &mut Assembler, shape: Shape) {
         let depth = self.spec.depth;
-        if self.core == Core::InOrder {
-            return self.pipelined_run(a, shape);
-        }
         let mut done = 0;
         if self.start.is_none() {
             let first = depth.min(TURN);
@@ -174,43 +166,12 @@ impl Contraction<'_> {
         }
         let turns = (depth - done) / TURN;
         if turns > 0 {
-            a.constant(register::DEPTH_LEFT, turns);
-            let head = a.here();
-            self.packed_part(a, shape, TURN, false);
-            a.push(Instruction::SubsImmediate(register::DEPTH_LEFT, register::DEPTH_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            a.turns(register::DEPTH_LEFT, turns, |a| self.packed_part(a, shape, TURN, false));
             done += turns * TURN;
         }
         if done < depth {
             self.packed_part(a, shape, depth - done, false);
         }
-    }
-
-    /// The same with every load ahead of its use: rows by one k, weights by up to three vectors. The last steps stand apart,
-    /// so that nothing beyond the operands is loaded.
-    fn pipelined_run(&self, a: &mut Assembler, shape: Shape) {
-        let (depth, begins) = (self.spec.depth, self.start.is_none());
-        let pipeline = Pipeline::of(shape);
-        for group in 0..pipeline.groups {
-            pipeline.load_row(a, group);
-        }
-        (0..pipeline.ahead).for_each(|place| pipeline.load_weight(a, place));
-        let mut done = 0;
-        if begins && depth > TURN {
-            pipeline.part(a, shape, (TURN, true, false));
-            done = TURN;
-        }
-        // At least one step is left for the end.
-        let turns = (depth - done - 1) / TURN;
-        if turns > 0 {
-            a.constant(register::DEPTH_LEFT, turns);
-            let head = a.here();
-            pipeline.part(a, shape, (TURN, false, false));
-            a.push(Instruction::SubsImmediate(register::DEPTH_LEFT, register::DEPTH_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
-            done += turns * TURN;
-        }
-        pipeline.part(a, shape, (depth - done, begins && done == 0, true));
     }
 
     /// `size` steps of k.
@@ -248,82 +209,5 @@ impl Contraction<'_> {
                 }
             }
         }
-    }
-}
-
-/// Where rows and weights of a pipelined run stand: rows of two steps in turn, weights in a ring.
-struct Pipeline {
-    /// Vectors of rows in one step.
-    groups: i64,
-    vectors: i64,
-    first_row: i64,
-    first_weight: i64,
-    /// Registers of weights.
-    ring: i64,
-    /// Vectors of weights that are loaded ahead: no more than a step has.
-    ahead: i64,
-}
-
-impl Pipeline {
-    fn of(shape: Shape) -> Pipeline {
-        let (groups, vectors) = (shape.rows / LANES, shape.columns.vectors);
-        let first_row = shape.sums();
-        let first_weight = first_row + 2 * groups;
-        let ring = if 32 - first_weight >= 4 { 4 } else { 2 };
-        Pipeline { groups, vectors, first_row, first_weight, ring, ahead: vectors.min(ring - 1) }
-    }
-
-    /// Loads a vector of rows, counted from the first of this part's.
-    fn load_row(&self, a: &mut Assembler, place: i64) {
-        let register = V((self.first_row + place % (2 * self.groups)) as u8);
-        a.push(Instruction::Vector(Access::Load, Width::Q, register, register::TILE, 16 * place));
-    }
-
-    fn load_weight(&self, a: &mut Assembler, place: i64) {
-        let register = V((self.first_weight + place % self.ring) as u8);
-        a.push(Instruction::Vector(Access::Load, Width::Q, register, register::WEIGHTS, 16 * place));
-    }
-
-    /// `size` steps of k, the first of all if it begins, the last of all if it ends the run.
-    fn part(&self, a: &mut Assembler, shape: Shape, (size, begins, ends): (i64, bool, bool)) {
-        for k in 0..size {
-            let next = (k + 1) * self.groups..(k + 2) * self.groups;
-            let mut rows: Vec<i64> = if ends && k + 1 == size { Vec::new() } else { next.collect() };
-            for vector in 0..self.vectors {
-                let place = k * self.vectors + vector;
-                let ahead = place + self.ahead;
-                let mut loads: Vec<(bool, i64)> = Vec::new();
-                loads.extend((!ends || ahead < size * self.vectors).then_some((false, ahead)));
-                let share = (rows.len() as i64 + self.vectors - vector - 1) / (self.vectors - vector);
-                loads.extend(rows.drain(..share as usize).map(|row| (true, row)));
-                self.products(a, shape, (k, place), begins && k == 0, &loads);
-            }
-        }
-        let [scratch, ..] = register::SCRATCH;
-        a.add(register::WEIGHTS, register::WEIGHTS, size * self.vectors * 16, scratch);
-        a.add(register::TILE, register::TILE, size * self.groups * 16, scratch);
-    }
-
-    /// The products of one vector of weights, with loads spread among them; true ones are of rows.
-    fn products(&self, a: &mut Assembler, shape: Shape, (k, place): (i64, i64), begins: bool, loads: &[(bool, i64)]) {
-        let op = if begins { ByLane::Multiply } else { ByLane::MultiplyAdd };
-        let weights = V((self.first_weight + place % self.ring) as u8);
-        let step = (shape.rows / (loads.len() as i64).max(1)).max(1);
-        let mut left = loads.iter();
-        let mut load = |a: &mut Assembler| match left.next() {
-            Some(&(true, row)) => self.load_row(a, row),
-            Some(&(false, weight)) => self.load_weight(a, weight),
-            None => {}
-        };
-        for row in 0..shape.rows {
-            let input = (k * self.groups + row / LANES) % (2 * self.groups);
-            let input = V((self.first_row + input) as u8);
-            let sum = shape.sum(row, place % self.vectors);
-            a.push(Instruction::ByLane(op, Arrangement::S4, sum, weights, input, (row % LANES) as u8));
-            if row % step == step / 2 {
-                load(a);
-            }
-        }
-        (0..loads.len()).for_each(|_| load(a));
     }
 }

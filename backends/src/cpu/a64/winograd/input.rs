@@ -29,7 +29,7 @@ pub fn emit_winograd_input(target: &CpuTarget, spec: &WinogradInput) -> Option<E
     let form = (spec.element, spec.tiling, spec.channels);
     let input = Input { spec, common: Transforming::of(form, &|outputs| transforms(spec, outputs)) };
     let rows = spec.tiling.axes[0].points;
-    let mut assembler = Assembler::new(input.common.stack_words(rows));
+    let mut assembler = Assembler::new(target, input.common.stack_words(rows));
     let [unit, end, ..] = register::SCRATCH;
     let prepare = |a: &mut Assembler| {
         input.common.prepare(a);

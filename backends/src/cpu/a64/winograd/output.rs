@@ -48,7 +48,7 @@ struct Output<'a> {
 /// further operands.
 pub fn emit_winograd_output(target: &CpuTarget, spec: &WinogradOutput) -> Option<EmittedKernel> {
     let output = Output::of(spec)?;
-    let mut assembler = Assembler::new(output.common.stack_words(spec.tiling.axes[0].outputs()));
+    let mut assembler = Assembler::new(target, output.common.stack_words(spec.tiling.axes[0].outputs()));
     let [unit, end, ..] = register::SCRATCH;
     let prepare = |a: &mut Assembler| {
         output.common.prepare(a);
