@@ -10,7 +10,8 @@ pub(super) type Shared = u128;
 pub(super) const SHARED: usize = 67;
 const FLAGS: Shared = 1 << 64;
 const STACK: Shared = 1 << 65;
-const MEMORY: Shared = 1 << 66;
+/// All memory but the stack.
+pub(super) const MEMORY: Shared = 1 << 66;
 
 /// What executes an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,11 +186,6 @@ impl Effects {
     /// Whether the instruction reads or writes an address.
     pub fn touches(&self, register: X) -> bool {
         (self.reads | self.writes) & address(register) != 0
-    }
-
-    /// Whether the instruction computes with vectors.
-    pub fn computes(&self) -> bool {
-        matches!(self.unit, Unit::Products | Unit::Lanes)
     }
 }
 
