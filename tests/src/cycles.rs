@@ -117,8 +117,8 @@ pub fn has_tools() -> bool {
 pub struct Block {
     /// The address of the first.
     pub address: u64,
-    words: Vec<u32>,
-    executions: u64,
+    pub(crate) words: Vec<u32>,
+    pub(crate) executions: u64,
     misses: Misses,
     /// Cycles of one execution with all data in the first cache.
     cycles: f64,
@@ -163,7 +163,7 @@ pub fn model(trace: &Trace, core: &Core) -> Vec<Block> {
     let mut blocks = blocks(trace);
     let hot = hot(&blocks);
     let words: Vec<&[u32]> = hot.iter().map(|&place| blocks[place].words.as_slice()).collect();
-    let cycles = schedule(&words, core);
+    let cycles = schedule(&words, core.scheduling);
     let (mut all, mut instructions) = (0.0, 0);
     for (&place, &cycles) in hot.iter().zip(&cycles) {
         blocks[place].cycles = cycles;
@@ -188,7 +188,8 @@ pub fn cost(blocks: &[Block], addresses: Range<u64>) -> Cost {
     cost
 }
 
-fn blocks(trace: &Trace) -> Vec<Block> {
+/// The blocks of a trace by address, without their cycles.
+pub(crate) fn blocks(trace: &Trace) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     for (&address, &Executed { word, executions, misses }) in trace {
         let follows = |block: &&mut Block| {
@@ -218,15 +219,15 @@ fn hot(blocks: &[Block]) -> Vec<usize> {
     places.into_iter().take_while(is_hot).collect()
 }
 
-/// Cycles of one execution of each block.
-fn schedule(blocks: &[&[u32]], core: &Core) -> Vec<f64> {
+/// Cycles of one execution of each block where it follows itself, by the model of llvm-mca for a processor.
+pub(crate) fn schedule(blocks: &[&[u32]], scheduling: &str) -> Vec<f64> {
     let mut lines = disassemble(blocks.iter().copied().flatten()).into_iter();
     let mut text = String::new();
     for (number, words) in blocks.iter().enumerate() {
         let body: Vec<String> = lines.by_ref().take(words.len()).collect();
         text.push_str(&format!("# LLVM-MCA-BEGIN {number}\n{}\n# LLVM-MCA-END {number}\n", body.join("\n")));
     }
-    let (processor, iterations) = (format!("-mcpu={}", core.scheduling), format!("-iterations={ITERATIONS}"));
+    let (processor, iterations) = (format!("-mcpu={scheduling}"), format!("-iterations={ITERATIONS}"));
     let quiet = ["-resource-pressure=false", "-instruction-info=false", "-skip-unsupported-instructions=any"];
     let report = filter(Command::new(MCA).args(["-march=aarch64", &processor, &iterations]).args(quiet), &text);
     let totals = report.lines().filter_map(|line| line.strip_prefix("Total Cycles:"));

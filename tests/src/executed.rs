@@ -80,9 +80,13 @@ fn memory_class(word: u32) -> Class {
 
 fn arithmetic_class(word: u32) -> Class {
     let three_same = word & 0x9f20_fc00 == 0x0e20_cc00 || word & 0x9fe0_fc00 == 0x0e40_0c00;
-    let by_element = word & 0x9f00_b400 == 0x0f00_1000;
     let scalar = word & 0xff00_0000 == 0x1f00_0000;
-    if three_same || by_element || scalar { Class::MultiplyAdd } else { Class::Vector }
+    if three_same || is_by_lane(word) || scalar { Class::MultiplyAdd } else { Class::Vector }
+}
+
+/// Whether an instruction multiplies a vector with one lane of another and adds.
+pub fn is_by_lane(word: u32) -> bool {
+    word & 0x9f00_b400 == 0x0f00_1000
 }
 
 /// Executions by class.

@@ -41,6 +41,8 @@ impl Way {
     pub const LARGE_HALVES: Way = Way { precision: Precision::F16, ..Way::LARGE };
     /// With halves for single precision.
     pub const HALVES: Way = Way { precision: Precision::F16, ..Way::USUAL };
+    /// The same for cores that issue in order.
+    pub const HALVES_IN_ORDER: Way = Way { core: Core::InOrder, ..Way::HALVES };
 }
 
 /// A tensor as files hold it.

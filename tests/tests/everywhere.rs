@@ -79,6 +79,7 @@ fn graphs_compute_on_aarch64_what_the_evaluator_does() {
             (Way::CLIF, &["cortex-a72"]),
             (Way::IN_ORDER, &["cortex-a53"]),
             (Way::HALVES, &["cortex-a72", "max"]),
+            (Way::HALVES_IN_ORDER, &["max"]),
         ] {
             for outputs in outputs_emulated(&program, graph, &inputs, way, processors) {
                 expected.iter().zip(&outputs).for_each(|(expected, actual)| assert_close(name, way, expected, actual));

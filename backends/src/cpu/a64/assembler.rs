@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::instruction::{Access, Cond, Instruction, SP, V, X};
-use super::order::{leading_loads, order};
+use super::order::{Ordering, leading_loads};
 use crate::cpu::function::FunctionCode;
 use crate::cpu::isa::{Core, CpuTarget, Listing};
 
@@ -27,6 +27,8 @@ pub(super) struct Assembler {
     instructions: Vec<Instruction>,
     /// Registers that hold one number from `keep` on.
     kept: Vec<(X, i64)>,
+    /// No load reads what its block has stored, but for the stack.
+    reads_apart: bool,
     /// Where each label lies, in instructions.
     labels: Vec<Option<usize>>,
     /// Constants of 16 bytes, and the label of each.
@@ -136,6 +138,12 @@ impl Assembler {
         self.kept.push((d, value));
     }
 
+    /// Says that no load reads what its block has stored, but for the stack. A result may lie where an operand was: each of
+    /// its elements is stored behind the last load of that element.
+    pub fn reads_apart(&mut self) {
+        self.reads_apart = true;
+    }
+
     /// Runs a body of straight code `turns` times, at least once; `counter` is used up. On a core that issues in order the
     /// loads at the head of the body stand in the turn before, and the last turn apart.
     pub fn turns(&mut self, counter: X, turns: i64, body: impl FnOnce(&mut Self)) {
@@ -222,12 +230,13 @@ impl Assembler {
     /// Orders the instructions between labels and jumps.
     fn order_blocks(&mut self) {
         let unordered = std::mem::take(&mut self.instructions);
+        let ordering = Ordering { kept: &self.kept, reads_apart: self.reads_apart };
         let mut moved = vec![0; unordered.len() + 1];
         let mut begin = 0;
         for at in 0..=unordered.len() {
             let is_jump = unordered.get(at).is_none_or(Instruction::ends_block);
             if is_jump || self.labels.contains(&Some(at)) {
-                self.instructions.extend(order(&unordered[begin..at], &self.kept));
+                self.instructions.extend(ordering.order(&unordered[begin..at]));
                 begin = at;
             }
             moved[at] = self.instructions.len();

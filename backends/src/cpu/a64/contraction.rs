@@ -118,6 +118,7 @@ pub fn emit_contraction(
 ) -> Option<EmittedKernel> {
     let contraction = Contraction::of(spec, schedule)?;
     let mut assembler = Assembler::new(target, contraction.slots());
+    assembler.reads_apart();
     contraction.emit(&mut assembler)?;
     let code = assembler.finish(target.listing);
     Some(EmittedKernel::new(code, contraction.units(), footprints(&contraction.layout)))

@@ -99,6 +99,7 @@ struct Depthwise<'a> {
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     let depthwise = Depthwise::of(spec)?;
     let mut assembler = Assembler::new(target, slot::ALL);
+    assembler.reads_apart();
     depthwise.emit(&mut assembler)?;
     let code = assembler.finish(target.listing);
     Some(EmittedKernel::new(code, depthwise.units(), footprints))
@@ -379,13 +380,10 @@ impl<'a> Depthwise<'a> {
     fn enter_row(&self, a: &mut Assembler, pointer: X, slot: u16, at: X, offset: i64, at_border: bool) {
         let [scratch, ..] = register::SCRATCH;
         a.slot(Access::Load, pointer, slot);
-        let skip = a.label();
-        if at_border {
-            a.push(Instruction::BranchZero(pointer, skip));
-        }
+        let skip = unless_none(a, pointer, at_border);
         a.push(Instruction::Add(pointer, pointer, at));
         a.add(pointer, pointer, offset, scratch);
-        a.place(skip);
+        skip.into_iter().for_each(|skip| a.place(skip));
     }
 
     /// Input columns of a tile that lie within the input, relative to its first column's position.
@@ -416,15 +414,19 @@ impl<'a> Depthwise<'a> {
             let [scratch, ..] = register::SCRATCH;
             a.add(register::WEIGHTS[1], register::WEIGHTS[0], taps * 16, scratch);
         }
-        if count > 1 {
-            a.constant(register::GROUPS_LEFT, count);
+        if count == 1 {
+            return self.group(a, tile, at_border, group);
         }
+        let mut emitted = None;
+        if !at_border {
+            a.turns(register::GROUPS_LEFT, count, |a| emitted = self.group(a, tile, at_border, group));
+            return emitted;
+        }
+        a.constant(register::GROUPS_LEFT, count);
         let head = a.here();
         self.group(a, tile, at_border, group)?;
-        if count > 1 {
-            a.push(Instruction::SubsImmediate(register::GROUPS_LEFT, register::GROUPS_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
-        }
+        a.push(Instruction::SubsImmediate(register::GROUPS_LEFT, register::GROUPS_LEFT, 1));
+        a.push(Instruction::BranchIf(Cond::NotEqual, head));
         Some(())
     }
 
@@ -443,14 +445,11 @@ impl<'a> Depthwise<'a> {
                     entry.insert(self.load_weights(a, &mut free, group)?);
                 }
             }
-            let skip = a.label();
-            if at_border {
-                a.push(Instruction::BranchZero(register::INPUT_ROWS[number], skip));
-            }
+            let skip = unless_none(a, register::INPUT_ROWS[number], at_border);
             let inputs = input_registers(free, group);
             let met = RowsMet { products: &products, weights: &weights, inputs: &inputs };
             self.row(a, register::INPUT_ROWS[number], &positions, (tile, group, shape), &met)?;
-            a.place(skip);
+            skip.into_iter().for_each(|skip| a.place(skip));
             let last_use = |tap: usize| self.tap_rows[tap] + (self.band.rows as i64 - 1) * self.spec.window.step[0];
             let over: Vec<usize> = weights.keys().copied().filter(|&tap| last_use(tap) <= row).collect();
             for tap in over {
@@ -583,10 +582,7 @@ impl<'a> Depthwise<'a> {
         computation.emit_constants(a);
         for row in 0..self.band.rows {
             let pointer = register::OUTPUT_ROWS[row];
-            let skip: Label = a.label();
-            if at_border {
-                a.push(Instruction::BranchZero(pointer, skip));
-            }
+            let skip = unless_none(a, pointer, at_border);
             for column in 0..shape.columns {
                 let sums = sums(row, column);
                 computation.emit_row(a, &RowRegisters { sums: &sums, operands: &none, kept: &[] })?;
@@ -599,10 +595,19 @@ impl<'a> Depthwise<'a> {
                 }
             }
             a.push(Instruction::Add(pointer, pointer, register::OUTPUT_BACK));
-            a.place(skip);
+            skip.into_iter().for_each(|skip| a.place(skip));
         }
         Some(())
     }
+}
+
+/// Jumps, where rows may not exist, to the label behind what is done with one that does.
+fn unless_none(a: &mut Assembler, row: X, at_border: bool) -> Option<Label> {
+    at_border.then(|| {
+        let skip = a.label();
+        a.push(Instruction::BranchZero(row, skip));
+        skip
+    })
 }
 
 /// The registers of a tile's sums: `[row][column][vector]`.

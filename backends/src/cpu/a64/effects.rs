@@ -11,7 +11,8 @@ pub(super) const SHARED: usize = 67;
 const FLAGS: Shared = 1 << 64;
 /// Words reached through the stack pointer; an address into the stack in another register is for other words.
 const STACK: Shared = 1 << 65;
-const MEMORY: Shared = 1 << 66;
+/// All memory but the stack.
+pub(super) const MEMORY: Shared = 1 << 66;
 
 /// What executes an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,11 +187,6 @@ impl Effects {
     /// Whether the instruction reads or writes an address.
     pub fn touches(&self, register: X) -> bool {
         (self.reads | self.writes) & address(register) != 0
-    }
-
-    /// Whether the instruction computes with vectors.
-    pub fn computes(&self) -> bool {
-        matches!(self.unit, Unit::Products | Unit::Lanes)
     }
 }
 

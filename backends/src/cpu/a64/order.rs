@@ -1,39 +1,48 @@
 //! The order of instructions for a core that issues them in order: within each block of straight code, loads stand well before
-//! their use and dependent arithmetic apart (list scheduling by longest path: Gibbons and Muchnick 1986).
+//! their use and dependent arithmetic apart (list scheduling: Gibbons and Muchnick 1986). What is due first is issued first: an
+//! instruction is due where it was written, or as early as one that waits for it asks.
 
-use super::effects::{Effects, SHARED, Unit};
+use super::effects::{Effects, MEMORY, SHARED, Unit};
 use super::instruction::{Access, After, Instruction, SP, V, Width, X, fits_offset};
 
 /// Instructions that issue together, as on Cortex-A510: a load beside two products. Where two do, the same order only leaves
 /// more time between.
-const WIDTH: usize = 3;
+const WIDTH: i64 = 3;
 /// Cycles by which loads stand earlier than their latency asks, where registers allow.
-const AHEAD: u32 = 8;
+const AHEAD: i64 = 4;
 
-/// Registers that hold one number wherever they are read.
-pub(super) type Kept = [(X, i64)];
+/// What the order may rely on.
+pub(super) struct Ordering<'a> {
+    /// Registers that hold one number wherever they are read.
+    pub kept: &'a [(X, i64)],
+    /// No load reads what its block has stored, but for the stack.
+    pub reads_apart: bool,
+}
 
-/// The instructions of a block in another order, with the same results. Accesses of vectors are at offsets from addresses
-/// that move once, behind them.
-pub(super) fn order(block: &[Instruction], kept: &Kept) -> Vec<Instruction> {
-    let mut offsets = Offsets { kept, moved: Vec::new(), written: Vec::new() };
-    block.iter().for_each(|instruction| offsets.push(instruction));
-    offsets.settle_all();
-    scheduled(&offsets.written)
+impl Ordering<'_> {
+    /// The instructions of a block in another order, with the same results. Accesses of vectors are at offsets from addresses
+    /// that move once, behind them.
+    pub fn order(&self, block: &[Instruction]) -> Vec<Instruction> {
+        let mut offsets = Offsets { kept: self.kept, moved: Vec::new(), written: Vec::new() };
+        block.iter().for_each(|instruction| offsets.push(instruction));
+        offsets.settle_all();
+        scheduled(&offsets.written, self.reads_apart)
+    }
 }
 
 /// How many instructions at the head of a loop's body only load for it and move addresses: they may stand behind the body
 /// of the iteration before.
 pub(super) fn leading_loads(body: &[Instruction]) -> usize {
-    let computes = |instruction: &Instruction| Effects::of(instruction).computes();
-    let leading = body.iter().position(computes).unwrap_or(0);
-    let is_store = |instruction: &Instruction| Effects::of(instruction).unit == Unit::Stores;
-    if body[..leading].iter().any(is_store) { 0 } else { leading }
+    let works = |instruction: &Instruction| match Effects::of(instruction).unit {
+        Unit::Products | Unit::Lanes | Unit::Stores => true,
+        Unit::Integers | Unit::Loads => false,
+    };
+    body.iter().position(works).unwrap_or(0)
 }
 
 /// A block with moves of addresses gathered.
 struct Offsets<'a> {
-    kept: &'a Kept,
+    kept: &'a [(X, i64)],
     /// Bytes by which each address should have moved already.
     moved: Vec<(X, i64)>,
     written: Vec<Instruction>,
@@ -155,23 +164,23 @@ struct Node {
     awaited: usize,
     /// The first cycle in which the instruction's operands are there.
     ready: u32,
-    /// Cycles from the instruction to the end of the block.
-    height: u32,
+    /// The place where the instruction should stand at the latest.
+    due: i64,
 }
 
-fn scheduled(block: &[Instruction]) -> Vec<Instruction> {
-    let mut nodes = graph(block);
+fn scheduled(block: &[Instruction], reads_apart: bool) -> Vec<Instruction> {
+    let mut nodes = graph(block, reads_apart);
     let mut open: Vec<usize> = (0..nodes.len()).filter(|&place| nodes[place].awaited == 0).collect();
     let mut written = Vec::with_capacity(block.len());
     let mut cycle = 0;
     while !open.is_empty() {
         let mut issued: Vec<Unit> = Vec::new();
-        while issued.len() < WIDTH {
+        while issued.len() < WIDTH as usize {
             let may_issue = |&(_, &place): &(usize, &usize)| {
                 nodes[place].ready <= cycle && has_room(&issued, nodes[place].effects.unit)
             };
-            let urgency = |&(_, &place): &(usize, &usize)| (nodes[place].height, std::cmp::Reverse(place));
-            let Some((at, _)) = open.iter().enumerate().filter(may_issue).max_by_key(urgency) else { break };
+            let urgency = |&(_, &place): &(usize, &usize)| (nodes[place].due, place);
+            let Some((at, _)) = open.iter().enumerate().filter(may_issue).min_by_key(urgency) else { break };
             let place = open.swap_remove(at);
             issued.push(nodes[place].effects.unit);
             written.push(block[place]);
@@ -199,10 +208,10 @@ fn has_room(issued: &[Unit], unit: Unit) -> bool {
 }
 
 /// What must follow what: readers the last writer, a writer the last writer and all readers since.
-fn graph(block: &[Instruction]) -> Vec<Node> {
+fn graph(block: &[Instruction], reads_apart: bool) -> Vec<Node> {
     let node = |instruction| {
         let effects = Effects::of(instruction);
-        Node { effects, followers: Vec::new(), awaited: 0, ready: 0, height: 0 }
+        Node { effects, followers: Vec::new(), awaited: 0, ready: 0, due: 0 }
     };
     let mut nodes: Vec<Node> = block.iter().map(node).collect();
     let mut writer: [Option<usize>; SHARED] = [None; SHARED];
@@ -211,7 +220,8 @@ fn graph(block: &[Instruction]) -> Vec<Node> {
         let Effects { reads, writes, .. } = nodes[place].effects;
         for shared in (0..SHARED).filter(|shared| (reads | writes) >> shared & 1 == 1) {
             let (is_read, is_written) = (reads >> shared & 1 == 1, writes >> shared & 1 == 1);
-            if let Some(before) = writer[shared] {
+            let is_apart = reads_apart && !is_written && 1 << shared == MEMORY;
+            if let Some(before) = writer[shared].filter(|_| !is_apart) {
                 let latency = if is_read { nodes[before].effects.latency(shared) } else { 1 };
                 follow(&mut nodes, before, place, latency);
             }
@@ -227,8 +237,9 @@ fn graph(block: &[Instruction]) -> Vec<Node> {
     }
     for place in (0..nodes.len()).rev() {
         let early = if nodes[place].effects.unit == Unit::Loads { AHEAD } else { 0 };
-        let heights = nodes[place].followers.iter().map(|&(follower, latency)| nodes[follower].height + latency);
-        nodes[place].height = heights.max().unwrap_or(1) + early;
+        let awaited = |&(follower, latency): &(usize, u32)| nodes[follower].due - i64::from(latency) * WIDTH;
+        let due = nodes[place].followers.iter().map(awaited).fold(place as i64, i64::min);
+        nodes[place].due = due - early * WIDTH;
     }
     nodes
 }

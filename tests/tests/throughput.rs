@@ -1,0 +1,62 @@
+//! The hot loops of some small networks, by llvm-mca's models, against the peak of multiply-add units: each loop as often as
+//! it runs, with all data in the first cache. A kernel that becomes slower falls below its floor.
+
+use edgecc::compile::{CompileOptions, compile_graph};
+use edgecc_backends::cpu::isa::{Architecture, Core};
+use edgecc_passes::precision::Precision;
+use edgecc_tests::cycles::has_tools;
+use edgecc_tests::executed::{Bench, Trace, code_address};
+use edgecc_tests::networks::layers;
+use edgecc_tests::report::say;
+use edgecc_tests::throughput::{CORES, Form, Throughput};
+use edgecc_tests::{numbers, run};
+
+/// The least parts of the peak that loops of a form reach, on the cores in the order of `CORES`.
+type Floors = [(Form, [f64; 5]); 2];
+
+#[test]
+fn hot_loops_come_near_the_peak() {
+    hold_to_floors(
+        Precision::F32,
+        &[(Form::Lanes, [0.92, 0.83, 0.92, 0.645, 0.83]), (Form::Vectors, [0.80, 0.75, 0.80, 0.46, 0.57])],
+    );
+}
+
+#[test]
+fn hot_loops_of_halves_come_near_the_peak() {
+    hold_to_floors(
+        Precision::F16,
+        &[(Form::Lanes, [0.905, 0.825, 0.905, 0.635, 0.83]), (Form::Vectors, [0.795, 0.74, 0.795, 0.46, 0.57])],
+    );
+}
+
+fn hold_to_floors(precision: Precision, floors: &Floors) {
+    let Some(bench) = has_tools().then(Bench::new).flatten() else { return };
+    let (out_of_order, in_order) =
+        (traces(&bench, precision, Core::OutOfOrder), traces(&bench, precision, Core::InOrder));
+    for (form, floors) in floors {
+        for (pipes, &floor) in CORES.iter().zip(floors) {
+            let traces = if pipes.core == Core::InOrder { &in_order } else { &out_of_order };
+            let mut sum = Throughput::default();
+            traces.iter().for_each(|trace| sum.add(Throughput::of(trace, *form, pipes)));
+            let share = sum.share(pipes);
+            say(&format!("{precision:?} by {form:?} on {:<12} {:.1} % of the peak", pipes.name, 100.0 * share));
+            assert!(share >= floor, "{precision:?} by {form:?} on {}: {share} instead of {floor}", pipes.name);
+        }
+    }
+}
+
+/// What the kernels of each network execute.
+fn traces(bench: &Bench, precision: Precision, core: Core) -> Vec<Trace> {
+    let of_network = |(graph, allow_size)| {
+        let options = CompileOptions { allow_size, precision, core, ..run::options(Architecture::Aarch64, &[]) };
+        let input = &numbers::inputs(&graph)[0];
+        let compiled = compile_graph(graph, &options, &mut |_| {}).expect("compiles");
+        let shape = input.shape().extents();
+        let (trace, _) = bench.trace(&bench.plugin, "cortex-a76", &compiled, &input.bytes(), &shape);
+        let emitted = &compiled.best.emitted;
+        let base = code_address(&trace, &emitted.code, &emitted.kernels).expect("the code in the process");
+        trace.range(base..base + emitted.code.len() as u64).map(|(&at, &ran)| (at, ran)).collect()
+    };
+    layers().into_iter().filter(|(_, allow_size)| !allow_size).map(of_network).collect()
+}
