@@ -1,6 +1,6 @@
 //! One register tile: where the sums start, rows of taps, runs of the depth, and from sums to stored results.
 
-use iced_x86::code_asm::{ptr, rax};
+use iced_x86::code_asm::{byte_ptr, ptr, rax};
 
 use crate::contraction::divide_up;
 
@@ -11,6 +11,9 @@ use super::{PANEL, compute};
 
 /// Elements of one turn of the loop over the depth.
 const TURN: i64 = 4;
+/// Bytes by which weights are asked for before they are read: they come once from memory, and lie in more pages than the
+/// processor foresees.
+const AHEAD: i64 = 2048;
 /// Elements of a run that stand one behind the other without a loop.
 const UNROLLED: i64 = 8;
 /// Sums that a tile adds to in turn: as many multiply-adds are under way at a time.
@@ -217,12 +220,13 @@ impl Contraction<'_> {
 
     /// The products of one element of the depth.
     fn element(&self, w: &mut Writer, extent: Extent, run: Run, k: i64) -> Written {
-        let first = self.width.weights(k);
+        let (first, weights_bytes) = (self.width.weights(k), self.padded(extent.channels) * 4);
         let vectors = self.vectors(extent.channels);
         for vector in 0..vectors {
-            let place = at(register::WEIGHTS, k * self.padded(extent.channels) * 4 + vector * self.width.bytes());
+            let place = at(register::WEIGHTS, k * weights_bytes + vector * self.width.bytes());
             w.load(first + vector as usize, place, self.part(extent.channels, vector, Part::Padded))?;
         }
+        w.a.prefetcht0(byte_ptr(register::WEIGHTS + k * weights_bytes + AHEAD))?;
         let turn = k % self.turns(extent);
         for pixel in run.pixels[0]..run.pixels[1] {
             let place = at(register::INPUT, (pixel - run.pixels[0]) * run.pixel_bytes + k * 4);
