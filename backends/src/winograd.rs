@@ -166,19 +166,35 @@ fn dense_window([height, width]: [i64; 2]) -> Window {
     Window { height, width, input_height: height, input_width: width, ..Window::matrix(0) }
 }
 
-/// `G g G'` of a filter's taps, row-major, rounded once.
-pub fn transformed_weights(axes: [Axis; 2], taps: &[f64]) -> Vec<f32> {
-    let columns = axes[1].taps as usize;
-    let rows: Vec<&[f64]> = taps.chunks(columns).collect();
-    let mut weights = Vec::with_capacity((axes[0].points * axes[1].points) as usize);
-    let of_columns: Vec<Vec<f64>> = (0..axes[1].points as usize)
-        .map(|column| rows.iter().map(|row| axes[1].weights(column, row)).collect())
-        .collect();
-    for row in 0..axes[0].points as usize {
-        weights.extend(of_columns.iter().map(|taps| axes[0].weights(row, taps) as f32));
-    }
-    weights
+/// `G g G'` of filters, for both axes.
+pub struct WeightTransform {
+    rows: Vec<Vec<f64>>,
+    columns: Vec<Vec<f64>>,
 }
+
+impl WeightTransform {
+    /// That of axes.
+    pub fn of(axes: [Axis; 2]) -> Self {
+        WeightTransform { rows: axes[0].weights(), columns: axes[1].weights() }
+    }
+
+    /// Appends a filter at all points, row-major, rounded once; `taps` are row-major.
+    pub fn append(&self, taps: &[f64], to: &mut Vec<f32>) {
+        let width = self.columns[0].len();
+        for row in &self.rows {
+            // Down the taps' columns.
+            let mut middle = [0.0; MOST_TAPS];
+            for (factor, taps) in row.iter().zip(taps.chunks(width)) {
+                middle.iter_mut().zip(taps).for_each(|(sum, tap)| *sum += factor * tap);
+            }
+            let along = |column: &Vec<f64>| column.iter().zip(&middle).map(|(a, b)| a * b).sum::<f64>() as f32;
+            to.extend(self.columns.iter().map(along));
+        }
+    }
+}
+
+/// Taps of an axis, at most.
+const MOST_TAPS: usize = 7;
 
 /// Instructions of a multiply-add of the products, with what it takes beside itself.
 const PER_PRODUCT: f64 = 1.1;

@@ -9,7 +9,7 @@ use crate::contraction::{ContractionSpec, Element, Strides, Window};
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
 use crate::view::{StorageId, View};
-use crate::winograd::{Region, Tiling, WinogradInput, WinogradOutput, best_axes, transformed_weights};
+use crate::winograd::{Region, Tiling, WeightTransform, WinogradInput, WinogradOutput, best_axes};
 
 /// A convolution that may be one of Winograd's: one group, neither stride nor dilation.
 pub(super) struct Candidate<'a> {
@@ -87,12 +87,14 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> b
 impl Products {
     fn lower(&self, lowering: &mut Lowering<'_>, weights: &Weights<'_>) {
         let taps = self.tiling.taps() as usize;
-        let filter = |place: usize| -> Vec<f32> {
-            let taps: Vec<f64> = (0..taps).map(|tap| f64::from(weights.at(place * taps + tap))).collect();
-            transformed_weights(self.tiling.axes, &taps)
-        };
+        let transform = WeightTransform::of(self.tiling.axes);
+        let mut filter = vec![0.0; taps];
         // Output channel, input channel, row and column of points.
-        let matrices: Vec<f32> = (0..(self.channels * self.depth) as usize).flat_map(filter).collect();
+        let mut matrices: Vec<f32> = Vec::new();
+        for place in 0..(self.channels * self.depth) as usize {
+            filter.iter_mut().enumerate().for_each(|(tap, to)| *to = f64::from(weights.at(place * taps + tap)));
+            transform.append(&filter, &mut matrices);
+        }
         for region in self.tiling.regions() {
             self.of_region(lowering, &region, &matrices);
         }

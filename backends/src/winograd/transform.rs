@@ -76,16 +76,16 @@ impl Axis {
         writer.finish(results)
     }
 
-    /// Row `point` of G.
-    pub fn weights(self, point: usize, taps: &[f64]) -> f64 {
+    /// The rows of G, one for each point.
+    pub fn weights(self) -> Vec<Vec<f64>> {
         if self.points == 1 {
-            return taps[0];
+            return vec![vec![1.0]];
         }
-        if point == 0 {
-            return taps.last().copied().unwrap_or(0.0);
-        }
-        let at = finite_points(&self.magnitudes(self.outputs()))[point - 1];
-        self.weight_factors()[point] * taps.iter().rev().fold(0.0, |sum, tap| sum * at + tap)
+        let finite = finite_points(&self.magnitudes(self.outputs()));
+        let infinity = (0..self.taps).map(|tap| f64::from(u8::from(tap == self.taps - 1))).collect();
+        let factors = self.weight_factors();
+        let row = |(at, factor): (&f64, &f64)| (0..self.taps as i32).map(|tap| factor * at.powi(tap)).collect();
+        [infinity].into_iter().chain(finite.iter().zip(&factors[1..]).map(row)).collect()
     }
 
     fn magnitudes(self, outputs: i64) -> Magnitudes {
@@ -392,7 +392,8 @@ mod tests {
                 let g: Vec<f64> = (0..taps).map(|n| ((n * 29 % 7) as f64 - 2.5) / 2.0).collect();
                 let inputs = apply(&axis.input(outputs), &d);
                 assert_eq!(inputs.len(), axis.reach(outputs) as usize);
-                let sums: Vec<f64> = inputs.iter().enumerate().map(|(point, d)| d * axis.weights(point, &g)).collect();
+                let product = |(d, row): (&f64, &Vec<f64>)| d * row.iter().zip(&g).map(|(a, b)| a * b).sum::<f64>();
+                let sums: Vec<f64> = inputs.iter().zip(&axis.weights()).map(product).collect();
                 let actual = apply(&axis.output(outputs), &sums);
                 for (output, actual) in actual.iter().enumerate() {
                     let expected: f64 = g.iter().zip(&d[output..]).map(|(g, d)| g * d).sum();
@@ -410,6 +411,6 @@ mod tests {
         };
         assert_eq!(steps(4, 3), [(4, 5), (4, 5)]);
         assert_eq!(steps(6, 3), [(14, 7), (10, 7)]);
-        assert_eq!(steps(8, 3), [(28, 11), (22, 9)]);
+        assert_eq!(steps(8, 3), [(28, 10), (22, 10)]);
     }
 }

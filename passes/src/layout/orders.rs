@@ -25,16 +25,18 @@ pub(crate) fn of_operand(layout: &Layout, rank: usize) -> Layout {
 /// The layout nearest to `layout` in which a reshape moves no bytes, and the layout that its result then has.
 ///
 /// Extents other than 1 fall into the smallest groups of neighbouring axes with equal products on both sides. A group keeps
-/// its bytes if its axes lie in logical order next to each other; groups themselves may lie in any order.
+/// its bytes if its axes lie in logical order next to each other; groups themselves may lie in any order. Where groups lie among
+/// each other, the innermost axis stays innermost.
 pub(crate) fn through_reshape(layout: &Layout, from: &Shape, to: &Shape) -> (Layout, Layout) {
     let Some(groups) = groups(from, to) else {
         return (Layout::row_major(from.rank()), Layout::row_major(to.rank()));
     };
     let mut memory = Vec::with_capacity(groups.len());
-    for axis in layout.order() {
+    for axis in layout.order().rev() {
         let group = groups.iter().position(|(operand, _)| operand.contains(&axis));
         memory.extend(group.filter(|group| !memory.contains(group)));
     }
+    memory.reverse();
     let operand = memory.iter().flat_map(|&group: &usize| groups[group].0.iter().copied()).collect();
     let result = memory.iter().flat_map(|&group| groups[group].1.iter().copied()).collect();
     (with_units(operand, from), with_units(result, to))
