@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use edgecc_ir::{Origin, TensorType};
 
+use crate::chain::Chain;
 use crate::contraction::{ContractionSpec, DepthwiseSpec, RuntimeWeights};
 use crate::kernel::{Access, LoopKernel};
 use crate::pack::PackedLayout;
@@ -48,6 +49,8 @@ pub enum KernelSource {
     WinogradOutput(WinogradOutput),
     /// Packs weights that are known only at run time.
     Pack(RuntimeWeights, PackedLayout),
+    /// Several of these over bands of rows.
+    Chain(Chain),
 }
 
 /// An operand of a step: a run of bytes of a storage.

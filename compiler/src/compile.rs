@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use edgecc_backends::artifact::{describe, describe_port};
+use edgecc_backends::chain::{Limits, join};
 use edgecc_backends::cpu::function::EmitError;
 use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
@@ -30,6 +31,8 @@ pub struct CompileOptions {
     pub precision: Precision,
     /// Whether weights may be kept in larger forms where they make the model faster.
     pub allow_size: bool,
+    /// When steps run together by bands of rows: where nothing says so, never.
+    pub chains: Option<Limits>,
     /// Whether the code is for an object file: an app's workers have no scratch.
     pub linked: bool,
     /// The text that each kernel comes with.
@@ -157,20 +160,24 @@ fn generate_for(
     options: &CompileOptions,
     (halves, vectors): (Halves, Vectors),
 ) -> Result<ForProcessors, CompileError> {
-    let CompileOptions { architecture, kernels, core, listing, allow_size, linked, .. } = *options;
+    let CompileOptions { architecture, kernels, core, listing, allow_size, chains, linked, .. } = *options;
     let workers_have_scratch = kernels == Kernels::Encoded && !linked;
     let constants_may_grow = allow_size;
     let program = lower(
         graph,
         LowerOptions { architecture, kernels, core, halves, vectors, constants_may_grow, workers_have_scratch },
     )?;
-    let plan = plan(&program);
     let target = CpuTarget::new(architecture)?
         .with_listing(listing)
         .with_kernels(kernels)
         .with_core(core)
         .with_halves(halves)
         .with_vectors(vectors);
+    let program = match chains {
+        Some(limits) if !linked => join(program, &target, &limits),
+        _ => program,
+    };
+    let plan = plan(&program);
     let emitted = emit(&program, &target)?;
     Ok(ForProcessors { halves, vectors, program, plan, emitted })
 }

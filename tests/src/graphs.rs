@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use edgecc::compile::{CompileOptions, compile_graph};
+use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Core, Kernels};
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_format::ElementType;
@@ -23,12 +24,19 @@ pub struct Way {
     pub core: Core,
     /// The width in which f32 values are kept.
     pub precision: Precision,
+    /// When steps become chains.
+    pub chains: Option<Limits>,
 }
 
 impl Way {
     /// As the command line compiles without flags.
-    pub const USUAL: Way =
-        Way { kernels: Kernels::Encoded, allow_size: false, core: Core::OutOfOrder, precision: Precision::F32 };
+    pub const USUAL: Way = Way {
+        kernels: Kernels::Encoded,
+        allow_size: false,
+        core: Core::OutOfOrder,
+        precision: Precision::F32,
+        chains: Some(Limits::USUAL),
+    };
     /// Cranelift alone.
     pub const CLIF: Way = Way { kernels: Kernels::Clif, ..Way::USUAL };
     /// With weights that may grow.
@@ -57,8 +65,8 @@ pub fn array(tensor: &Tensor) -> Array {
 
 /// The bytes of a compiled graph.
 pub fn artifact(graph: &Graph, architecture: Architecture, way: Way) -> Vec<u8> {
-    let Way { kernels, allow_size, core, precision } = way;
-    let options = CompileOptions { kernels, allow_size, core, precision, ..run::options(architecture, &[]) };
+    let Way { kernels, allow_size, core, precision, chains } = way;
+    let options = CompileOptions { kernels, allow_size, core, precision, chains, ..run::options(architecture, &[]) };
     let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
     compiled.to_bytes().expect("an artifact")
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use edgecc::compile::{CompileOptions, Compiled, compile};
 use edgecc::onnx::ImportOptions;
+use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
@@ -21,6 +22,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         core: Core::default(),
         precision: Precision::F32,
         allow_size: false,
+        chains: Some(Limits::USUAL),
         linked: false,
         listing: Listing::Off,
         max_memory,
@@ -48,12 +50,13 @@ pub fn compile_with(
     compile(model, &adjust(options(architecture, &shapes)), &mut |_| {}).map_err(|error| error.to_string())
 }
 
-/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`.
+/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`, `--no-chains`.
 pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> Result<Compiled, String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
     let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
     let precision = if has("--fp16") { Precision::F16 } else { Precision::F32 };
-    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, precision, ..options };
+    let chains = (!has("--no-chains")).then_some(Limits::USUAL);
+    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), chains, kernels, precision, ..options };
     let input = Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes: Vec::new() };
     compile_with(model, Architecture::Aarch64, &[input], adjust)
 }

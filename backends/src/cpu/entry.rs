@@ -10,7 +10,7 @@ use cranelift_codegen::ir::{AbiParam, InstBuilder, SigRef, Signature, StackSlotD
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
 
-use super::function::{EmitError, access, compile_function, constant, offset};
+use super::function::{EmitError, access, compile_function, constant, kernel_signature, offset};
 use super::isa::{Architecture, CpuTarget};
 use super::program::Emitted;
 use crate::plan::Plan;
@@ -53,7 +53,7 @@ pub fn emit_entry(
 }
 
 /// The stub's branch goes 2^25 words forward on aarch64, 2^31 bytes on x86-64.
-fn check_reach(architecture: Architecture, distance: usize) -> Result<(), EmitError> {
+pub(super) fn check_reach(architecture: Architecture, distance: usize) -> Result<(), EmitError> {
     let reach = match architecture {
         Architecture::Aarch64 => 1 << 27,
         Architecture::X86_64 => 1 << 31,
@@ -66,7 +66,7 @@ fn check_reach(architecture: Architecture, distance: usize) -> Result<(), EmitEr
 }
 
 /// Sets the sixth argument to the address of the stub and goes on at `distance` from it.
-fn stub(architecture: Architecture, distance: usize) -> Vec<u8> {
+pub(super) fn stub(architecture: Architecture, distance: usize) -> Vec<u8> {
     match architecture {
         // bti c; adr x5, stub; b run
         Architecture::Aarch64 => {
@@ -89,13 +89,6 @@ fn run_signature() -> Signature {
     let mut signature = Signature::new(CallConv::SystemV);
     signature.params.extend([types::I64; 6].map(AbiParam::new));
     signature.returns.push(AbiParam::new(types::I32));
-    signature
-}
-
-/// `void kernel(bases, args, begin, end, worker)`.
-fn kernel_signature() -> Signature {
-    let mut signature = Signature::new(CallConv::SystemV);
-    signature.params.extend([types::I64, types::I64, types::I32, types::I32, types::I32].map(AbiParam::new));
     signature
 }
 

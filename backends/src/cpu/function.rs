@@ -92,7 +92,7 @@ pub fn compile_kernel(
     name: &str,
     build: impl FnOnce(&mut FunctionBuilder<'_>, KernelParameters) -> Result<(), EmitError>,
 ) -> Result<FunctionCode, EmitError> {
-    let mut context = Context::for_function(Function::with_name_signature(UserFuncName::default(), signature()));
+    let mut context = Context::for_function(Function::with_name_signature(UserFuncName::default(), kernel_signature()));
     let mut builder_context = FunctionBuilderContext::new();
     let mut builder = FunctionBuilder::new(&mut context.func, &mut builder_context);
     let parameters = entry(&mut builder);
@@ -139,7 +139,8 @@ fn code_of(target: &CpuTarget, name: &str, context: &mut Context) -> Result<Func
     }
 }
 
-fn signature() -> Signature {
+/// That of a kernel: `void (bases, args, begin, end, worker)`.
+pub fn kernel_signature() -> Signature {
     let mut signature = Signature::new(CallConv::SystemV);
     let parameters = [types::I64, types::I64, types::I32, types::I32, types::I32];
     signature.params.extend(parameters.map(AbiParam::new));

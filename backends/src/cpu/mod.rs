@@ -1,6 +1,7 @@
 //! Native code for CPUs: Cranelift's IR, written in the order in which it shall run, and beside it kernels of our own encoders.
 
 pub mod a64;
+mod chain;
 pub mod contraction;
 pub mod entry;
 pub mod expr;

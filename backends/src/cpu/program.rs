@@ -2,6 +2,7 @@
 
 use crate::program::{KernelSource, Program};
 
+use super::chain::emit_chain;
 use super::contraction::{
     EmittedKernel, emit_contraction, emit_depthwise, emit_pack, emit_winograd_input, emit_winograd_output,
 };
@@ -56,7 +57,8 @@ pub fn emit(program: &Program, target: &CpuTarget) -> Result<Emitted, EmitError>
     Ok(emitted)
 }
 
-fn emit_kernel(target: &CpuTarget, name: &str, source: &KernelSource) -> Result<EmittedKernel, EmitError> {
+/// Emits one kernel.
+pub(super) fn emit_kernel(target: &CpuTarget, name: &str, source: &KernelSource) -> Result<EmittedKernel, EmitError> {
     match source {
         KernelSource::Loops(kernel) => loops::emit(target, name, kernel),
         KernelSource::Contraction(spec, schedule) => emit_contraction(target, name, spec, schedule),
@@ -64,6 +66,7 @@ fn emit_kernel(target: &CpuTarget, name: &str, source: &KernelSource) -> Result<
         KernelSource::WinogradInput(spec) => emit_winograd_input(target, name, spec),
         KernelSource::WinogradOutput(spec) => emit_winograd_output(target, name, spec),
         KernelSource::Pack(weights, layout) => emit_pack(target, name, weights, layout),
+        KernelSource::Chain(chain) => emit_chain(target, name, chain),
     }
 }
 

@@ -32,13 +32,14 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
     text.push_str(&format!("weights  {} bytes\n", manifest.weights_bytes));
     for program in &manifest.programs {
         text.push_str(&format!(
-            "program  {} {}\ncode     {} bytes, {} kernels, {} encoded\narena    {} bytes\nmacs     {}\n{}steps    {}\n",
+            "program  {} {}\ncode     {} bytes, {} kernels, {} encoded\narena    {} bytes\n{}macs     {}\n{}steps    {}\n",
             program.architecture,
             program.required_features.join(" "),
             program.code_length,
             program.kernels.len(),
             program.kernels.iter().filter(|kernel| kernel.encoded).count(),
             program.arena_bytes,
+            memory_text(program),
             manifest.source_macs,
             cost_text(&Cost::of(manifest, program)),
             program.steps.len(),
@@ -67,6 +68,7 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         let steps = calls(program).zip(&cost.steps).map(|(call, from)| step(program, call, from));
         json!({"architecture": program.architecture, "features": program.required_features,
                "code_bytes": program.code_length, "kernels": program.kernels.len(), "arena_bytes": program.arena_bytes,
+               "scratch_bytes_per_worker": program.scratch_bytes_per_worker, "memory_bytes_of_workers": memory(program),
                "cache_bytes": [cost.caches.l1, cost.caches.l2],
                "bytes_from": [cost.moved.l1, cost.moved.l2, cost.moved.memory],
                "estimated_millijoules": (cost.energy.total() * 1e6).round() / 1e6, "energy_sources": SOURCES, "steps": steps.collect::<Vec<_>>()})
@@ -78,6 +80,27 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         "macs": manifest.source_macs, "labels": manifest.labels.len(),
         "programs": manifest.programs.iter().map(program).collect::<Vec<_>>(),
     })
+}
+
+/// Numbers of workers that memory is told for.
+const WORKERS: [u64; 3] = [1, 2, 4];
+
+/// Bytes of the arena and of all workers' scratch, by number of workers.
+fn memory(program: &Program) -> serde_json::Map<String, Value> {
+    WORKERS.iter().map(|&workers| (workers.to_string(), memory_bytes(program, workers).into())).collect()
+}
+
+fn memory_bytes(program: &Program, workers: u64) -> u64 {
+    program.arena_bytes + workers * program.scratch_bytes_per_worker
+}
+
+fn memory_text(program: &Program) -> String {
+    format!(
+        "scratch  {} bytes for each worker: with the arena {} bytes for {} workers\n",
+        program.scratch_bytes_per_worker,
+        WORKERS.map(|workers| memory_bytes(program, workers).to_string()).join(", "),
+        WORKERS.map(|workers| workers.to_string()).join(", ")
+    )
 }
 
 /// What an inference by a program moves and takes.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
@@ -43,6 +44,7 @@ pub fn compile_options(
             NumberWidth::Fp16 => Precision::F16,
         },
         allow_size: reading.allow_size,
+        chains: (!reading.no_chains).then_some(Limits::USUAL),
         linked: false,
         listing: Listing::Off,
         max_memory,
@@ -86,6 +88,9 @@ fn configuration(reading: &ModelArguments, architecture: Architecture) -> String
     if reading.allow_size {
         text.push_str("allow-size\n");
     }
+    if reading.no_chains {
+        text.push_str("no-chains\n");
+    }
     if reading.precision == NumberWidth::Fp16 {
         text.push_str("precision = fp16\n");
     }
@@ -118,6 +123,7 @@ fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
         ("--constant", !reading.constants.is_empty()),
         ("--labels", !labels.is_empty()),
         ("--allow-size", reading.allow_size),
+        ("--no-chains", reading.no_chains),
         ("--precision", reading.precision == NumberWidth::Fp16),
         ("--kernels", reading.kernels == KernelWriter::Clif),
     ];

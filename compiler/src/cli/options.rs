@@ -50,6 +50,9 @@ pub struct ModelArguments {
     /// Keep weights in larger forms where that makes the model faster
     #[arg(long)]
     pub allow_size: bool,
+    /// Run every layer over its whole result, not several together by bands of rows that stay in the cache
+    #[arg(long)]
+    pub no_chains: bool,
     /// How numbers are kept: fp32 (as they are), fp16 (in half the bytes; computed so where the processor can)
     #[arg(long, value_name = "WIDTH", value_enum, default_value_t = NumberWidth::Fp32, hide_possible_values = true)]
     pub precision: NumberWidth,

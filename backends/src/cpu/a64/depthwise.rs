@@ -105,6 +105,12 @@ pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<
     Some(EmittedKernel::new(code, depthwise.units(), footprints))
 }
 
+/// Output rows of a unit, where the kernel is written here.
+pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i64> {
+    emit_depthwise(target, spec, Vec::new())?;
+    Some(Depthwise::of(spec)?.band.rows as i64)
+}
+
 impl<'a> Depthwise<'a> {
     fn of(spec: &'a DepthwiseSpec) -> Option<Self> {
         let window = &spec.window;

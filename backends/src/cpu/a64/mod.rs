@@ -17,7 +17,7 @@ mod vector;
 mod winograd;
 
 pub(super) use contraction::emit_contraction;
-pub(super) use depthwise::emit_depthwise;
+pub(super) use depthwise::{depthwise_unit_rows, emit_depthwise};
 pub use instruction::{
     Access, After, Arrangement, ByLane, Cond, Float, Half, Instruction, Lanes, LanesOne, V, Width, X,
 };

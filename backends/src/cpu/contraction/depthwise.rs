@@ -71,6 +71,12 @@ pub fn emit_depthwise(
     Ok(EmittedKernel::new(code, units, footprints(spec)))
 }
 
+/// Output rows of a unit of the range.
+pub(crate) fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> i64 {
+    let encoded = target.encodes_a64_of(spec.element).then(|| a64::depthwise_unit_rows(target, spec)).flatten();
+    encoded.unwrap_or(1)
+}
+
 fn check(name: &str, spec: &DepthwiseSpec) -> Result<(), EmitError> {
     let refuse = |reason: &str| Err(EmitError::Unsupported { kernel: name.to_owned(), reason: reason.to_owned() });
     let mut strides = [&spec.input, &spec.output].into_iter().chain(&spec.operands);

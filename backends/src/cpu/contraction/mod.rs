@@ -12,7 +12,9 @@ mod pixels;
 mod tile;
 mod winograd;
 
+pub(crate) use depthwise::depthwise_unit_rows;
 pub use depthwise::{emit_depthwise, pack_depthwise};
+pub(super) use nest::split;
 pub use pack::emit_pack;
 pub use winograd::{emit_winograd_input, emit_winograd_output};
 

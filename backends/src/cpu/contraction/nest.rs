@@ -176,7 +176,7 @@ fn take_axis(b: &mut FunctionBuilder<'_>, rest: &mut Value, extent: i64) -> Opti
 }
 
 /// `(value / parts, value % parts)`; the remainder is `None` where there is one part.
-pub(super) fn split(b: &mut FunctionBuilder<'_>, value: Value, parts: i64) -> (Value, Option<Value>) {
+pub(in crate::cpu) fn split(b: &mut FunctionBuilder<'_>, value: Value, parts: i64) -> (Value, Option<Value>) {
     if parts == 1 {
         return (value, None);
     }
