@@ -5,9 +5,9 @@ mod support;
 
 use edgecc_backends::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
-use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Vectors};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
-use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch, wide_schedule};
+use edgecc_backends::schedule::{Machine as Scheduled, Schedule, Tile, schedule};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
 use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot, over};
 use support::{Buffer, Machine, run};
@@ -132,18 +132,16 @@ fn check_finished(
 }
 
 fn check(name: &str, spec: &ContractionSpec) {
-    check_scheduled(Machine::WideHost, name, spec, &wide_schedule(spec));
+    let wide = Scheduled { vectors: Vectors::Avx512, ..Scheduled::new(Architecture::X86_64) };
+    check_scheduled(Machine::WideHost, name, spec, &schedule(spec, &wide));
     for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64] {
         let CpuTarget { architecture, halves, .. } = machine.target();
-        check_scheduled(machine, name, spec, &schedule(spec, architecture, Kernels::Encoded));
-        check_scheduled(
-            machine,
-            name,
-            spec,
-            &schedule_with_scratch(spec, architecture, Kernels::Encoded, Core::OutOfOrder),
-        );
+        let with_scratch = Scheduled::new(architecture);
+        let without = Scheduled { workers_have_scratch: false, ..with_scratch };
+        check_scheduled(machine, name, spec, &schedule(spec, &without));
+        check_scheduled(machine, name, spec, &schedule(spec, &with_scratch));
         let spec = in_halves(spec);
-        let schedule = schedule(&spec, architecture, Kernels::Encoded);
+        let schedule = schedule(&spec, &without);
         let schedule = if halves == Halves::Native { schedule } else { schedule.widened() };
         check_scheduled(machine, &format!("{name} of halves"), &spec, &schedule);
     }
@@ -330,7 +328,7 @@ fn epilogues_with_functions() {
     let finish = |sum: f32| if sum < 0.0 { sum * 0.1 } else { sum / (1.0 + (-sum).exp()) };
     for machine in [Machine::Host, Machine::CortexA72] {
         let architecture = if machine == Machine::Host { Architecture::host().unwrap() } else { Architecture::Aarch64 };
-        check_finished(machine, "functions", &spec, &schedule(&spec, architecture, Kernels::Encoded), (&finish, 1e-5));
+        check_finished(machine, "functions", &spec, &schedule(&spec, &Scheduled::new(architecture)), (&finish, 1e-5));
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use edgecc::compile::{CompileOptions, compile_graph};
-use edgecc_backends::cpu::isa::{Architecture, Core, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_backends::schedule::cores::{CORTEX_A55, CoreClass, GENERIC};
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor};
@@ -12,14 +13,14 @@ use edgecc_passes::precision::Precision;
 use crate::{cross, python, run};
 
 /// How a graph is compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Way {
     /// Who writes kernels.
     pub kernels: Kernels,
     /// Whether weights may grow.
     pub allow_size: bool,
-    /// The core whose order of instructions kernels take.
-    pub core: Core,
+    /// The core that schedules are chosen for.
+    pub core: &'static CoreClass,
     /// The width in which f32 values are kept.
     pub precision: Precision,
 }
@@ -27,13 +28,13 @@ pub struct Way {
 impl Way {
     /// As the command line compiles without flags.
     pub const USUAL: Way =
-        Way { kernels: Kernels::Encoded, allow_size: false, core: Core::OutOfOrder, precision: Precision::F32 };
+        Way { kernels: Kernels::Encoded, allow_size: false, core: &GENERIC, precision: Precision::F32 };
     /// Cranelift alone.
     pub const CLIF: Way = Way { kernels: Kernels::Clif, ..Way::USUAL };
     /// With weights that may grow.
     pub const LARGE: Way = Way { allow_size: true, ..Way::USUAL };
     /// For cores that issue in order.
-    pub const IN_ORDER: Way = Way { allow_size: true, core: Core::InOrder, ..Way::USUAL };
+    pub const IN_ORDER: Way = Way { allow_size: true, core: &CORTEX_A55, ..Way::USUAL };
     /// With weights that may grow, by Cranelift alone.
     pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, ..Way::LARGE };
     /// With halves for single precision.

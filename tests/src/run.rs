@@ -4,7 +4,9 @@ use std::path::Path;
 
 use edgecc::compile::{CompileOptions, Compiled, compile};
 use edgecc::onnx::ImportOptions;
-use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
+use edgecc_backends::schedule::choices::Choices;
+use edgecc_backends::schedule::cores::GENERIC;
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
@@ -18,7 +20,8 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         import: ImportOptions { shapes: shapes.iter().cloned().collect(), max_memory, ..ImportOptions::default() },
         architecture,
         kernels: Kernels::default(),
-        core: Core::default(),
+        core: &GENERIC,
+        schedules: Choices::default(),
         precision: Precision::F32,
         allow_size: false,
         linked: false,

@@ -10,7 +10,7 @@ use crate::kernel::Access;
 use crate::program::KernelSource;
 use crate::schedule::LANES;
 use crate::view::{StorageId, View};
-use crate::winograd::{MATRICES, OUTPUTS, WinogradInput, WinogradOutput, pays, transformed_weights};
+use crate::winograd::{MATRICES, OUTPUTS, WinogradInput, WinogradOutput, transformed_weights};
 
 /// A convolution that may be one of Winograd's.
 pub(super) struct Candidate<'a> {
@@ -25,8 +25,19 @@ pub(super) struct Candidate<'a> {
     pub epilogue: &'a Expr,
 }
 
-/// Lowers a convolution, one group of 3x3 taps without stride or dilation, where that pays; tells whether it did.
-pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> bool {
+/// Whether there are kernels for it: whole vectors of channels that lie side by side.
+pub(super) fn fits(lowering: &Lowering<'_>, candidate: &Candidate<'_>) -> bool {
+    let Candidate { id, output, image, result, .. } = *candidate;
+    let further = further_views(lowering, id);
+    image.extents[1] % LANES == 0
+        && result.extents[1] % LANES == 0
+        && result.strides(output.lead, 1).channel == 1
+        && further.iter().map(image_strides).all(|strides| matches!(strides.channel, 0 | 1))
+        && lowering.constant_value(lowering.graph.operands(id)[1]).is_some()
+}
+
+/// Lowers a convolution, one group of 3x3 taps without stride or dilation.
+pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) {
     let Candidate { id, window, pads, input, output, image, result, epilogue } = *candidate;
     let (depth, channels) = (image.extents[1], result.extents[1]);
     let extents = [window.height, window.width];
@@ -34,12 +45,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> b
     let operands: Vec<Strides> = further.iter().map(image_strides).collect();
     let to_images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
     let whole = result.strides(output.lead, 1);
-    let fits = depth % LANES == 0
-        && channels % LANES == 0
-        && whole.channel == 1
-        && operands.iter().all(|strides| matches!(strides.channel, 0 | 1))
-        && pays(extents, depth, channels);
-    let Some(weights) = lowering.constant_value(lowering.graph.operands(id)[1]).filter(|_| fits) else { return false };
+    let Some(weights) = lowering.constant_value(lowering.graph.operands(id)[1]) else { return };
     let images = image.extents[0];
     let tiles = extents.map(|extent| divide_up(extent, OUTPUTS));
     let count = images * tiles[0] * tiles[1];
@@ -70,7 +76,6 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> b
     let mut steps = vec![lowering.whole(sums, Access::Read), operand(output, Access::Write)];
     steps.extend(further.iter().map(|view| operand(view, Access::Read)));
     lowering.push(id, KernelSource::WinogradOutput(spec), steps, Call::default());
-    true
 }
 
 /// `sums[tile][matrix][n] = transformed[tile][matrix][k] * weights[matrix][k][n]`.

@@ -11,9 +11,12 @@ pub(super) const TABLE: CoreTable = CoreTable {
     along_depth,
     along_packed_depth: along_depth,
     around_depth,
-    block_bytes: 256 << 10,
+    fits: |_, _| true,
     least_blocks: 16,
 };
+
+/// Bytes of input rows that stay in the second cache, of which cores have 1 MiB and more.
+pub(super) const BLOCK_BYTES: i64 = 256 << 10;
 
 /// One multiply-add per sum; per row a load, a spread, and a copy for the multiply-add that overwrites it; the weights.
 fn along_depth(tile: Tile) -> f64 {
@@ -33,7 +36,7 @@ pub(super) const SHARED_TABLE: CoreTable = CoreTable {
 };
 
 /// Registers that an epilogue takes beside sums and operands, at most.
-pub(super) const EPILOGUE_REGISTERS: i64 = 8;
+const EPILOGUE_REGISTERS: i64 = 8;
 
 /// One register of sixteen channels for each row; sums, and what the epilogue takes, fit 32 registers.
 pub(super) const WIDE_TABLE: CoreTable = CoreTable {
@@ -54,7 +57,8 @@ pub(super) const WIDE_TABLE: CoreTable = CoreTable {
     along_depth: along_wide_depth,
     along_packed_depth: along_wide_depth,
     around_depth: around_wide_depth,
-    block_bytes: 256 << 10,
+    // The last tile, which is written by Cranelift where even it does not fit, is always there.
+    fits: |tile, operands| tile.rows <= 4 || tile.rows + operands as i64 + EPILOGUE_REGISTERS <= 32,
     least_blocks: 16,
 };
 
