@@ -96,8 +96,9 @@ fn modelled_cycles_of_loops_are_those_of_llvm_mca() {
         let specs = [1, 2, 3, 840].map(product);
         let rows =
             specs.iter().flat_map(|spec| schedules(spec, &machine).into_iter().map(move |schedule| (spec, schedule)));
-        let rows: Vec<(&ContractionSpec, Schedule)> =
-            rows.filter(|(spec, schedule)| [spec.window.pixels() % schedule.tile.rows, 0] == [0, 0]).collect();
+        let rows: Vec<(&ContractionSpec, Schedule)> = rows
+            .filter(|(spec, schedule)| spec.window.pixels() == 840 || spec.window.pixels() == schedule.tile.rows)
+            .collect();
         let loops: Vec<String> = rows.iter().map(|(spec, schedule)| innermost_loop(&machine, spec, schedule)).collect();
         let cycles = by_mca(&loops, scheduling).expect("a report");
         assert_eq!(cycles.len(), rows.len(), "{scheduling}");

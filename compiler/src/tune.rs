@@ -177,23 +177,11 @@ impl Tuning<'_> {
         Ok(layers)
     }
 
-    /// The whole model's times by these choices.
+    /// The whole model's times by these choices: the sums of its steps'.
     fn compare(&mut self, choices: [&Choices; 2]) -> Result<[u64; 2], TuneError> {
-        let mut sessions = [self.trial(choices[0])?.session, self.trial(choices[1])?.session];
-        let mut shortest = [u64::MAX; 2];
-        let started = Instant::now();
-        (self.say)("timing the whole model".into());
-        for round in 0.. {
-            for (session, shortest) in sessions.iter_mut().zip(&mut shortest) {
-                let begin = Instant::now();
-                session.run()?;
-                *shortest = (*shortest).min(begin.elapsed().as_nanos() as u64);
-            }
-            if round >= FEWEST_ROUNDS && started.elapsed() > self.budget / 4 {
-                break;
-            }
-        }
-        Ok(shortest)
+        let mut trials = [self.trial(choices[0])?, self.trial(choices[1])?];
+        self.measure(&mut trials, self.budget / 4)?;
+        Ok(trials.map(|trial| trial.steps.iter().map(|step| step.nanoseconds).sum()))
     }
 
     /// Runs trials in turns, at least [`FEWEST_ROUNDS`] times and then until the time is over.
@@ -201,7 +189,7 @@ impl Tuning<'_> {
         let started = Instant::now();
         for round in 1.. {
             let seconds = (started.elapsed().as_secs(), time.as_secs());
-            (self.say)(format!("timing {} schedules, round {round}, {} of {} s", trials.len(), seconds.0, seconds.1));
+            (self.say)(format!("timing {} trials, round {round}, {} of {} s", trials.len(), seconds.0, seconds.1));
             trials.iter_mut().try_for_each(Trial::run)?;
             if round >= FEWEST_ROUNDS && started.elapsed() > time {
                 break;

@@ -6,7 +6,7 @@ use edgecc::compile::{CompileOptions, Compiled, compile};
 use edgecc::onnx::ImportOptions;
 use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
 use edgecc_backends::schedule::choices::Choices;
-use edgecc_backends::schedule::cores::GENERIC;
+use edgecc_backends::schedule::cores::{CoreClass, GENERIC};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
@@ -51,12 +51,14 @@ pub fn compile_with(
     compile(model, &adjust(options(architecture, &shapes)), &mut |_| {}).map_err(|error| error.to_string())
 }
 
-/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`.
+/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`, `--cpu=x1`.
 pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> Result<Compiled, String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
     let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
     let precision = if has("--fp16") { Precision::F16 } else { Precision::F32 };
-    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, precision, ..options };
+    let cpu = flags.iter().find_map(|flag| flag.strip_prefix("--cpu=")).unwrap_or(GENERIC.name);
+    let core = CoreClass::named(cpu).ok_or_else(|| format!("no processor is {cpu}"))?;
+    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), kernels, precision, core, ..options };
     let input = Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes: Vec::new() };
     compile_with(model, Architecture::Aarch64, &[input], adjust)
 }
