@@ -1,6 +1,8 @@
 //! The program: kernels and the steps that call them over storages. What lowering makes, the plan places and emission
 //! turns into machine code.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use edgecc_ir::{Origin, TensorType};
 
@@ -8,6 +10,7 @@ use crate::chain::Chain;
 use crate::contraction::{ContractionSpec, DepthwiseSpec, RuntimeWeights};
 use crate::kernel::{Access, LoopKernel};
 use crate::pack::PackedLayout;
+use crate::schedule::choices::Choice;
 use crate::schedule::{DepthwiseSchedule, Schedule};
 use crate::view::StorageId;
 use crate::winograd::{WinogradInput, WinogradOutput};
@@ -99,6 +102,15 @@ pub struct Port {
     pub ty: TensorType,
 }
 
+/// How a layer runs, and how else it could.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// What was chosen.
+    pub choice: Choice,
+    /// What there are kernels for, best first by the cost model.
+    pub possible: Vec<Choice>,
+}
+
 /// A whole model as steps over storages.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
@@ -114,4 +126,6 @@ pub struct Program {
     pub kernels: Vec<KernelSource>,
     /// Calls, in order.
     pub steps: Vec<Step>,
+    /// What was decided for each layer whose schedule is chosen, by its words ([`crate::schedule::layer`]).
+    pub decisions: BTreeMap<String, Decision>,
 }

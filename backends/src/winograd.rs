@@ -203,13 +203,23 @@ const PER_WEIGHT: f64 = 4.0;
 /// The part of direct sums that transforms may not exceed.
 const MOST: f64 = 0.9;
 
-/// The axes that take the fewest instructions for an image of `extents` outputs, where that is less than direct sums take.
+/// The axes that take the fewest instructions for images of `extents` outputs, where that is less than direct sums take.
 pub fn best_axes(
+    element: Element,
+    outputs: (i64, [i64; 2]),
+    taps: [i64; 2],
+    channels: (i64, i64),
+) -> Option<[Axis; 2]> {
+    cheapest_axes(element, outputs, taps, channels).filter(|&(_, pays)| pays).map(|(axes, _)| axes)
+}
+
+/// The axes that take the fewest instructions, if there are any, and whether that is less than direct sums take.
+pub fn cheapest_axes(
     element: Element,
     (images, extents): (i64, [i64; 2]),
     taps: [i64; 2],
     (depth, channels): (i64, i64),
-) -> Option<[Axis; 2]> {
+) -> Option<([Axis; 2], bool)> {
     let choices = taps.map(|taps| choices(element, taps));
     let both = choices[0].iter().flat_map(|&row| choices[1].iter().map(move |&column| [row, column]));
     let lanes = element.lanes();
@@ -226,7 +236,7 @@ pub fn best_axes(
     };
     let best = both.filter(|axes| axes[0].points * axes[1].points > 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let direct = images * extents[0] * extents[1] * taps[0] * taps[1] * depth * channels / lanes;
-    (cost(&best) < direct as f64 * PER_PRODUCT * MOST).then_some(best)
+    Some((best, cost(&best) < direct as f64 * PER_PRODUCT * MOST))
 }
 
 /// What may become of an axis with so many taps. Halves take no more than six points: eight lose six bits.

@@ -5,9 +5,10 @@ mod support;
 
 use edgecc_backends::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_pack};
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Vectors};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
-use edgecc_backends::schedule::{Schedule, Tile, schedule, schedule_with_scratch, wide_schedule};
+use edgecc_backends::schedule::cores::{CORTEX_A55, GENERIC};
+use edgecc_backends::schedule::{Machine as Scheduled, Schedule, Tile, schedule};
 use edgecc_ir::{BinaryOp, DType, Expr, UnaryOp};
 use support::data::{Random, at, batches, clamped, clamped_sum, convolution, dot, over};
 use support::{Buffer, Machine, run};
@@ -127,13 +128,17 @@ fn check_finished(
 }
 
 fn check(name: &str, spec: &ContractionSpec) {
-    check_scheduled(Machine::WideHost, name, spec, &wide_schedule(spec));
+    let wide = Scheduled { vectors: Vectors::Avx512, ..Scheduled::new(Architecture::X86_64) };
+    check_scheduled(Machine::WideHost, name, spec, &schedule(spec, &wide));
     for machine in [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64, Machine::InOrderAarch64] {
         let CpuTarget { architecture, halves, core, .. } = machine.target();
-        check_scheduled(machine, name, spec, &schedule(spec, architecture, Kernels::Encoded));
-        check_scheduled(machine, name, spec, &schedule_with_scratch(spec, architecture, Kernels::Encoded, core));
+        let class = if core == Core::InOrder { &CORTEX_A55 } else { &GENERIC };
+        let with_scratch = Scheduled { core: class, ..Scheduled::new(architecture) };
+        let without = Scheduled { workers_have_scratch: false, ..with_scratch };
+        check_scheduled(machine, name, spec, &schedule(spec, &without));
+        check_scheduled(machine, name, spec, &schedule(spec, &with_scratch));
         let spec = in_halves(spec);
-        let schedule = schedule(&spec, architecture, Kernels::Encoded);
+        let schedule = schedule(&spec, &without);
         let schedule = if halves == Halves::Native { schedule } else { schedule.widened() };
         check_scheduled(machine, &format!("{name} of halves"), &spec, &schedule);
     }
@@ -322,8 +327,8 @@ fn epilogues_with_functions() {
     let spec = ContractionSpec { epilogue: expr.with_root(result), ..dense(2, Window::matrix(10), 3, 11) };
     let finish = |sum: f32| if sum < 0.0 { sum * 0.1 } else { sum / (1.0 + (-sum).exp()) };
     for machine in [Machine::Host, Machine::CortexA72, Machine::InOrderAarch64] {
-        let architecture = machine.architecture();
-        check_finished(machine, "functions", &spec, &schedule(&spec, architecture, Kernels::Encoded), (&finish, 1e-5));
+        let scheduled = schedule(&spec, &Scheduled::new(machine.architecture()));
+        check_finished(machine, "functions", &spec, &scheduled, (&finish, 1e-5));
     }
 }
 

@@ -4,13 +4,13 @@ mod support;
 
 use edgecc_backends::contraction::{Combination, ContractionSpec, DepthwiseSpec, Element, Strides, Window};
 use edgecc_backends::cpu::contraction::{emit_contraction, emit_depthwise};
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Kernels};
-use edgecc_backends::schedule::{Schedule, Tile, depthwise_schedule, schedule};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget};
+use edgecc_backends::schedule::{Machine, Schedule, Tile, depthwise_schedule, schedule};
 use support::data::{clamped_sum, convolution};
 
 fn contraction(window: Window, depth: i64, channels: i64) -> Vec<u8> {
     let spec = spec(window, depth, channels);
-    emit(&spec, &schedule(&spec, Architecture::Aarch64, Kernels::Encoded))
+    emit(&spec, &schedule(&spec, &Machine { workers_have_scratch: false, ..Machine::new(Architecture::Aarch64) }))
 }
 
 fn emit(spec: &ContractionSpec, schedule: &Schedule) -> Vec<u8> {

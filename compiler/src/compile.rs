@@ -1,15 +1,19 @@
 //! The road a model takes: import, passes, lowering, plan, emission, artifact.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::chain::{Limits, join};
 use edgecc_backends::cpu::function::EmitError;
-use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels, Listing, Vectors};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
 use edgecc_backends::lower::{LowerError, LowerOptions, lower};
 use edgecc_backends::plan::{Plan, plan};
 use edgecc_backends::program::Program;
+use edgecc_backends::schedule::Machine;
+use edgecc_backends::schedule::choices::{Choices, heading};
+use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::Graph;
 use edgecc_passes::precision::Precision;
@@ -25,8 +29,10 @@ pub struct CompileOptions {
     pub architecture: Architecture,
     /// Who writes kernels.
     pub kernels: Kernels,
-    /// The core whose order of instructions they take.
-    pub core: Core,
+    /// The core that schedules are chosen for, and whose order of instructions kernels take.
+    pub core: &'static CoreClass,
+    /// Schedules that are given.
+    pub schedules: Choices,
     /// The width in which f32 values are kept.
     pub precision: Precision,
     /// Whether weights may be kept in larger forms where they make the model faster.
@@ -103,21 +109,18 @@ pub struct Compiled {
     configuration: String,
 }
 
+/// Processors of a kind: how they compute with halves, and their vectors.
+pub type Kind = (Halves, Vectors);
+
 /// Reads and compiles a model. `observe` sees the graph after import and after every pass.
 pub fn compile(
     model: &Path,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
-    let model = crate::onnx::read(model)?;
-    let imported = crate::onnx::import(&model, &options.import)?;
-    let mut graph = imported.graph;
-    observe(Phase { name: "import", graph: &graph });
-    optimise(&mut graph, options, observe)?;
-    // Passes have folded most weights into new ones.
-    model.let_go();
-    let compiled = generate(graph, options)?;
-    Ok(Compiled { notes: imported.notes, ..compiled })
+    let (graph, notes) = prepare(model, options, observe)?;
+    let compiled = generate(graph, options, kinds(options))?;
+    Ok(Compiled { notes: [notes, compiled.notes].concat(), ..compiled })
 }
 
 /// Compiles a graph.
@@ -127,50 +130,91 @@ pub fn compile_graph(
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
     optimise(&mut graph, options, observe)?;
-    generate(graph, options)
+    generate(graph, options, kinds(options))
 }
 
-/// A program for each kind of processor.
-fn generate(graph: Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
+/// Reads a model: its graph behind every pass, and what the user should know.
+pub fn prepare(
+    model: &Path,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<(Graph, Vec<String>), CompileError> {
+    let model = crate::onnx::read(model)?;
+    let imported = crate::onnx::import(&model, &options.import)?;
+    let mut graph = imported.graph;
+    observe(Phase { name: "import", graph: &graph });
+    optimise(&mut graph, options, observe)?;
+    // Passes have folded most weights into new ones.
+    model.let_go();
+    Ok((graph, imported.notes))
+}
+
+/// The kinds of processors that an artifact has a program for: the most able, and others.
+pub fn kinds(options: &CompileOptions) -> (Kind, Vec<Kind>) {
     let CompileOptions { architecture, kernels, precision, linked, .. } = *options;
     // An object holds one program, which any processor must be able to run.
     let has_others = kernels == Kernels::Encoded && !linked;
-    let baseline = (Halves::Widened, Vectors::Baseline);
     let able = match (architecture, precision) {
         _ if !has_others => None,
         (Architecture::Aarch64, Precision::F16) => Some((Halves::Native, Vectors::Baseline)),
         (Architecture::Aarch64, Precision::F32) => None,
         (Architecture::X86_64, _) => Some((Halves::Widened, Vectors::Avx512)),
     };
-    let others = able.map(|_| generate_for(&graph, options, baseline)).transpose()?;
+    let baseline = (Halves::Widened, Vectors::Baseline);
+    able.map_or((baseline, Vec::new()), |able| (able, vec![baseline]))
+}
+
+/// A program of a prepared graph for the most able kind of processors and for others. Notes name given schedules of no layer.
+pub fn generate(
+    graph: Graph,
+    options: &CompileOptions,
+    (best, others): (Kind, Vec<Kind>),
+) -> Result<Compiled, CompileError> {
+    let others = others.into_iter().map(|kind| generate_for(&graph, options, kind)).collect::<Result<Vec<_>, _>>()?;
+    let best = generate_for(&graph, options, best)?;
     Ok(Compiled {
-        best: generate_for(&graph, options, able.unwrap_or(baseline))?,
-        others: others.into_iter().collect(),
+        notes: unused(options, std::iter::once(&best).chain(&others)).into_iter().collect(),
         graph,
-        notes: Vec::new(),
+        best,
+        others,
         architecture: options.architecture,
         labels: options.labels.clone(),
         configuration: options.configuration.clone(),
     })
 }
 
+/// Says which given schedules, of those for programs of these kinds, are of no layer.
+fn unused<'a>(options: &CompileOptions, programs: impl Iterator<Item = &'a ForProcessors>) -> Option<String> {
+    let mut layers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for each in programs {
+        let heading = heading(options.architecture, options.kernels, each.vectors);
+        layers.entry(heading).or_default().extend(each.program.decisions.keys().map(String::as_str));
+    }
+    let lines = layers.iter().flat_map(|(heading, layers)| {
+        let unused = options.schedules.under(heading).filter(|(layer, _)| !layers.contains(layer));
+        unused.map(|(_, given)| given.line)
+    });
+    let mut lines: Vec<usize> = lines.collect();
+    lines.sort_unstable();
+    let lines: Vec<String> = lines.iter().map(usize::to_string).collect();
+    (!lines.is_empty()).then(|| format!("schedules of no layer of this model, by line: {}", lines.join(", ")))
+}
+
 /// Lowering, plan and emission.
 fn generate_for(
     graph: &Graph,
     options: &CompileOptions,
-    (halves, vectors): (Halves, Vectors),
+    (halves, vectors): Kind,
 ) -> Result<ForProcessors, CompileError> {
     let CompileOptions { architecture, kernels, core, listing, allow_size, chains, linked, .. } = *options;
     let workers_have_scratch = kernels == Kernels::Encoded && !linked;
-    let constants_may_grow = allow_size;
-    let program = lower(
-        graph,
-        LowerOptions { architecture, kernels, core, halves, vectors, constants_may_grow, workers_have_scratch },
-    )?;
+    let machine = Machine { architecture, kernels, vectors, core, workers_have_scratch };
+    let choices = Some(&options.schedules);
+    let program = lower(graph, LowerOptions { machine, halves, constants_may_grow: allow_size, choices })?;
     let target = CpuTarget::new(architecture)?
         .with_listing(listing)
         .with_kernels(kernels)
-        .with_core(core)
+        .with_core(core.issue)
         .with_halves(halves)
         .with_vectors(vectors);
     let program = match chains {

@@ -7,3 +7,4 @@ pub mod link;
 pub mod onnx;
 pub mod picture;
 pub mod target;
+pub mod tune;

@@ -5,7 +5,7 @@
 //!
 //! or of a model, on every core:
 //!
-//! `cargo run --release -p edgecc-tests --example cycles -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--fp16]`
+//! `cargo run --release -p edgecc-tests --example cycles -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--fp16] [--cpu=x1]`
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ fn main() {
         print_network(Path::new(network), Path::new(input), shape, flags);
     } else {
         eprintln!(
-            "usage: cycles COUNTS CORE [MILLISECONDS], or cycles MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--fp16]"
+            "usage: cycles COUNTS CORE [MILLISECONDS], or cycles MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--fp16] [--cpu=x1]"
         );
         std::process::exit(2);
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use edgecc::compile::{CompileOptions, compile_graph};
 use edgecc_backends::chain::Limits;
-use edgecc_backends::cpu::isa::{Architecture, Core, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_backends::schedule::cores::{CORTEX_A55, CoreClass, GENERIC};
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor};
@@ -14,14 +15,14 @@ use edgecc_runtime::ProgramChoice;
 use crate::{cross, python, run};
 
 /// How a graph is compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Way {
     /// Who writes kernels.
     pub kernels: Kernels,
     /// Whether weights may grow.
     pub allow_size: bool,
-    /// The core whose order of instructions kernels take.
-    pub core: Core,
+    /// The core that schedules are chosen for.
+    pub core: &'static CoreClass,
     /// The width in which f32 values are kept.
     pub precision: Precision,
     /// When steps become chains.
@@ -33,7 +34,7 @@ impl Way {
     pub const USUAL: Way = Way {
         kernels: Kernels::Encoded,
         allow_size: false,
-        core: Core::OutOfOrder,
+        core: &GENERIC,
         precision: Precision::F32,
         chains: Some(Limits::USUAL),
     };
@@ -42,7 +43,7 @@ impl Way {
     /// With weights that may grow.
     pub const LARGE: Way = Way { allow_size: true, ..Way::USUAL };
     /// For cores that issue in order.
-    pub const IN_ORDER: Way = Way { allow_size: true, core: Core::InOrder, ..Way::USUAL };
+    pub const IN_ORDER: Way = Way { allow_size: true, core: &CORTEX_A55, ..Way::USUAL };
     /// With weights that may grow, by Cranelift alone.
     pub const LARGE_CLIF: Way = Way { kernels: Kernels::Clif, ..Way::LARGE };
     /// With weights that may grow and halves for single precision.
@@ -50,7 +51,7 @@ impl Way {
     /// With halves for single precision.
     pub const HALVES: Way = Way { precision: Precision::F16, ..Way::USUAL };
     /// The same for cores that issue in order.
-    pub const HALVES_IN_ORDER: Way = Way { core: Core::InOrder, ..Way::HALVES };
+    pub const HALVES_IN_ORDER: Way = Way { core: &CORTEX_A55, ..Way::HALVES };
 }
 
 /// A tensor as files hold it.

@@ -5,7 +5,9 @@ use std::path::Path;
 use edgecc::compile::{CompileOptions, Compiled, compile};
 use edgecc::onnx::ImportOptions;
 use edgecc_backends::chain::Limits;
-use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
+use edgecc_backends::schedule::choices::Choices;
+use edgecc_backends::schedule::cores::{CoreClass, GENERIC};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
@@ -19,7 +21,8 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         import: ImportOptions { shapes: shapes.iter().cloned().collect(), max_memory, ..ImportOptions::default() },
         architecture,
         kernels: Kernels::default(),
-        core: Core::default(),
+        core: &GENERIC,
+        schedules: Choices::default(),
         precision: Precision::F32,
         allow_size: false,
         chains: Some(Limits::USUAL),
@@ -50,13 +53,17 @@ pub fn compile_with(
     compile(model, &adjust(options(architecture, &shapes)), &mut |_| {}).map_err(|error| error.to_string())
 }
 
-/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`, `--no-chains`.
+/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`,
+/// `--no-chains`, `--cpu=x1`.
 pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> Result<Compiled, String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
     let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
     let precision = if has("--fp16") { Precision::F16 } else { Precision::F32 };
     let chains = (!has("--no-chains")).then_some(Limits::USUAL);
-    let adjust = |options| CompileOptions { allow_size: has("--allow-size"), chains, kernels, precision, ..options };
+    let cpu = flags.iter().find_map(|flag| flag.strip_prefix("--cpu=")).unwrap_or(GENERIC.name);
+    let core = CoreClass::named(cpu).ok_or_else(|| format!("no processor is {cpu}"))?;
+    let allow_size = has("--allow-size");
+    let adjust = |options| CompileOptions { allow_size, chains, kernels, precision, core, ..options };
     let input = Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes: Vec::new() };
     compile_with(model, Architecture::Aarch64, &[input], adjust)
 }

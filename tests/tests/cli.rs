@@ -78,8 +78,16 @@ fn without_numbers(text: &str) -> String {
 
 #[test]
 fn help_is_short() {
-    let commands =
-        ["--help", "run --help", "compare --help", "inspect --help", "bench --help", "ops --help", "targets --help"];
+    let commands = [
+        "--help",
+        "run --help",
+        "compare --help",
+        "inspect --help",
+        "bench --help",
+        "tune --help",
+        "ops --help",
+        "targets --help",
+    ];
     transcript("help", &commands, as_it_is);
 }
 
@@ -121,6 +129,8 @@ fn wrong_flags_are_explained() {
         "digits.onnx",
         "digits.onnx --target arch64 -o x.bin",
         "digits.onnx --cpu cortex-z -o x.bin",
+        "digits.onnx --schedules schedules.txt -o x.bin",
+        "tune digits.onnx",
         "digits.onnx --dim N -o x.bin",
         "digits.onnx --dim M=1 -o x.bin",
         "digits.onnx --shape picture=1x1x8x8 -o x.bin",

@@ -3,6 +3,7 @@
 
 use edgecc::compile::{CompileOptions, compile_graph};
 use edgecc_backends::cpu::isa::{Architecture, Core};
+use edgecc_backends::schedule::cores::{CORTEX_A55, CoreClass, GENERIC};
 use edgecc_passes::precision::Precision;
 use edgecc_tests::cycles::has_tools;
 use edgecc_tests::executed::{Bench, Trace, code_address};
@@ -32,8 +33,7 @@ fn hot_loops_of_halves_come_near_the_peak() {
 
 fn hold_to_floors(precision: Precision, floors: &Floors) {
     let Some(bench) = has_tools().then(Bench::new).flatten() else { return };
-    let (out_of_order, in_order) =
-        (traces(&bench, precision, Core::OutOfOrder), traces(&bench, precision, Core::InOrder));
+    let (out_of_order, in_order) = (traces(&bench, precision, &GENERIC), traces(&bench, precision, &CORTEX_A55));
     for (form, floors) in floors {
         for (pipes, &floor) in CORES.iter().zip(floors) {
             let traces = if pipes.core == Core::InOrder { &in_order } else { &out_of_order };
@@ -47,7 +47,7 @@ fn hold_to_floors(precision: Precision, floors: &Floors) {
 }
 
 /// What the kernels of each network execute.
-fn traces(bench: &Bench, precision: Precision, core: Core) -> Vec<Trace> {
+fn traces(bench: &Bench, precision: Precision, core: &'static CoreClass) -> Vec<Trace> {
     let of_network = |(graph, allow_size)| {
         let options = CompileOptions { allow_size, precision, core, ..run::options(Architecture::Aarch64, &[]) };
         let input = &numbers::inputs(&graph)[0];

@@ -100,28 +100,6 @@ pub enum Core {
     InOrder,
 }
 
-impl Core {
-    /// Processors by name.
-    pub const NAMES: [(&'static str, Core); 11] = [
-        ("generic", Core::OutOfOrder),
-        ("cortex-a53", Core::InOrder),
-        ("cortex-a55", Core::InOrder),
-        ("cortex-a510", Core::InOrder),
-        ("cortex-a72", Core::OutOfOrder),
-        ("cortex-a76", Core::OutOfOrder),
-        ("cortex-a78", Core::OutOfOrder),
-        ("cortex-x1", Core::OutOfOrder),
-        ("cortex-x3", Core::OutOfOrder),
-        ("neoverse-n1", Core::OutOfOrder),
-        ("apple-m1", Core::OutOfOrder),
-    ];
-
-    /// The core of a processor.
-    pub fn named(name: &str) -> Option<Core> {
-        Self::NAMES.iter().find(|(other, _)| *other == name).map(|&(_, core)| core)
-    }
-}
-
 /// How a CPU computes with halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Halves {
@@ -153,6 +131,9 @@ pub enum Vectors {
 }
 
 impl Vectors {
+    /// All of them.
+    pub const ALL: [Vectors; 2] = [Vectors::Baseline, Vectors::Avx512];
+
     /// What the code needs beyond the architecture's baseline, by Rust's names of features.
     pub const fn required_features(self) -> &'static [&'static str] {
         match self {

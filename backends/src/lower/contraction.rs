@@ -111,7 +111,8 @@ pub(super) fn pack(
     values: &Weights<'_>,
     place: impl Fn(i64, i64, i64, i64) -> usize,
 ) -> Operand {
-    let layout = PackedLayout::of(spec, &lowering.schedule(spec));
+    let schedule = lowering.schedule(spec);
+    let layout = PackedLayout::of(spec, &schedule);
     let packed = pack_weights(&layout, |matrix, tap, k, n| values.at(place(matrix, tap, k, n)));
     let packed = lowering.constant(to_bytes(spec.element, packed));
     lowering.whole(packed, Access::Read)

@@ -12,8 +12,8 @@ use crate::cpu::contraction::pack_depthwise;
 use crate::cpu::isa::{Architecture, Kernels};
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
-use crate::schedule::depthwise_schedule;
 use crate::view::View;
+use crate::winograd::cheapest_axes;
 
 /// An image `[N,C,H,W]` or `[N,C,W]` as strides, channels cut in groups: batch axes (N, group).
 pub(super) struct Image {
@@ -69,28 +69,36 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
         Parts { id, input: &input, output: &output, image: &image, result: &result, groups: groups as i64, epilogue };
     if groups > 1 && groups as i64 == image.extents[1] && groups as i64 == result.extents[1] {
         depthwise(lowering, &parts, window);
-    } else if !winograd(lowering, &parts, &window, &shape) {
-        let taps = window.taps.len();
-        let weights =
-            ConvWeights { depth: image.extents[1] / groups as i64, filters: result.extents[1] / groups as i64, taps };
-        let place =
-            move |n: i64, k: i64, tap: usize| ((n * weights.depth + k) * weights.taps as i64 + tap as i64) as usize;
-        let output_strides = result.strides(output.lead, groups as i64);
-        grouped(lowering, &parts, window, output_strides, move |group, tap, k, n| {
-            place(group * weights.filters + n, k, tap)
-        });
+        return;
     }
+    let taps = window.taps.len();
+    let weights =
+        ConvWeights { depth: image.extents[1] / groups as i64, filters: result.extents[1] / groups as i64, taps };
+    let place = move |n: i64, k: i64, tap: usize| ((n * weights.depth + k) * weights.taps as i64 + tap as i64) as usize;
+    let direct = specify(lowering, &parts, window.clone(), result.strides(output.lead, groups as i64), EVERY_PIXEL);
+    let candidate = winograd_candidate(lowering, &parts, &window, &shape);
+    if lowering.takes_winograd(&direct, candidate.as_ref()) {
+        candidate.iter().for_each(|candidate| winograd::lower(lowering, candidate));
+        return;
+    }
+    products(lowering, &parts, direct, move |group, tap, k, n| place(group * weights.filters + n, k, tap));
 }
 
-/// Lowers what Winograd's algorithm takes where constants may grow: its weights are larger. Tells whether it did.
-fn winograd(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: &Window, shape: &KernelShape) -> bool {
+/// The convolution as one that Winograd's algorithm may take, where constants may grow: its weights are larger.
+fn winograd_candidate<'a>(
+    lowering: &Lowering<'_>,
+    parts: &Parts<'a>,
+    window: &'a Window,
+    shape: &KernelShape,
+) -> Option<winograd::Candidate<'a>> {
     let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1);
-    if !lowering.options.constants_may_grow || !is_plain {
-        return false;
-    }
+    let element = element_of(parts.output);
+    let channels = (parts.image.extents[1], parts.result.extents[1]);
+    let outputs = (parts.image.extents[0], [window.height, window.width]);
+    let (axes, pays) = cheapest_axes(element, outputs, shape.kernel, channels)?;
     let candidate = winograd::Candidate {
         id: parts.id,
-        element: element_of(parts.output),
+        element,
         window,
         taps: shape.kernel,
         pads: [shape.pads[0], shape.pads[1]],
@@ -99,8 +107,11 @@ fn winograd(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: &Window, sha
         image: parts.image,
         result: parts.result,
         epilogue: parts.epilogue,
+        axes,
+        pays,
     };
-    winograd::lower(lowering, &candidate)
+    let fits = lowering.options.constants_may_grow && is_plain && winograd::fits(lowering, &candidate);
+    fits.then_some(candidate)
 }
 
 #[derive(Clone, Copy)]
@@ -174,7 +185,8 @@ pub(super) fn conv_transpose(
                 (((group * depth + k) * filters + n) * taps_total + tap as i64) as usize
             };
             let phases = Phase { offset: [phase_row, phase_column], stride };
-            grouped_phase(lowering, &parts, phase, strides, phases, place);
+            let spec = specify(lowering, &parts, phase, strides, phases);
+            products(lowering, &parts, spec, place);
         }
     }
 }
@@ -194,29 +206,17 @@ struct Phase {
 
 const EVERY_PIXEL: Phase = Phase { offset: [0, 0], stride: [1, 1] };
 
-fn grouped(
-    lowering: &mut Lowering<'_>,
-    parts: &Parts<'_>,
-    window: Window,
-    output: Strides,
-    place: impl Fn(i64, usize, i64, i64) -> usize,
-) {
-    grouped_phase(lowering, parts, window, output, EVERY_PIXEL, place);
-}
-
-/// A convolution as a contraction whose batch axes are images and groups. `place(group, tap, k, n)` is a weight's position.
-fn grouped_phase(
-    lowering: &mut Lowering<'_>,
+/// A convolution as a contraction whose batch axes are images and groups.
+fn specify(
+    lowering: &Lowering<'_>,
     parts: &Parts<'_>,
     window: Window,
     output: Strides,
     phase: Phase,
-    place: impl Fn(i64, usize, i64, i64) -> usize,
-) {
+) -> ContractionSpec {
     let further = further_views(lowering, parts.id);
-    let element = element_of(parts.output);
-    let spec = ContractionSpec {
-        element,
+    ContractionSpec {
+        element: element_of(parts.output),
         batch: vec![parts.image.extents[0], parts.groups],
         depth: parts.image.extents[1] / parts.groups,
         channels: parts.result.extents[1] / parts.groups,
@@ -226,7 +226,17 @@ fn grouped_phase(
         operands: further.iter().map(|view| phase_strides(view, parts.groups, phase)).collect(),
         epilogue: parts.epilogue.clone(),
         window,
-    };
+    }
+}
+
+/// Lowers a convolution by its products. `place(group, tap, k, n)` is a weight's position.
+fn products(
+    lowering: &mut Lowering<'_>,
+    parts: &Parts<'_>,
+    spec: ContractionSpec,
+    place: impl Fn(i64, usize, i64, i64) -> usize,
+) {
+    let further = further_views(lowering, parts.id);
     let Some(weights) = lowering.constant_value(lowering.graph.operands(parts.id)[1]) else { return };
     let packed = pack(lowering, &spec, &Weights::of(weights), |matrix, tap, k, n| {
         place(matrix, spec.window.taps[tap as usize].weight, k, n)
@@ -266,7 +276,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let Some(weights) = lowering.constant_value(lowering.graph.operands(parts.id)[1]) else { return };
     let taps = spec.window.taps.len();
     let values = Weights::of(weights);
-    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
+    let schedule = lowering.depthwise_schedule(&spec);
     let packed = pack_depthwise(&spec, &schedule, |tap, channel| values.at(channel as usize * taps + tap as usize));
     let packed = lowering.constant(to_bytes(spec.element, packed));
     let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
@@ -290,9 +300,9 @@ pub(super) fn max_pool(
 ) -> bool {
     let adjacent = |view: &View| view.rank() == 4 && view.strides[1] == 1;
     let Some(element) = Element::of(source.dtype) else { return false };
-    let is_written = match lowering.options.architecture {
+    let is_written = match lowering.options.machine.architecture {
         Architecture::Aarch64 => true,
-        Architecture::X86_64 => lowering.options.kernels == Kernels::Encoded && element == Element::F32,
+        Architecture::X86_64 => lowering.options.machine.kernels == Kernels::Encoded && element == Element::F32,
     };
     if !adjacent(source) || !adjacent(result) || !is_written {
         return false;
@@ -320,7 +330,7 @@ pub(super) fn max_pool(
         epilogue: element.plain_epilogue(),
         window,
     };
-    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
+    let schedule = lowering.depthwise_schedule(&spec);
     // There are no weights: their place is taken by the input.
     let operands = [source, source, result].map(|view| operand(view, Access::Read));
     let [input, none, output] = operands;

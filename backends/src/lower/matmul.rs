@@ -114,7 +114,8 @@ fn dense_copy(lowering: &mut Lowering<'_>, id: NodeId, view: &View) -> View {
 
 /// Packs the right operand into planned memory.
 fn pack_at_run_time(lowering: &mut Lowering<'_>, id: NodeId, spec: &ContractionSpec, right: &View) -> Operand {
-    let layout = PackedLayout::of(spec, &lowering.schedule(spec));
+    let schedule = lowering.schedule(spec);
+    let layout = PackedLayout::of(spec, &schedule);
     let packed = lowering.untyped(layout.bytes() as usize);
     let (batch, matrix) = right.extents.split_at(right.rank() - 2);
     let stride = |axis: usize| right.strides[axis] as i64;

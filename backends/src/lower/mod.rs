@@ -1,6 +1,7 @@
 //! Lowering: what each operator computes, as kernels over views. One file per family of operators.
 
 mod builder;
+mod choose;
 mod contraction;
 mod contraction_loops;
 mod convolution;
@@ -25,11 +26,11 @@ mod winograd;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
-use crate::contraction::{ContractionSpec, Element};
-use crate::cpu::isa::{Architecture, Core, Halves, Kernels, Vectors};
+use crate::cpu::isa::Halves;
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
-use crate::schedule::{Schedule, schedule, schedule_with_scratch, wide_schedule};
+use crate::schedule::Machine;
+use crate::schedule::choices::Choices;
 use crate::view::{StorageId, View};
 
 /// A graph that cannot become a program: the nodes concerned, all of them.
@@ -54,8 +55,10 @@ pub(crate) type Lowered<T> = Result<T, String>;
 /// The state of lowering one graph.
 pub(crate) struct Lowering<'a> {
     pub(crate) graph: &'a Graph,
-    pub(crate) options: LowerOptions,
+    pub(crate) options: LowerOptions<'a>,
     program: Program,
+    /// What is wrong with a choice that was given for the node at work.
+    wrong_choice: Option<String>,
     /// Where results lie, by node index; several for a tuple.
     views: Vec<Vec<View>>,
     /// Where results are wanted, by node index.
@@ -63,22 +66,16 @@ pub(crate) struct Lowering<'a> {
 }
 
 /// What lowering decides by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LowerOptions {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LowerOptions<'a> {
     /// Decides the schedules of contractions, and with them how weights are packed.
-    pub architecture: Architecture,
-    /// Who writes kernels, which decides schedules too.
-    pub kernels: Kernels,
-    /// The core whose order of instructions they take.
-    pub core: Core,
+    pub machine: Machine,
     /// How halves are computed with.
     pub halves: Halves,
-    /// The vectors of the CPU.
-    pub vectors: Vectors,
     /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.
     pub constants_may_grow: bool,
-    /// Whether kernels may ask for scratch for each worker.
-    pub workers_have_scratch: bool,
+    /// Schedules that are given.
+    pub choices: Option<&'a Choices>,
 }
 
 /// What a step needs beside kernel and operands.
@@ -100,12 +97,14 @@ impl Default for Call {
 }
 
 /// Lowers a verified graph with layouts chosen. Fails with the list of every node that has no kernel.
-pub fn lower(graph: &Graph, options: LowerOptions) -> Result<Program, LowerError> {
+pub fn lower(graph: &Graph, options: LowerOptions<'_>) -> Result<Program, LowerError> {
     let mut lowering = Lowering::new(graph, options);
     placement::place(&mut lowering);
     let mut refused = Vec::new();
     for id in graph.order() {
-        if let Err(what) = lower_node(&mut lowering, id) {
+        let lowered = lower_node(&mut lowering, id);
+        let wrong = lowering.wrong_choice.take();
+        if let Err(what) = lowered.and_then(|()| wrong.map_or(Ok(()), Err)) {
             let node = graph.node(id);
             refused.push(Refused { origin: node.origin().to_string(), op: node.op().name(), what });
             lowering.give_up(id);
@@ -169,7 +168,7 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, options: LowerOptions) -> Self {
+    fn new(graph: &'a Graph, options: LowerOptions<'a>) -> Self {
         let port = |name: &str, id: NodeId| Port { name: name.to_string(), ty: graph.ty(id).clone() };
         let mut program = Program { name: graph.name().to_string(), ..Program::default() };
         for (index, &id) in graph.inputs().iter().enumerate() {
@@ -181,7 +180,8 @@ impl<'a> Lowering<'a> {
             program.outputs.push(port(&output.name, output.node));
             program.storages.push(Storage { kind: StorageKind::Output(index), bytes: bytes(graph.ty(output.node)) });
         }
-        Lowering { graph, options, program, views: vec![Vec::new(); graph.bound()], places: vec![None; graph.bound()] }
+        let (views, places) = (vec![Vec::new(); graph.bound()], vec![None; graph.bound()]);
+        Lowering { graph, options, program, wrong_choice: None, views, places }
     }
 
     /// Where a node's single result lies.
@@ -250,22 +250,6 @@ impl<'a> Lowering<'a> {
         let operands =
             operands.iter().zip(&kernel.buffers).map(|(view, buffer)| operand(view, buffer.access)).collect();
         self.push(id, KernelSource::Loops(kernel), operands, call);
-    }
-
-    /// How a contraction runs.
-    pub(crate) fn schedule(&self, spec: &ContractionSpec) -> Schedule {
-        let LowerOptions { architecture, kernels, core, halves, vectors, workers_have_scratch, .. } = self.options;
-        let schedule = if vectors == Vectors::Avx512 && spec.element == Element::F32 {
-            wide_schedule(spec)
-        } else if workers_have_scratch {
-            schedule_with_scratch(spec, architecture, kernels, core)
-        } else {
-            schedule(spec, architecture, kernels)
-        };
-        match (spec.element, halves) {
-            (Element::F16, Halves::Widened) => schedule.widened(),
-            (Element::F16, Halves::Native) | (Element::F32, _) => schedule,
-        }
     }
 
     /// Adds a step. Equal kernels are shared.

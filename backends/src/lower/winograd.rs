@@ -9,7 +9,7 @@ use crate::contraction::{ContractionSpec, Element, Strides, Window};
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
 use crate::view::{StorageId, View};
-use crate::winograd::{Region, Tiling, WeightTransform, WinogradInput, WinogradOutput, best_axes};
+use crate::winograd::{Axis, Region, Tiling, WeightTransform, WinogradInput, WinogradOutput};
 
 /// A convolution that may be one of Winograd's: one group, neither stride nor dilation.
 pub(super) struct Candidate<'a> {
@@ -25,6 +25,9 @@ pub(super) struct Candidate<'a> {
     pub image: &'a Image,
     pub result: &'a Image,
     pub epilogue: &'a Expr,
+    /// The axes that take the fewest instructions, and whether they are fewer than those of direct sums.
+    pub axes: [Axis; 2],
+    pub pays: bool,
 }
 
 /// The products of all regions.
@@ -38,23 +41,28 @@ struct Products {
     channels: i64,
 }
 
-/// Lowers a convolution where that pays; tells whether it did.
-pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> bool {
-    let Candidate { id, element, window, taps, pads, input, output, image, result, epilogue } = *candidate;
+/// Whether there are kernels for it: whole vectors of channels that lie side by side.
+pub(super) fn fits(lowering: &Lowering<'_>, candidate: &Candidate<'_>) -> bool {
+    let Candidate { id, element, taps, pads, output, image, result, .. } = *candidate;
+    let further = further_views(lowering, id);
+    image.extents[1] % element.lanes() == 0
+        && result.extents[1] % element.lanes() == 0
+        && result.strides(output.lead, 1).channel == 1
+        && pads.iter().zip(taps).all(|(&pad, taps)| (0..taps).contains(&pad))
+        && further.iter().map(image_strides).all(|strides| matches!(strides.channel, 0 | 1))
+        && lowering.constant_value(lowering.graph.operands(id)[1]).is_some()
+}
+
+/// Lowers a convolution.
+pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) {
+    let Candidate { id, element, window, pads, input, output, image, result, epilogue, axes, .. } = *candidate;
     let (images, depth, channels) = (image.extents[0], image.extents[1], result.extents[1]);
     let extents = [window.height, window.width];
     let further = further_views(lowering, id);
     let operands: Vec<Strides> = further.iter().map(image_strides).collect();
     let to_images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
     let whole = result.strides(output.lead, 1);
-    let fits = depth % element.lanes() == 0
-        && channels % element.lanes() == 0
-        && whole.channel == 1
-        && pads.iter().zip(taps).all(|(&pad, taps)| (0..taps).contains(&pad))
-        && operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
-    let axes = best_axes(element, (images, extents), taps, (depth, channels)).filter(|_| fits);
-    let weights = lowering.constant_value(lowering.graph.operands(id)[1]);
-    let (Some(axes), Some(weights)) = (axes, weights) else { return false };
+    let Some(weights) = lowering.constant_value(lowering.graph.operands(id)[1]) else { return };
     let tiling = Tiling { images, extents, axes };
     let numbers = tiling.numbers() * element.bytes();
     let storages = [depth, channels].map(|channels| lowering.untyped((numbers * channels) as usize));
@@ -81,7 +89,6 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) -> b
     let mut steps = vec![lowering.whole(storages[1], Access::Read), operand(output, Access::Write)];
     steps.extend(further.iter().map(|view| operand(view, Access::Read)));
     lowering.push(id, KernelSource::WinogradOutput(spec), steps, Call::default());
-    true
 }
 
 impl Products {

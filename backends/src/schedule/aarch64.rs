@@ -1,6 +1,8 @@
 //! Cores with 32 vector registers.
 
+use super::cycles::Step;
 use super::{CoreTable, Tile};
+use crate::cpu::isa::Core;
 
 /// The widest tiles with the fewest loads: sums, two vectors of each row and four of weights fit the registers in all but
 /// 7x3 and 8x2, which hold one vector of each row. Instructions per multiply-add of long runs: 4x5 1.09, 5x3 1.09, 4x4
@@ -27,30 +29,66 @@ pub(super) const TABLE: CoreTable = CoreTable {
     along_depth,
     along_packed_depth,
     around_depth,
-    block_bytes: 64 << 10,
+    fits: |_, _| true,
     least_blocks: 8,
 };
 
 const REGISTERS: i64 = 32;
 
-/// One multiply-add per sum and step; each load of a row brings four steps, or eight where the registers allow; each load
-/// of weights up to four vectors; two instructions of the loop in sixteen steps.
-fn along_depth(tile: Tile) -> f64 {
-    let Tile { rows, vectors } = tile;
-    let sums = rows * vectors;
-    let in_pairs = sums + 2 * rows + 4 <= REGISTERS;
-    let inputs = if in_pairs { 2 * rows } else { rows };
-    let weights = (REGISTERS - sums - inputs).clamp(1, 4);
-    let row_loads = if in_pairs { 8.0 } else { 4.0 };
-    sums as f64 + rows as f64 / row_loads + vectors as f64 / weights as f64 + 0.125
+/// Elements of one turn of a loop, which has two instructions of its own.
+const TURN: f64 = 16.0;
+
+/// Two vectors of each row are loaded at once where the registers allow, and up to four of weights.
+struct Loads {
+    pairs_of_blocks: bool,
+    weights: f64,
 }
 
-/// Loads of rows and of weights bring up to four vectors each, in sixteen steps two instructions of the loop.
+fn loads(Tile { rows, vectors }: Tile) -> Loads {
+    let sums = rows * vectors;
+    let pairs_of_blocks = sums + 2 * rows + 4 <= REGISTERS;
+    let inputs = if pairs_of_blocks { 2 * rows } else { rows };
+    Loads { pairs_of_blocks, weights: (REGISTERS - sums - inputs).clamp(1, 4) as f64 }
+}
+
+/// One multiply-add per sum and step; each load of a row brings four steps, or eight; each load of weights up to four vectors.
+fn along_depth(tile: Tile) -> f64 {
+    let Loads { pairs_of_blocks, weights } = loads(tile);
+    let row_loads = if pairs_of_blocks { 8.0 } else { 4.0 };
+    (tile.rows * tile.vectors) as f64 + tile.rows as f64 / row_loads + tile.vectors as f64 / weights + 2.0 / TURN
+}
+
+/// Products stand behind the load of their weights, and so do loads of two vectors of a row.
+pub(super) fn direct_step(tile: Tile) -> Step {
+    let Loads { pairs_of_blocks, weights } = loads(tile);
+    let vectors = tile.vectors as f64;
+    Step {
+        multiply_adds: (tile.rows * tile.vectors) as f64,
+        loads: tile.rows as f64 / 4.0 + vectors,
+        instructions: along_depth(tile),
+        waits: vectors / weights + if pairs_of_blocks { tile.rows as f64 / 8.0 } else { 0.0 },
+        loads_ahead: false,
+    }
+}
+
+/// Loads of rows and of weights bring up to four vectors each.
 fn along_packed_depth(tile: Tile) -> f64 {
     let Tile { rows, vectors } = tile;
     let groups = rows / 4;
     let row_loads = if groups == 3 { 1.0 } else { groups as f64 / 4.0 };
-    (rows * vectors) as f64 + row_loads + vectors as f64 / 4.0 + 0.125
+    (rows * vectors) as f64 + row_loads + vectors as f64 / 4.0 + 2.0 / TURN
+}
+
+/// In order, vectors are loaded one by one, a step before their use.
+pub(super) fn packed_step(tile: Tile, issue: Core) -> Step {
+    let Tile { rows, vectors } = tile;
+    let loads = (rows / 4 + vectors) as f64;
+    let multiply_adds = (rows * vectors) as f64;
+    let instructions = match issue {
+        Core::OutOfOrder => along_packed_depth(tile),
+        Core::InOrder => multiply_adds + loads + 4.0 / TURN,
+    };
+    Step { multiply_adds, loads, instructions, waits: 0.0, loads_ahead: true }
 }
 
 /// Loads of the sums' start and stores of up to four vectors at once, an address per row, and a few of the loop.
@@ -78,6 +116,13 @@ pub(super) const CLIF_TABLE: CoreTable = CoreTable {
 
 fn along_clif_depth(tile: Tile) -> f64 {
     (tile.rows * tile.vectors + tile.vectors) as f64 + tile.rows as f64 / 4.0 + 0.75
+}
+
+/// The weights of a step are loaded together, before its products.
+pub(super) fn clif_step(tile: Tile) -> Step {
+    let multiply_adds = (tile.rows * tile.vectors) as f64;
+    let loads = tile.vectors as f64 + tile.rows as f64 / 4.0;
+    Step { multiply_adds, loads, instructions: along_clif_depth(tile), waits: 1.0, loads_ahead: false }
 }
 
 /// About five instructions per sum.

@@ -1,12 +1,18 @@
-//! How a contraction runs: tables of numbers per core class.
+//! How a contraction runs: tables of numbers per instruction set and core class, what a tile costs by them, and choices given.
 
 mod aarch64;
+pub mod choices;
+pub mod cores;
+pub mod cycles;
+pub mod layer;
 mod x86_64;
 
 use std::collections::BTreeSet;
 
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, divide_up};
-use crate::cpu::isa::{Architecture, Core, Kernels};
+use crate::cpu::isa::{Architecture, Kernels, Vectors};
+use cores::{CoreClass, GENERIC};
+use cycles::{Cost, Step};
 
 /// Lanes of f32 in a vector register.
 pub const LANES: i64 = 4;
@@ -78,11 +84,69 @@ pub struct DepthwiseSchedule {
     pub block: i64,
 }
 
-/// The numbers that a core class gives to choose a tile.
+/// What schedules are chosen for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// The instruction set.
+    pub architecture: Architecture,
+    /// Who writes kernels.
+    pub kernels: Kernels,
+    /// The vectors that kernels use.
+    pub vectors: Vectors,
+    /// The core.
+    pub core: &'static CoreClass,
+    /// Whether kernels may ask for scratch for each worker.
+    pub workers_have_scratch: bool,
+}
+
+impl Machine {
+    /// The baseline of an architecture, with our encoders and with scratch.
+    pub fn new(architecture: Architecture) -> Machine {
+        Machine {
+            architecture,
+            kernels: Kernels::Encoded,
+            vectors: Vectors::Baseline,
+            core: &GENERIC,
+            workers_have_scratch: true,
+        }
+    }
+
+    fn table(&self, element: Element) -> &'static CoreTable {
+        match (self.architecture, self.kernels) {
+            (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
+            (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
+            (Architecture::X86_64, _) if self.vectors == Vectors::Avx512 && element == Element::F32 => {
+                &x86_64::WIDE_TABLE
+            }
+            (Architecture::X86_64, Kernels::Encoded) => &x86_64::AVX2_TABLE,
+            (Architecture::X86_64, Kernels::Clif) => &x86_64::TABLE,
+        }
+    }
+
+    /// Bytes of input rows that stay in the second cache while panels pass.
+    fn block_bytes(&self) -> i64 {
+        match self.architecture {
+            Architecture::Aarch64 => self.core.block_bytes(),
+            Architecture::X86_64 => x86_64::BLOCK_BYTES,
+        }
+    }
+
+    /// One step of k in a tile's innermost loop, where its units are known; packed rows have a loop of their own.
+    pub fn step(&self, tile: Tile, packed: bool) -> Option<Step> {
+        match (self.architecture, self.kernels) {
+            (Architecture::Aarch64, Kernels::Encoded) if packed => Some(aarch64::packed_step(tile, self.core.issue)),
+            (Architecture::Aarch64, Kernels::Encoded) => Some(aarch64::direct_step(tile)),
+            (Architecture::Aarch64, Kernels::Clif) => Some(aarch64::clif_step(tile)),
+            (Architecture::X86_64, _) => None,
+        }
+    }
+}
+
+/// The numbers that an instruction set gives to choose a tile.
 struct CoreTable {
     /// The tiles that fit the registers, best first where their cost is equal.
     tiles: &'static [Tile],
-    /// Tiles for one to three rows, widest first.
+    /// Tiles for one to three rows, widest first; none where `tiles` have such.
     narrow_tiles: &'static [Tile],
     /// Tiles over packed rows, where the core's kernels know them.
     packed_tiles: &'static [Tile],
@@ -92,76 +156,46 @@ struct CoreTable {
     along_packed_depth: fn(Tile) -> f64,
     /// Instructions of a tile around its loop over k, without the arithmetic of the epilogue.
     around_depth: fn(Tile) -> f64,
-    /// Bytes of input rows that stay in the second-level cache while panels pass.
-    block_bytes: i64,
+    /// Whether a tile's rows stay in the first cache while it is computed.
+    fits: fn(Tile, &ContractionSpec) -> bool,
     /// Blocks of rows, below which all rows are one block and the range runs over panels alone.
     least_blocks: i64,
 }
 
-impl CoreTable {
-    fn of(architecture: Architecture, kernels: Kernels) -> &'static CoreTable {
-        match (architecture, kernels) {
-            (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
-            (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
-            (Architecture::X86_64, Kernels::Encoded) => &x86_64::AVX2_TABLE,
-            (Architecture::X86_64, Kernels::Clif) => &x86_64::TABLE,
-        }
-    }
+/// The schedule of a contraction: the first of [`schedules`].
+pub fn schedule(spec: &ContractionSpec, machine: &Machine) -> Schedule {
+    schedules(spec, machine)[0]
 }
 
-/// The schedule of a contraction on a core class, for kernels without scratch.
-pub fn schedule(spec: &ContractionSpec, architecture: Architecture, kernels: Kernels) -> Schedule {
-    let table = CoreTable::of(architecture, kernels);
-    let tiles = if spec.window.pixels() < 4 { table.narrow_tiles } else { table.tiles };
-    let best = cheapest(tiles, |tile| cost(table.along_depth, table, spec, tile));
-    let (block_tiles, block_panels) = blocks(table, spec, best);
-    Schedule { tile: best, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows: false }
-}
-
-/// The schedule of a contraction for x86-64 with AVX-512, over the panels of the baseline's.
-pub fn wide_schedule(spec: &ContractionSpec) -> Schedule {
-    let table = &x86_64::WIDE_TABLE;
-    let row_bytes = spec.input.column * spec.window.step[1] * spec.element.bytes();
-    let stays = |tile: &&Tile| x86_64::most_of_a_set(row_bytes, tile.rows) < x86_64::WAYS;
-    let tiles: Vec<Tile> = table.tiles.iter().filter(stays).copied().collect();
-    let tile = cheapest(&tiles, |tile| cost(table.along_depth, table, spec, tile));
-    let (block_tiles, block_panels) = blocks(table, spec, tile);
-    Schedule { tile, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows: false }
-}
-
-/// Instructions that packing takes for each element of the rows.
-const PACKING: f64 = 0.5;
-
-/// The schedule of a contraction whose workers have scratch. Rows of halves are not packed.
-pub fn schedule_with_scratch(
-    spec: &ContractionSpec,
-    architecture: Architecture,
-    kernels: Kernels,
-    core: Core,
-) -> Schedule {
-    let table = CoreTable::of(architecture, kernels);
-    let direct = schedule(spec, architecture, kernels);
-    let Some(rows) = packable_rows(spec).filter(|_| spec.element == Element::F32) else { return direct };
-    let fits = |tile: &&Tile| match rows {
-        PackableRows::Flat => spec.window.pixels() >= tile.rows,
-        // Rows behind the whole tiles are read where they lie, one behind the other.
-        PackableRows::Grid => spec.window.pixels() % tile.rows == 0,
+/// Every schedule that there is a kernel for, by cost; the first is the one to take.
+pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
+    let costs: Vec<(Cost, (Tile, bool))> = tiles(spec, machine)
+        .into_iter()
+        .map(|(tile, packs_rows)| (cost(machine, spec, tile, packs_rows), (tile, packs_rows)))
+        .collect();
+    let order = cycles::by_cost(costs.iter().map(|(cost, _)| *cost));
+    let of = |place: usize| {
+        let (tile, packs_rows) = costs[place].1;
+        let (block_tiles, block_panels) = blocks(machine, spec, tile);
+        Schedule { tile, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows }
     };
-    let tiles: Vec<Tile> = table.packed_tiles.iter().filter(fits).copied().collect();
-    if tiles.is_empty() {
-        return direct;
-    }
-    let along = |tile: Tile, rows: i64| if rows == tile.rows { table.along_packed_depth } else { table.along_depth };
-    let cost_of = |tile| cost_by_rows(&along, table, spec, tile);
-    let tile = cheapest(&tiles, cost_of);
-    let (block_tiles, block_panels) = blocks(table, spec, tile);
-    let packing = PACKING * (spec.window.pixels() * spec.depth) as f64;
-    let saves = cost_of(tile) + packing < cost(table.along_depth, table, spec, direct.tile);
-    // Packed rows are what kernels for cores that issue in order are pipelined over: half the cycles, not a few instructions.
-    if !saves && core == Core::OutOfOrder {
-        return direct;
-    }
-    Schedule { tile, lanes: LANES, block_tiles, block_panels, packs_rows: true }
+    order.into_iter().map(of).collect()
+}
+
+/// Tiles, and whether their rows are packed. Rows of halves are not.
+fn tiles(spec: &ContractionSpec, machine: &Machine) -> Vec<(Tile, bool)> {
+    let table = machine.table(spec.element);
+    let is_narrow = spec.window.pixels() < 4 && !table.narrow_tiles.is_empty();
+    let direct = if is_narrow { table.narrow_tiles } else { table.tiles };
+    let direct = direct.iter().filter(|&&tile| (table.fits)(tile, spec)).map(|&tile| (tile, false));
+    let rows = packable_rows(spec).filter(|_| machine.workers_have_scratch && spec.element == Element::F32);
+    let packable = |tile: &&Tile| match rows {
+        Some(PackableRows::Flat) => spec.window.pixels() >= tile.rows,
+        // Rows behind the whole tiles are read where they lie, one behind the other.
+        Some(PackableRows::Grid) => spec.window.pixels() % tile.rows == 0,
+        None => false,
+    };
+    direct.chain(table.packed_tiles.iter().filter(packable).map(|&tile| (tile, true))).collect()
 }
 
 /// Where the rows of a contraction with one tap, which never misses the input, lie.
@@ -184,27 +218,31 @@ fn packable_rows(spec: &ContractionSpec) -> Option<PackableRows> {
     Some(if is_flat(&window.stepped(&spec.input)) { PackableRows::Flat } else { PackableRows::Grid })
 }
 
-fn cheapest(tiles: &[Tile], cost: impl Fn(Tile) -> f64) -> Tile {
-    let mut best = tiles[0];
-    for &tile in tiles {
-        if cost(tile) < cost(best) {
-            best = tile;
-        }
-    }
-    best
+/// The schedule of a depthwise convolution: the first of [`depthwise_schedules`].
+pub fn depthwise_schedule(spec: &DepthwiseSpec, architecture: Architecture) -> DepthwiseSchedule {
+    depthwise_schedules(spec, architecture)[0]
 }
 
-/// The schedule of a depthwise convolution on a core class: the tile of columns with the fewest instructions.
-pub fn depthwise_schedule(spec: &DepthwiseSpec, architecture: Architecture) -> DepthwiseSchedule {
+/// Every tile of columns, by instructions.
+pub fn depthwise_schedules(spec: &DepthwiseSpec, architecture: Architecture) -> Vec<DepthwiseSchedule> {
     let lanes = spec.element.lanes();
     // Vectors of any width read weights whose channels all lie side by side.
     let (candidates, registers, block) = match architecture {
         Architecture::Aarch64 => (4..=8, 30, lanes),
         Architecture::X86_64 => (2..=6, 14, (divide_up(spec.channels, lanes) * lanes).max(lanes)),
     };
-    let columns = candidates.rev().min_by_key(|&columns| depthwise_cost(spec, columns)).unwrap_or(1);
-    let columns = columns.min(spec.window.width.max(1));
-    DepthwiseSchedule { columns, holds_row: widest_row(spec, columns) + columns <= registers, block }
+    let mut candidates: Vec<i64> = candidates.rev().collect();
+    candidates.sort_by_key(|&columns| depthwise_cost(spec, columns));
+    let mut schedules: Vec<DepthwiseSchedule> = Vec::new();
+    for columns in candidates {
+        let columns = columns.min(spec.window.width.max(1));
+        let holds_row = widest_row(spec, columns) + columns <= registers;
+        let schedule = DepthwiseSchedule { columns, holds_row, block };
+        if !schedules.contains(&schedule) {
+            schedules.push(schedule);
+        }
+    }
+    schedules
 }
 
 /// Registers that the input positions and the weights of one row of taps take.
@@ -230,29 +268,32 @@ fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     tiles * (taps + 12) + loads + width * (taps + 5)
 }
 
-/// Instructions of the whole contraction, without the arithmetic of its epilogue.
-fn cost(along_depth: fn(Tile) -> f64, table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> f64 {
-    cost_by_rows(&|_, _| along_depth, table, spec, tile)
-}
+/// Instructions that packing takes for each element of the rows.
+const PACKING: f64 = 0.5;
 
-/// The same, where the loop over k may differ in tiles of fewer rows.
-fn cost_by_rows(
-    along_depth: &dyn Fn(Tile, i64) -> fn(Tile) -> f64,
-    table: &CoreTable,
-    spec: &ContractionSpec,
-    tile: Tile,
-) -> f64 {
+/// The cost of the whole contraction, without the arithmetic of its epilogue. Tiles of fewer rows than `tile` are not packed.
+fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool) -> Cost {
+    let table = machine.table(spec.element);
     let (pixels, vectors) = (spec.window.pixels(), divide_up(spec.channels, spec.element.lanes()));
     let depth = (spec.depth * spec.window.taps.len() as i64) as f64;
     let one = |rows: i64, vectors: i64| {
-        let part = Tile { rows, vectors };
-        depth * along_depth(tile, rows)(part) + (table.around_depth)(part)
+        let (part, packed) = (Tile { rows, vectors }, packs_rows && rows == tile.rows);
+        let along = if packed { table.along_packed_depth } else { table.along_depth };
+        let around = Cost::issued((table.around_depth)(part), machine.core);
+        let along = match machine.step(part, packed) {
+            Some(step) => Cost { instructions: along(part), cycles: step.cycles(machine.core) },
+            None => Cost::issued(along(part), machine.core),
+        };
+        along.times(depth).plus(around)
     };
     let along = |total: i64, part: i64| [(total / part, part), (i64::from(total % part > 0), total % part)];
-    let mut sum = 0.0;
+    let packing = if packs_rows { PACKING * (pixels * spec.depth) as f64 } else { 0.0 };
+    let mut sum = Cost::issued(packing, machine.core);
     for (row_tiles, rows) in along(pixels, tile.rows) {
         for (panels, width) in along(vectors, tile.vectors) {
-            sum += (row_tiles * panels) as f64 * one(rows, width);
+            if row_tiles * panels > 0 {
+                sum = sum.plus(one(rows, width).times((row_tiles * panels) as f64));
+            }
         }
     }
     sum
@@ -268,13 +309,14 @@ const LEAST_WORK: i64 = 1 << 16;
 /// Tiles and panels of one unit. Few rows: all of them are one block. Many: blocks of rows as large as the cache holds, but
 /// not so large that fewer than `least_blocks` remain. Then panels are divided until there are enough units: whoever
 /// computes neighbours walks the same tiles and panels in the same order. Where there are too few panels too, blocks are halved.
-fn blocks(table: &CoreTable, spec: &ContractionSpec, tile: Tile) -> (i64, i64) {
+fn blocks(machine: &Machine, spec: &ContractionSpec, tile: Tile) -> (i64, i64) {
+    let least_blocks = machine.table(spec.element).least_blocks;
     let tiles = divide_up(spec.window.pixels(), tile.rows);
     let panels = divide_up(spec.channels, tile.vectors * spec.element.lanes());
     let batches: i64 = spec.batch.iter().product();
-    let cached = table.block_bytes / (tile.rows * spec.depth * spec.element.bytes()).max(1);
-    let spread = tiles * batches / table.least_blocks;
-    let few_rows = tiles * batches < table.least_blocks && panels > tiles * batches;
+    let cached = machine.block_bytes() / (tile.rows * spec.depth * spec.element.bytes()).max(1);
+    let spread = tiles * batches / least_blocks;
+    let few_rows = tiles * batches < least_blocks && panels > tiles * batches;
     let mut block_tiles = if few_rows { tiles.max(1) } else { cached.min(spread).clamp(1, tiles.max(1)) };
     let work = spec.window.pixels() * spec.window.taps.len() as i64 * spec.depth * spec.channels * batches;
     let units = UNITS.min(work / LEAST_WORK);

@@ -11,9 +11,12 @@ pub(super) const TABLE: CoreTable = CoreTable {
     along_depth,
     along_packed_depth: along_depth,
     around_depth,
-    block_bytes: 256 << 10,
+    fits: |_, _| true,
     least_blocks: 16,
 };
+
+/// Bytes of input rows that stay in the second cache, of which cores have 1 MiB and more.
+pub(super) const BLOCK_BYTES: i64 = 256 << 10;
 
 /// One multiply-add per sum; per row a load, a spread, and a copy for the multiply-add that overwrites it; the weights.
 fn along_depth(tile: Tile) -> f64 {
@@ -57,12 +60,12 @@ fn around_avx2_depth(tile: Tile) -> f64 {
 pub(super) const MOST_SUMS: i64 = 8;
 
 /// Lines of a set of the first-level cache, at least; one is left to weights.
-pub(super) const WAYS: i64 = 8;
+const WAYS: i64 = 8;
 
 /// How many of a tile's rows, `row_bytes` apart, lie in one set of the first-level cache at most: rows of 4096 bytes all do, and
 /// where they are more than its lines, each is loaded again for every element. Measured on Zen 4, 128x1024x256: 14 rows 15
 /// multiply-adds a nanosecond, 7 rows 50.
-pub(super) fn most_of_a_set(row_bytes: i64, rows: i64) -> i64 {
+fn most_of_a_set(row_bytes: i64, rows: i64) -> i64 {
     const LINE: i64 = 64;
     const SETS: i64 = 64;
     let mut lines = [0; SETS as usize];
@@ -91,7 +94,10 @@ pub(super) const WIDE_TABLE: CoreTable = CoreTable {
     along_depth: along_wide_depth,
     along_packed_depth: along_wide_depth,
     around_depth: around_wide_depth,
-    block_bytes: 256 << 10,
+    fits: |tile, spec| {
+        let row_bytes = spec.input.column * spec.window.step[1] * spec.element.bytes();
+        most_of_a_set(row_bytes, tile.rows) < WAYS
+    },
     least_blocks: 16,
 };
 

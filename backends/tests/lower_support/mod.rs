@@ -4,8 +4,9 @@
 
 pub mod interpreter;
 
-use edgecc_backends::cpu::isa::{Architecture, Core, Halves, Kernels, Vectors};
+use edgecc_backends::cpu::isa::{Architecture, Halves};
 use edgecc_backends::lower::{LowerOptions, lower};
+use edgecc_backends::schedule::Machine;
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
 };
@@ -122,13 +123,10 @@ impl Case {
         let program = lower(
             graph,
             LowerOptions {
-                architecture,
-                kernels: Kernels::Encoded,
-                core: Core::OutOfOrder,
+                machine: Machine { workers_have_scratch: false, ..Machine::new(architecture) },
                 halves: Halves::Widened,
-                vectors: Vectors::Baseline,
                 constants_may_grow: false,
-                workers_have_scratch: false,
+                choices: None,
             },
         )
         .unwrap_or_else(|error| panic!("{what}: {error}"));

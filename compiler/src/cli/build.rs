@@ -3,18 +3,18 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use edgecc_backends::cpu::isa::{Core, Listing};
+use edgecc_backends::cpu::isa::Listing;
 use edgecc_backends::cpu::program::PlacedKernel;
 use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
 
-use super::loading::{compile_options, make_folder, read_labels};
+use super::loading::{compile_options, for_core, make_folder, read_labels};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::{CliError, CliResult, print};
 use crate::compile::{CompileOptions, Compiled, Phase, compile};
 use crate::link::{identifier, link};
-use crate::target::{Target, target};
+use crate::target::{Target, processor, target};
 
 /// Extensions of the files beside an object.
 const HEADER: &str = "h";
@@ -24,17 +24,13 @@ const WEIGHTS: &str = "weights";
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
-    let core = core(&arguments.cpu)?;
+    let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
     check_place(arguments)?;
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
     let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
     let usual = compile_options(&arguments.reading, target.architecture, labels)?;
-    let configuration = match core {
-        Core::OutOfOrder => usual.configuration.clone(),
-        Core::InOrder => usual.configuration.clone() + "core = in-order\n",
-    };
-    let options = CompileOptions { core, listing, linked, configuration, ..usual };
+    let options = CompileOptions { listing, linked, ..for_core(usual, core) };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let compiled = compile(model, &options, &mut |phase| {
@@ -152,13 +148,6 @@ fn write_text(path: Option<&Path>, text: &str) -> CliResult {
             written.map(|_| ()).map_err(|source| failed(path, source))
         }
     }
-}
-
-fn core(name: &str) -> Result<Core, CliError> {
-    Core::named(name).ok_or_else(|| {
-        let known: Vec<&str> = Core::NAMES.iter().map(|&(name, _)| name).collect();
-        CliError::Usage(format!("unknown processor `{name}`; known are {}", known.join(", ")))
-    })
 }
 
 /// Graphs written phase by phase.

@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use edgecc_backends::chain::Limits;
-use edgecc_backends::cpu::isa::{Architecture, Core, Kernels, Listing};
+use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
+use edgecc_backends::schedule::choices::Choices;
+use edgecc_backends::schedule::cores::{CoreClass, GENERIC};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
 use edgecc_passes::precision::Precision;
@@ -26,6 +28,7 @@ pub fn compile_options(
     labels: Vec<String>,
 ) -> Result<CompileOptions, CliError> {
     let max_memory = reading.max_memory.saturating_mul(1 << 20);
+    let schedules = schedules(reading.schedules.as_deref())?;
     Ok(CompileOptions {
         import: ImportOptions {
             dims: each_once("--dim", &reading.dims)?,
@@ -38,7 +41,7 @@ pub fn compile_options(
             KernelWriter::Encoded => Kernels::Encoded,
             KernelWriter::Clif => Kernels::Clif,
         },
-        core: Core::default(),
+        core: &GENERIC,
         precision: match reading.precision {
             NumberWidth::Fp32 => Precision::F32,
             NumberWidth::Fp16 => Precision::F16,
@@ -49,8 +52,25 @@ pub fn compile_options(
         listing: Listing::Off,
         max_memory,
         labels,
-        configuration: configuration(reading, architecture),
+        configuration: configuration(reading, architecture, &schedules),
+        schedules,
     })
+}
+
+/// The same options for a core, which the artifact's record names.
+pub fn for_core(options: CompileOptions, core: &'static CoreClass) -> CompileOptions {
+    let configuration = match core.name == GENERIC.name {
+        true => options.configuration,
+        false => format!("{}cpu = {}\n", options.configuration, core.name),
+    };
+    CompileOptions { core, configuration, ..options }
+}
+
+/// The schedules of a file.
+fn schedules(path: Option<&Path>) -> Result<Choices, CliError> {
+    let Some(path) = path else { return Ok(Choices::default()) };
+    let text = std::fs::read_to_string(path).map_err(|source| CliError::Io { path: path.into(), source })?;
+    text.parse().map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }
 
 fn constants(reading: &ModelArguments) -> Result<BTreeMap<String, Tensor>, CliError> {
@@ -73,7 +93,7 @@ fn each_once<T: Clone>(flag: &str, given: &[(String, T)]) -> Result<BTreeMap<Str
 }
 
 /// The flags that decide the bytes of the artifact, in a fixed order.
-fn configuration(reading: &ModelArguments, architecture: Architecture) -> String {
+fn configuration(reading: &ModelArguments, architecture: Architecture, schedules: &Choices) -> String {
     let mut text = format!("architecture = {}\n", architecture.name());
     for (name, extent) in &reading.dims {
         text.push_str(&format!("dim {name} = {extent}\n"));
@@ -96,6 +116,9 @@ fn configuration(reading: &ModelArguments, architecture: Architecture) -> String
     }
     if reading.kernels == KernelWriter::Clif {
         text.push_str("kernels = clif\n");
+    }
+    if !schedules.is_empty() {
+        text.push_str(&format!("schedules = {}\n", blake3::hash(schedules.to_string().as_bytes())));
     }
     text
 }
@@ -126,6 +149,7 @@ fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
         ("--no-chains", reading.no_chains),
         ("--precision", reading.precision == NumberWidth::Fp16),
         ("--kernels", reading.kernels == KernelWriter::Clif),
+        ("--schedules", reading.schedules.is_some()),
     ];
     given.into_iter().find_map(|(flag, given)| given.then_some(flag))
 }

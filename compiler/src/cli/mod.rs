@@ -11,6 +11,7 @@ mod moved;
 mod options;
 mod progress;
 mod run;
+mod tune;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use edgecc_runtime::{LoadError, SessionError};
 
 use crate::compile::CompileError;
 use crate::picture::PictureError;
+use crate::tune::TuneError;
 use options::{CommandLine, Verb};
 
 /// Why a command failed, and the exit code that says so.
@@ -45,6 +47,9 @@ pub enum CliError {
     /// A session that cannot be made.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// Measuring schedules.
+    #[error(transparent)]
+    Tune(#[from] TuneError),
     /// The evaluator.
     #[error("the model cannot be evaluated: {0}")]
     Evaluate(#[from] edgecc_ir::eval::EvalError),
@@ -80,7 +85,8 @@ impl CliError {
     /// 1 model or compile error, 2 usage, 3 a check failed, 4 input or output, 5 a limit hit, 70 our bug.
     fn exit_code(&self) -> u8 {
         match self {
-            CliError::Compile(error) => compile_code(error),
+            CliError::Compile(error) | CliError::Tune(TuneError::Compile(error)) => compile_code(error),
+            CliError::Tune(TuneError::Load(_) | TuneError::Session(_) | TuneError::Run(_)) => 1,
             CliError::Load { source: LoadError::Io { .. }, .. } => 4,
             CliError::Load { .. } | CliError::Evaluate(_) => 1,
             CliError::Session(SessionError::ThreadCount { .. }) => 2,
@@ -128,6 +134,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Compare(arguments)) => compare::compare(arguments),
         Some(Verb::Inspect(arguments)) => inspect::inspect(arguments),
         Some(Verb::Bench(arguments)) => bench::bench(arguments),
+        Some(Verb::Tune(arguments)) => tune::tune(arguments),
         Some(Verb::Ops(arguments)) => lists::operators(arguments),
         Some(Verb::Targets) => lists::targets(),
     };

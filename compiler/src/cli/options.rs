@@ -26,6 +26,8 @@ pub enum Verb {
     Inspect(InspectArguments),
     /// Time an artifact
     Bench(BenchArguments),
+    /// Measure schedules of a model's layers on this machine
+    Tune(TuneArguments),
     /// List operators, or those of a model
     Ops(OpsArguments),
     /// List targets
@@ -59,6 +61,9 @@ pub struct ModelArguments {
     /// Who writes kernels: encoded (our encoders, and Cranelift where they have none), clif (Cranelift alone)
     #[arg(long, value_name = "WHO", value_enum, default_value_t = KernelWriter::Encoded, hide_possible_values = true)]
     pub kernels: KernelWriter,
+    /// Take the schedules of layers from this file, as `edgecc tune` writes it
+    #[arg(long, value_name = "FILE")]
+    pub schedules: Option<PathBuf>,
 }
 
 /// How floating-point numbers are kept.
@@ -88,7 +93,7 @@ pub struct BuildArguments {
     /// What to emit for; `edgecc targets` lists the names
     #[arg(long, default_value = "host")]
     pub target: String,
-    /// The processor that schedules are chosen for
+    /// The processor that schedules are chosen for, such as cortex-a55, or host
     #[arg(long, value_name = "NAME", default_value = "generic")]
     pub cpu: String,
     /// Where to write
@@ -212,6 +217,24 @@ pub struct BenchArguments {
     /// Machine-readable
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub reading: ModelArguments,
+}
+
+/// `edgecc tune`.
+#[derive(Debug, Args)]
+pub struct TuneArguments {
+    /// The model
+    pub model: PathBuf,
+    /// The processor whose schedules are compared with others
+    #[arg(long, value_name = "NAME", default_value = "host")]
+    pub cpu: String,
+    /// Where to write the schedules
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Time to measure for
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub budget: u64,
     #[command(flatten)]
     pub reading: ModelArguments,
 }

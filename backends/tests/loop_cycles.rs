@@ -1,0 +1,123 @@
+//! The cost model's cycles of innermost loops beside llvm-mca's, for the classes whose cores llvm-mca models: every tile of
+//! the schedules' tables, over rows as they lie and over packed rows. Says in one line where llvm-mca is missing.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use edgecc_backends::contraction::{ContractionSpec, Element, Strides, Window};
+use edgecc_backends::cpu::contraction::emit_contraction;
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Listing};
+use edgecc_backends::schedule::cores::CoreClass;
+use edgecc_backends::schedule::{Machine, Schedule, schedules};
+
+const MCA: &str = "llvm-mca-19";
+const ITERATIONS: usize = 100;
+/// Steps of k in one turn of a loop.
+const TURN: f64 = 16.0;
+
+/// A class, llvm-mca's name of the same core, and the most that the model may err.
+const MODELS: [(&str, &str, f64); 8] = [
+    ("cortex-a76", "neoverse-n1", 0.01),
+    ("neoverse-n1", "neoverse-n1", 0.01),
+    ("cortex-x1", "neoverse-v1", 0.01),
+    ("cortex-x3", "neoverse-v2", 0.01),
+    ("neoverse-n2", "neoverse-n2", 0.01),
+    ("cortex-a72", "cortex-a72", 0.01),
+    ("cortex-a55", "cortex-a55", 0.09),
+    ("cortex-a510", "cortex-a510", 0.03),
+];
+
+/// A product of matrices whose rows and channels are multiples of every tile's.
+fn product(rows: i64) -> ContractionSpec {
+    let (depth, channels) = (256, 4 * 120);
+    ContractionSpec {
+        element: Element::F32,
+        batch: Vec::new(),
+        window: Window::matrix(rows),
+        depth,
+        channels,
+        input: Strides::image(rows, depth),
+        weight_batch: Vec::new(),
+        output: Strides::image(rows, channels),
+        operands: Vec::new(),
+        epilogue: Element::F32.plain_epilogue(),
+    }
+}
+
+/// The innermost loop of whole tiles.
+fn innermost_loop(machine: &Machine, spec: &ContractionSpec, schedule: &Schedule) -> String {
+    let target = CpuTarget::new(Architecture::Aarch64).expect("a target").with_listing(Listing::Assembly);
+    let kernel = emit_contraction(&target.with_core(machine.core.issue), "loop", spec, schedule).expect("a kernel");
+    assert!(kernel.encoded, "{schedule:?}");
+    let lines: Vec<&str> = kernel.listing.lines().map(str::trim).collect();
+    let mut labels: Vec<(usize, &str)> = Vec::new();
+    let products = (schedule.tile.rows * schedule.tile.vectors) as usize * TURN as usize;
+    for (place, line) in lines.iter().enumerate() {
+        if let Some(label) = line.strip_suffix(':') {
+            labels.push((place, label));
+        }
+        let (Some(target), Some(&(begin, label))) = (line.strip_prefix("b.ne "), labels.last()) else { continue };
+        let body = &lines[begin + 1..place];
+        if target == label && body.iter().filter(|line| line.starts_with("fmla")).count() == products {
+            return body.join("\n");
+        }
+    }
+    panic!("no loop of {products} multiply-adds in {schedule:?}:\n{}", kernel.listing)
+}
+
+/// Cycles of one step of k, loop by loop.
+fn by_mca(loops: &[String], scheduling: &str) -> Option<Vec<f64>> {
+    let region =
+        |(number, body): (usize, &String)| format!("# LLVM-MCA-BEGIN {number}\n{body}\n# LLVM-MCA-END {number}\n");
+    let text: String = loops.iter().enumerate().map(region).collect();
+    let (processor, iterations) = (format!("-mcpu={scheduling}"), format!("-iterations={ITERATIONS}"));
+    let quiet = ["-resource-pressure=false", "-instruction-info=false"];
+    let mut command = Command::new(MCA);
+    command.args(["-march=aarch64", &processor, &iterations]).args(quiet);
+    let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    running.stdin.take()?.write_all(text.as_bytes()).ok()?;
+    let report = String::from_utf8_lossy(&running.wait_with_output().ok()?.stdout).into_owned();
+    let totals = report.lines().filter_map(|line| line.strip_prefix("Total Cycles:")?.trim().parse::<f64>().ok());
+    Some(totals.map(|total| total / ITERATIONS as f64 / TURN).collect())
+}
+
+#[test]
+fn modelled_cycles_of_loops_are_those_of_llvm_mca() {
+    if Command::new(MCA).arg("--version").output().is_err() {
+        return eprintln!("left out: the cost model's cycles need {MCA}");
+    }
+    let mut wrong = Vec::new();
+    for (class, scheduling, bound) in MODELS {
+        let core = CoreClass::named(class).expect("a class");
+        // See the class: llvm-mca begins twice as many multiply-adds as the core.
+        let modelled =
+            CoreClass { multiply_adds: if class == "cortex-a55" { 2.0 } else { core.multiply_adds }, ..*core };
+        let machine = Machine { core, ..Machine::new(Architecture::Aarch64) };
+        let specs = [1, 2, 3, 840].map(product);
+        let rows =
+            specs.iter().flat_map(|spec| schedules(spec, &machine).into_iter().map(move |schedule| (spec, schedule)));
+        let rows: Vec<(&ContractionSpec, Schedule)> = rows
+            .filter(|(spec, schedule)| spec.window.pixels() == 840 || spec.window.pixels() == schedule.tile.rows)
+            .collect();
+        let loops: Vec<String> = rows.iter().map(|(spec, schedule)| innermost_loop(&machine, spec, schedule)).collect();
+        let cycles = by_mca(&loops, scheduling).expect("a report");
+        assert_eq!(cycles.len(), rows.len(), "{scheduling}");
+        let mut most: f64 = 0.0;
+        for ((_, schedule), theirs) in rows.iter().zip(cycles) {
+            let ours = machine.step(schedule.tile, schedule.packs_rows).expect("a step").cycles(&modelled);
+            let error = ours / theirs - 1.0;
+            most = most.max(error.abs());
+            let packed = if schedule.packs_rows { " packed" } else { "" };
+            let tile = format!("{}x{}{packed}", schedule.tile.rows, schedule.tile.vectors);
+            eprintln!(
+                "{class:<12} {tile:<12} {ours:>6.2} cycles a step, {scheduling} {theirs:>6.2}, {:>+6.1} %",
+                100.0 * error
+            );
+        }
+        eprintln!("{class:<12} errs by {:.1} % at most", 100.0 * most);
+        if most > bound {
+            wrong.push(format!("{class}: {:.1} %", 100.0 * most));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

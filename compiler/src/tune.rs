@@ -1,0 +1,301 @@
+//! Measures schedules of a model's layers on this machine. A trial is the whole model with one more schedule for each of its
+//! layers; trials run in turns, one thread, and each step is timed alone, over the operands and caches that it has in the
+//! model. Of each step the shortest time counts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use edgecc_backends::program::{Decision, KernelSource, Program};
+use edgecc_backends::schedule::choices::{Choice, Choices, heading};
+use edgecc_backends::schedule::{Schedule, layer};
+use edgecc_ir::Graph;
+use edgecc_runtime::{LoadError, LoadOptions, Model, RunError, Session, SessionError, SessionOptions, has_feature};
+
+use crate::compile::{CompileError, CompileOptions, Compiled, Kind, generate, kinds};
+
+/// Schedules that are measured for a layer by the cost model's order, the first choice among them.
+const BY_COST: usize = 4;
+/// What a schedule must take of the first choice's time to replace it: clocks tell no smaller difference.
+const BETTER: f64 = 0.98;
+/// Rounds of all trials that are run whatever the budget.
+const FEWEST_ROUNDS: usize = 3;
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum TuneError {
+    /// A trial did not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A trial did not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// There was no memory for a trial.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A trial did not run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// A layer's times: the sums of its steps'.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The layer in words.
+    pub layer: String,
+    /// The first choice, and its nanoseconds.
+    pub first: (Choice, u64),
+    /// The best one.
+    pub best: (Choice, u64),
+}
+
+/// What was measured of the program for one kind of processors.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    /// The kind, as choices have it for a heading.
+    pub heading: String,
+    /// Layers that have a choice, the slowest first.
+    pub layers: Vec<Measured>,
+    /// Nanoseconds of the whole model, by the first choices and by the best.
+    pub whole: [u64; 2],
+}
+
+/// Measures for about `budget`, and chooses for every layer of every program that this machine runs. `say` hears of progress.
+pub fn tune(
+    graph: &Graph,
+    options: &CompileOptions,
+    budget: Duration,
+    say: &mut dyn FnMut(String),
+) -> Result<(Choices, Vec<Tuned>), TuneError> {
+    let (best, others) = kinds(options);
+    let runs = |(halves, vectors): &Kind| {
+        let required =
+            [options.architecture.required_features(), halves.required_features(), vectors.required_features()];
+        required.concat().iter().all(|feature| has_feature(feature))
+    };
+    let mut here: Vec<Kind> = std::iter::once(best).chain(others).filter(runs).collect();
+    // Programs that share a heading share their choices: the most able one makes them.
+    here.dedup_by_key(|(_, vectors)| *vectors);
+    let mut choices = options.schedules.clone();
+    let mut tuned = Vec::new();
+    for &kind in &here {
+        let mut tuning = Tuning { graph, options, kind, budget: budget / here.len() as u32, say };
+        tuned.push(tuning.run(&mut choices)?);
+    }
+    Ok((choices, tuned))
+}
+
+/// The work on one kind of processors.
+struct Tuning<'a> {
+    graph: &'a Graph,
+    options: &'a CompileOptions,
+    kind: Kind,
+    budget: Duration,
+    say: &'a mut dyn FnMut(String),
+}
+
+impl Tuning<'_> {
+    fn run(&mut self, choices: &mut Choices) -> Result<Tuned, TuneError> {
+        let heading = heading(self.options.architecture, self.options.kernels, self.kind.1);
+        let before = choices.clone();
+        let decisions = self.compile(choices)?.best.program.decisions;
+        let mut layers = self.choose_algorithms(&heading, &decisions, choices)?;
+        layers.extend(self.choose_tiles(&heading, choices)?);
+        layers.sort_by_key(|measured| std::cmp::Reverse(measured.first.1));
+        let whole = self.compare([&before, choices])?;
+        Ok(Tuned { heading, layers, whole })
+    }
+
+    /// Winograd's algorithm or direct sums, for the convolutions that may take either.
+    fn choose_algorithms(
+        &mut self,
+        heading: &str,
+        decisions: &BTreeMap<String, Decision>,
+        choices: &mut Choices,
+    ) -> Result<Vec<Measured>, TuneError> {
+        let sums = |decision: &Decision| decision.possible.iter().copied().find(|&choice| choice != Choice::Winograd);
+        let either: Vec<(&String, &Decision, Choice)> = decisions
+            .iter()
+            .filter(|(_, decision)| decision.possible.contains(&Choice::Winograd))
+            .filter_map(|(layer, decision)| Some((layer, decision, sums(decision)?)))
+            .collect();
+        if either.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut by_sums, mut by_winograd) = (choices.clone(), choices.clone());
+        for (layer, _, sums) in &either {
+            by_sums.set(heading, layer, *sums);
+            by_winograd.set(heading, layer, Choice::Winograd);
+        }
+        let mut trials = [self.trial(&by_sums)?, self.trial(&by_winograd)?];
+        self.measure(&mut trials, self.budget / 4)?;
+        let mut layers = Vec::new();
+        for (layer, decision, sums) in either {
+            let origins: Vec<_> = trials[0].of_layer(layer).map(|step| &step.origin).collect();
+            let [direct, winograd] = [&trials[0], &trials[1]].map(|trial| {
+                let of_node = trial.steps.iter().filter(|step| origins.contains(&&step.origin));
+                of_node.map(|step| step.nanoseconds).sum()
+            });
+            let is_winograd = decision.choice == Choice::Winograd;
+            let (first, other) = match is_winograd {
+                true => ((Choice::Winograd, winograd), (sums, direct)),
+                false => ((sums, direct), (Choice::Winograd, winograd)),
+            };
+            let best = better(first, other);
+            choices.set(heading, layer, best.0);
+            layers.push(Measured { layer: layer.clone(), first, best });
+        }
+        Ok(layers)
+    }
+
+    /// Tiles and blocks of contractions, columns of depthwise convolutions.
+    fn choose_tiles(&mut self, heading: &str, choices: &mut Choices) -> Result<Vec<Measured>, TuneError> {
+        let first = self.trial(choices)?;
+        let decisions = first.decisions.iter().filter(|(_, decision)| decision.choice != Choice::Winograd);
+        let candidates: BTreeMap<String, Vec<Choice>> =
+            decisions.map(|(layer, decision)| (layer.clone(), candidates(decision))).collect();
+        let most = candidates.values().map(Vec::len).max().unwrap_or(1);
+        let mut trials = vec![first];
+        for place in 1..most {
+            let mut others = choices.clone();
+            for (layer, candidates) in &candidates {
+                others.set(heading, layer, candidates[place.min(candidates.len() - 1)]);
+            }
+            trials.push(self.trial(&others)?);
+        }
+        self.measure(&mut trials, self.budget / 2)?;
+        let mut layers = Vec::new();
+        for (layer, candidates) in candidates {
+            let timed = |place: usize| (candidates[place], trials[place].nanoseconds(&layer));
+            // The same code again would be chosen by chance alone.
+            let is_other = |&place: &usize| trials[place].code(&layer) != trials[0].code(&layer);
+            let best = (1..candidates.len()).filter(is_other).map(timed).min_by_key(|(_, nanoseconds)| *nanoseconds);
+            let first = timed(0);
+            let best = best.map_or(first, |best| better(first, best));
+            choices.set(heading, &layer, best.0);
+            layers.push(Measured { layer, first, best });
+        }
+        Ok(layers)
+    }
+
+    /// The whole model's times by these choices: the sums of its steps'.
+    fn compare(&mut self, choices: [&Choices; 2]) -> Result<[u64; 2], TuneError> {
+        let mut trials = [self.trial(choices[0])?, self.trial(choices[1])?];
+        self.measure(&mut trials, self.budget / 4)?;
+        Ok(trials.map(|trial| trial.steps.iter().map(|step| step.nanoseconds).sum()))
+    }
+
+    /// Runs trials in turns, at least [`FEWEST_ROUNDS`] times and then until the time is over.
+    fn measure(&mut self, trials: &mut [Trial], time: Duration) -> Result<(), TuneError> {
+        let started = Instant::now();
+        for round in 1.. {
+            let seconds = (started.elapsed().as_secs(), time.as_secs());
+            (self.say)(format!("timing {} trials, round {round}, {} of {} s", trials.len(), seconds.0, seconds.1));
+            trials.iter_mut().try_for_each(Trial::run)?;
+            if round >= FEWEST_ROUNDS && started.elapsed() > time {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Layers are steps of their own, so that each is timed alone: no chains.
+    fn compile(&self, choices: &Choices) -> Result<Compiled, CompileError> {
+        let options = CompileOptions { schedules: choices.clone(), chains: None, ..self.options.clone() };
+        generate(self.graph.clone(), &options, (self.kind, Vec::new()))
+    }
+
+    fn trial(&mut self, choices: &Choices) -> Result<Trial, TuneError> {
+        (self.say)("compiling trials".into());
+        Trial::of(self.compile(choices)?)
+    }
+}
+
+/// What is measured for a layer, its first choice before others: the next ones by cost, and other blocks of the first.
+fn candidates(decision: &Decision) -> Vec<Choice> {
+    let first = decision.choice;
+    let is_tried = |choice: &&Choice| **choice != first && **choice != Choice::Winograd;
+    let mut candidates = vec![first];
+    candidates.extend(decision.possible.iter().filter(is_tried).take(BY_COST - 1));
+    if let Choice::Contraction(schedule) = first {
+        let with = |block_tiles: i64| Choice::Contraction(Schedule { block_tiles: block_tiles.max(1), ..schedule });
+        candidates.extend([with(schedule.block_tiles * 2), with(schedule.block_tiles / 2)]);
+    }
+    candidates
+}
+
+/// The other choice where it is faster by more than clocks may err.
+fn better(first: (Choice, u64), other: (Choice, u64)) -> (Choice, u64) {
+    if (other.1 as f64) < BETTER * first.1 as f64 { other } else { first }
+}
+
+/// A model in memory, and its steps' shortest times.
+struct Trial {
+    decisions: BTreeMap<String, Decision>,
+    steps: Vec<TimedStep>,
+    /// Machine code by kernel.
+    code: Vec<Vec<u8>>,
+    session: Session,
+}
+
+struct TimedStep {
+    kernel: usize,
+    /// The layer whose choice decides how it runs.
+    layer: Option<String>,
+    origin: edgecc_ir::Origin,
+    nanoseconds: u64,
+}
+
+impl Trial {
+    #[allow(unsafe_code)]
+    fn of(compiled: Compiled) -> Result<Trial, TuneError> {
+        let bytes = compiled.to_bytes().map_err(CompileError::from)?;
+        let program = compiled.best.program;
+        let steps = program.steps.iter().map(|step| TimedStep {
+            kernel: step.kernel,
+            layer: layer_of(&program, step.kernel),
+            origin: step.origin.clone(),
+            nanoseconds: u64::MAX,
+        });
+        let emitted = &compiled.best.emitted;
+        let code = emitted.kernels.iter().map(|kernel| emitted.code[kernel.offset..][..kernel.length].to_vec());
+        // SAFETY: the bytes come from the compiler in this process.
+        let model = unsafe { Model::from_bytes(&bytes, LoadOptions::default()) }?;
+        let (steps, code) = (steps.collect(), code.collect());
+        let mut session = model.session(SessionOptions { threads: 1 })?;
+        session.run()?;
+        Ok(Trial { decisions: program.decisions, steps, code, session })
+    }
+
+    fn run(&mut self) -> Result<(), RunError> {
+        let steps = &mut self.steps;
+        self.session.run_profiled(|step, nanoseconds| {
+            steps[step].nanoseconds = steps[step].nanoseconds.min(nanoseconds);
+        })
+    }
+
+    /// The steps of a layer.
+    fn of_layer<'a>(&'a self, layer: &'a str) -> impl Iterator<Item = &'a TimedStep> {
+        self.steps.iter().filter(move |step| step.layer.as_deref() == Some(layer))
+    }
+
+    fn nanoseconds(&self, layer: &str) -> u64 {
+        self.of_layer(layer).map(|step| step.nanoseconds).sum()
+    }
+
+    /// The code of a layer's steps.
+    fn code(&self, layer: &str) -> Vec<&[u8]> {
+        self.of_layer(layer).map(|step| self.code[step.kernel].as_slice()).collect()
+    }
+}
+
+fn layer_of(program: &Program, kernel: usize) -> Option<String> {
+    match &program.kernels[kernel] {
+        KernelSource::Contraction(spec, _) => Some(layer::of_contraction(spec)),
+        KernelSource::Depthwise(spec, _) => Some(layer::of_depthwise(spec)),
+        KernelSource::Loops(_)
+        | KernelSource::WinogradInput(_)
+        | KernelSource::WinogradOutput(_)
+        | KernelSource::Pack(..)
+        | KernelSource::Chain(_) => None,
+    }
+}
