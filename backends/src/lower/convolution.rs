@@ -4,7 +4,7 @@
 use edgecc_ir::{DType, Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
-use super::{Call, Lowering, movement, operand, winograd};
+use super::{Call, LowerOptions, Lowering, Processor, movement, operand, winograd};
 use crate::contraction::{
     Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
 };
@@ -12,7 +12,6 @@ use crate::cpu::contraction::pack_depthwise;
 use crate::cpu::isa::Architecture;
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
-use crate::schedule::depthwise_schedule;
 use crate::view::View;
 
 /// An image `[N,C,H,W]` or `[N,C,W]` as strides, channels cut in groups: batch axes (N, group).
@@ -268,7 +267,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let packed = pack_depthwise(&spec, |tap, channel| values.at(channel as usize * taps + tap as usize));
     let packed = lowering.constant(to_bytes(spec.element, packed));
     let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
-    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
+    let schedule = lowering.depthwise_schedule(&spec);
     let mut operands = vec![
         operand(parts.input, Access::Read),
         lowering.whole(packed, Access::Read),
@@ -279,7 +278,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
 }
 
-/// Lowers a max pool of f32 or f16 as a window without weights, where our encoders write it and the channels lie side by side;
+/// Lowers a max pool of f32 or f16 as a window without weights, where our encoders or shaders write it and the channels lie side by side;
 /// tells whether it did.
 pub(super) fn max_pool(
     lowering: &mut Lowering<'_>,
@@ -288,8 +287,9 @@ pub(super) fn max_pool(
     (source, result): (&View, &View),
 ) -> bool {
     let adjacent = |view: &View| view.rank() == 4 && view.strides[1] == 1;
-    let is_aarch64 = lowering.options.architecture == Architecture::Aarch64;
-    if !adjacent(source) || !adjacent(result) || !is_aarch64 {
+    let LowerOptions { processor, architecture, .. } = lowering.options;
+    let is_written = processor == Processor::Gpu || architecture == Architecture::Aarch64;
+    if !adjacent(source) || !adjacent(result) || !is_written {
         return false;
     }
     let Some(element) = Element::of(source.dtype) else { return false };
@@ -316,7 +316,7 @@ pub(super) fn max_pool(
         epilogue: element.plain_epilogue(),
         window,
     };
-    let schedule = depthwise_schedule(&spec, lowering.options.architecture);
+    let schedule = lowering.depthwise_schedule(&spec);
     // There are no weights: their place is taken by the input.
     let operands = [source, source, result].map(|view| operand(view, Access::Read));
     let [input, none, output] = operands;

@@ -25,11 +25,13 @@ mod winograd;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
-use crate::contraction::{ContractionSpec, Element};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Element};
 use crate::cpu::isa::{Architecture, Core, Halves, Kernels, Vectors};
 use crate::kernel::{Access, LoopKernel};
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
-use crate::schedule::{Schedule, schedule, schedule_with_scratch, wide_schedule};
+use crate::schedule::{
+    DepthwiseSchedule, Schedule, depthwise_schedule, gpu, schedule, schedule_with_scratch, wide_schedule,
+};
 use crate::view::{StorageId, View};
 
 /// A graph that cannot become a program: the nodes concerned, all of them.
@@ -43,7 +45,7 @@ pub struct Refused {
     /// The model's nodes.
     pub origin: String,
     /// The operator's name.
-    pub op: &'static str,
+    pub op: String,
     /// What there is no kernel for.
     pub what: String,
 }
@@ -62,10 +64,22 @@ pub(crate) struct Lowering<'a> {
     places: Vec<Option<View>>,
 }
 
+/// What runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Processor {
+    /// A CPU: kernels are machine code.
+    #[default]
+    Cpu,
+    /// A GPU: kernels are shaders.
+    Gpu,
+}
+
 /// What lowering decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LowerOptions {
-    /// Decides the schedules of contractions, and with them how weights are packed.
+    /// What runs the program.
+    pub processor: Processor,
+    /// Decides the schedules of contractions on a CPU, and with them how weights are packed.
     pub architecture: Architecture,
     /// Who writes kernels, which decides schedules too.
     pub kernels: Kernels,
@@ -107,7 +121,7 @@ pub fn lower(graph: &Graph, options: LowerOptions) -> Result<Program, LowerError
     for id in graph.order() {
         if let Err(what) = lower_node(&mut lowering, id) {
             let node = graph.node(id);
-            refused.push(Refused { origin: node.origin().to_string(), op: node.op().name(), what });
+            refused.push(Refused { origin: node.origin().to_string(), op: node.op().name().to_string(), what });
             lowering.give_up(id);
         }
     }
@@ -254,7 +268,11 @@ impl<'a> Lowering<'a> {
 
     /// How a contraction runs.
     pub(crate) fn schedule(&self, spec: &ContractionSpec) -> Schedule {
-        let LowerOptions { architecture, kernels, core, halves, vectors, workers_have_scratch, .. } = self.options;
+        let LowerOptions { processor, architecture, kernels, core, halves, vectors, workers_have_scratch, .. } =
+            self.options;
+        if processor == Processor::Gpu {
+            return gpu::schedule(spec);
+        }
         let schedule = if vectors == Vectors::Avx512 && spec.element == Element::F32 {
             wide_schedule(spec)
         } else if workers_have_scratch {
@@ -265,6 +283,14 @@ impl<'a> Lowering<'a> {
         match (spec.element, halves) {
             (Element::F16, Halves::Widened) => schedule.widened(),
             (Element::F16, Halves::Native) | (Element::F32, _) => schedule,
+        }
+    }
+
+    /// How a depthwise convolution runs.
+    pub(crate) fn depthwise_schedule(&self, spec: &DepthwiseSpec) -> DepthwiseSchedule {
+        match self.options.processor {
+            Processor::Cpu => depthwise_schedule(spec, self.options.architecture),
+            Processor::Gpu => gpu::depthwise_schedule(spec),
         }
     }
 

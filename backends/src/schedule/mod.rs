@@ -1,6 +1,7 @@
 //! How a contraction runs: tables of numbers per core class.
 
 mod aarch64;
+pub mod gpu;
 mod x86_64;
 
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@
 pub mod interpreter;
 
 use edgecc_backends::cpu::isa::{Architecture, Core, Halves, Kernels, Vectors};
-use edgecc_backends::lower::{LowerOptions, lower};
+use edgecc_backends::lower::{LowerOptions, Processor, lower};
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
 };
@@ -122,6 +122,7 @@ impl Case {
         let program = lower(
             graph,
             LowerOptions {
+                processor: Processor::Cpu,
                 architecture,
                 kernels: Kernels::Encoded,
                 core: Core::OutOfOrder,
