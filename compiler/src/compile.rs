@@ -6,7 +6,7 @@ use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::cpu::function::EmitError;
 use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
-use edgecc_backends::lower::{LowerError, LowerOptions, lower};
+use edgecc_backends::lower::{LowerError, LowerOptions, Processor, lower};
 use edgecc_backends::plan::{Plan, plan};
 use edgecc_backends::program::Program;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
@@ -57,6 +57,9 @@ pub enum CompileError {
     /// Emission failed: a fault of the compiler.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// A shader that is none: a fault of the compiler.
+    #[error(transparent)]
+    Shader(#[from] edgecc_backends::gpu::ShaderError),
     /// The artifact could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -162,7 +165,16 @@ fn generate_for(
     let constants_may_grow = allow_size;
     let program = lower(
         graph,
-        LowerOptions { architecture, kernels, core, halves, vectors, constants_may_grow, workers_have_scratch },
+        LowerOptions {
+            processor: Processor::Cpu,
+            architecture,
+            kernels,
+            core,
+            halves,
+            vectors,
+            constants_may_grow,
+            workers_have_scratch,
+        },
     )?;
     let plan = plan(&program);
     let target = CpuTarget::new(architecture)?
@@ -176,7 +188,7 @@ fn generate_for(
 }
 
 /// Runs every pass: the graph becomes one that backends lower.
-fn optimise(
+pub(crate) fn optimise(
     graph: &mut Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
@@ -195,6 +207,20 @@ pub fn import(model: &Path, options: &CompileOptions) -> Result<(Graph, Vec<Stri
     Ok((imported.graph, imported.notes))
 }
 
+/// What an artifact says of a model but for its programs.
+pub(crate) fn manifest(program: &Program, labels: &[String], configuration: &str) -> Manifest {
+    Manifest {
+        producer: concat!("edgecc ", env!("CARGO_PKG_VERSION")).into(),
+        model_name: program.name.clone(),
+        config: configuration.into(),
+        inputs: program.inputs.iter().map(describe_port).collect(),
+        outputs: program.outputs.iter().map(describe_port).collect(),
+        labels: labels.to_vec(),
+        source_macs: program.steps.iter().map(|step| step.macs).sum(),
+        ..Manifest::default()
+    }
+}
+
 impl Compiled {
     /// Writes the artifact; its size in bytes.
     pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
@@ -209,18 +235,7 @@ impl Compiled {
             let rank = (self.others.len() - place) as u32;
             programs.push(FormatProgram { required_features, rank, ..described });
         }
-        let program = &self.best.program;
-        let manifest = Manifest {
-            producer: concat!("edgecc ", env!("CARGO_PKG_VERSION")).into(),
-            model_name: program.name.clone(),
-            config: self.configuration.clone(),
-            inputs: program.inputs.iter().map(describe_port).collect(),
-            outputs: program.outputs.iter().map(describe_port).collect(),
-            labels: self.labels.clone(),
-            source_macs: program.steps.iter().map(|step| step.macs).sum(),
-            programs,
-            ..Manifest::default()
-        };
+        let manifest = Manifest { programs, ..manifest(&self.best.program, &self.labels, &self.configuration) };
         let code = all().map(|each| each.emitted.code.as_slice()).collect();
         Contents { manifest, code, weights: &pool }.write(out)
     }

@@ -6,4 +6,5 @@ pub mod compile;
 pub mod link;
 pub mod onnx;
 pub mod picture;
+pub mod shaders;
 pub mod target;
