@@ -4,18 +4,34 @@ use std::path::Path;
 use std::time::Instant;
 
 use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
+use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor, eval};
 use edgecc_runtime::gpu::{Gpu, GpuError, GpuOptions, ShaderModel};
+use edgecc_tests::conformance::{On, check, index};
 use edgecc_tests::graphs::{Way, cases};
 use edgecc_tests::kernels::random_kernel;
 use edgecc_tests::models::{MODELS, Row};
 use edgecc_tests::networks::{Activation, Network, layers};
 use edgecc_tests::report::say;
-use edgecc_tests::{gpu, numbers, reference, run};
+use edgecc_tests::{gpu, numbers, python, reference, run, sample};
 
 /// Kernels that are drawn.
 const KERNELS: u64 = 60;
+
+/// Models whose pipelines a software adapter makes in seconds. `EDGECC_GPU_MODELS=all` takes the others too, any other value
+/// those whose names it is a part of.
+const QUICK: [&str; 8] = [
+    "mnist_cntk",
+    "mnist_burn",
+    "squeezenet_fp16",
+    "super_resolution_10",
+    "ultraface_rfb320",
+    "mlperftiny_kws_dscnn_fp32",
+    "dtln_2",
+    "magika_v3_3",
+];
 
 /// Compiles and runs one model, prints its row, and tells whether its outputs keep to the bound.
 fn agrees(device: &Gpu, folder: &Path, row: &Row) -> bool {
@@ -161,6 +177,37 @@ fn an_artifact_of_machine_code_has_no_shaders() {
 }
 
 #[test]
+fn the_sample_answers_as_on_the_processor() {
+    let Some(device) = gpu::device() else { return };
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample/digits.onnx");
+    let input = sample::first_image();
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let compiled = run::compile_for(&model, host, std::slice::from_ref(&input)).expect("compiles");
+    let expected = run::run_here(&compiled.to_bytes().expect("an artifact"), std::slice::from_ref(&input), 1);
+    let artifact = gpu::compile_for(&model, std::slice::from_ref(&input)).expect("compiles").to_bytes();
+    let outputs = gpu::run_on(device, &artifact.expect("an artifact"), &[&input.bytes]);
+    for (expected, actual) in expected.iter().zip(&outputs) {
+        let extents = vec![expected.len() / 4];
+        let expected = Array { element_type: ElementType::F32, extents, bytes: expected.clone() };
+        assert!(run::agree(actual, &expected, None, Bound::FLOAT).share_of_bound <= 1.0);
+    }
+}
+
+#[test]
+fn what_shaders_cannot_compute_is_listed_at_once() {
+    let text = "graph g(%x: f64[4], %y: i64[4]) {
+  %0 = map %x, %x expr=a0 * a1 : f64[4]  ; product
+  %1 = map %y, %y expr=a0 * a1 : i64[4]  ; square
+  return %0 as p, %1 as q
+}
+";
+    let graph = Graph::from_text(text).expect("a graph");
+    let error = gpu::compiled(&graph).map(|_| ()).expect_err("refused");
+    assert!(error.contains("product: map on f64 in shaders"), "{error}");
+    assert!(error.contains("square: map on i64 that are no positions in shaders"), "{error}");
+}
+
+#[test]
 fn random_kernels_compute_what_the_evaluator_does() {
     let Some(device) = gpu::device() else { return };
     for seed in 0..KERNELS {
@@ -170,6 +217,28 @@ fn random_kernels_compute_what_the_evaluator_does() {
     }
 }
 
+/// What the processor's list of tests has too, and what is refused by name: nothing else may fail.
+#[test]
+#[ignore = "minutes on a software adapter"]
+fn node_tests_pass_or_are_refused() {
+    let (Some(interpreter), Some(device)) = (python::python(), gpu::device()) else { return };
+    let folder = python::generated("conformance");
+    python::tool(&interpreter, "conformance.py", &[&folder.to_string_lossy(), "--phone-only"]);
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/not_passing.txt");
+    let known = std::fs::read_to_string(list).expect("the list");
+    let is_known = |name: &str| known.lines().any(|line| line.split(':').next() == Some(name));
+    let (mut passed, mut refused, mut failed) = (0, 0, Vec::new());
+    for case in index(&folder) {
+        match check(&folder, &case, On::Gpu(device)) {
+            Ok(()) => passed += 1,
+            Err(reason) if reason.contains("in shaders") || is_known(&case.name) => refused += 1,
+            Err(reason) => failed.push(format!("{}: {reason}", case.name)),
+        }
+    }
+    say(&format!("as shaders {passed} node tests pass, {refused} are refused or fail on the processor too"));
+    assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n"));
+}
+
 #[test]
 fn models_agree_with_onnxruntime() {
     let (Some(folder), Some(device)) = (reference::shared("models"), gpu::device()) else { return };
@@ -177,8 +246,13 @@ fn models_agree_with_onnxruntime() {
         "{:<44} {:>10} {:>7} {:>10} {:>9} {:>9} {:>9} {:>9}",
         "model", "dispatches", "shaders", "arena", "max abs", "of bound", "cosine", "first run"
     ));
-    let chosen = std::env::var("EDGECC_GPU_MODELS").unwrap_or_default();
-    let rows = MODELS.iter().filter(|row| chosen.is_empty() || row.name.contains(&chosen));
+    let chosen = std::env::var("EDGECC_GPU_MODELS").ok();
+    let is_chosen = |row: &&Row| match chosen.as_deref() {
+        None => QUICK.contains(&row.name),
+        Some("all") => true,
+        Some(part) => row.name.contains(part),
+    };
+    let rows = MODELS.iter().filter(is_chosen);
     let failed: Vec<&Row> = rows.filter(|row| !agrees(device, &folder, row)).collect();
     assert!(failed.is_empty(), "out of bounds or not compiled: {failed:?}");
 }

@@ -335,11 +335,21 @@ impl Bound {
         out.line(format!("atomicOr({word}, ({bits} & {mask}) << {shift});"));
     }
 
-    /// Four neighbours from a position that is a multiple of four where they are one access.
-    pub(super) fn load_quad(&self, out: &mut Writer, index: &str) -> String {
+    /// Elements `4 * quad` to `4 * quad + 3`.
+    pub(super) fn load_quad(&self, out: &mut Writer, quad: &str) -> String {
         match self.form {
-            Form::Quads => out.value(format!("b{}[({}) >> 2u]", self.binding, self.at(index))),
-            _ => self.load_four(out, [0, 1, 2, 3].map(|n| format!("{index} + {n}"))),
+            Form::Quads => out.value(self.quad(quad)),
+            _ => {
+                let first = out.value(format!("({quad}) * 4"));
+                self.load_four(out, [0, 1, 2, 3].map(|n| format!("{first} + {n}")))
+            }
+        }
+    }
+
+    fn quad(&self, quad: &str) -> String {
+        match self.start / 4 {
+            0 => format!("b{}[{quad}]", self.binding),
+            start => format!("b{}[{quad} + {start}]", self.binding),
         }
     }
 
@@ -349,11 +359,14 @@ impl Bound {
         out.value(format!("vec4<f32>({})", parts.join(", ")))
     }
 
-    /// Writes four neighbours from a position that is a multiple of four where they are one access.
-    pub(super) fn store_quad(&self, out: &mut Writer, index: &str, value: &str) {
+    /// Writes elements `4 * quad` to `4 * quad + 3`.
+    pub(super) fn store_quad(&self, out: &mut Writer, quad: &str, value: &str) {
         match self.form {
-            Form::Quads => out.line(format!("b{}[({}) >> 2u] = {value};", self.binding, self.at(index))),
-            _ => (0..4).for_each(|n| self.store(out, &format!("{index} + {n}"), &format!("{value}[{n}]"))),
+            Form::Quads => out.line(format!("{} = {value};", self.quad(quad))),
+            _ => {
+                let first = out.value(format!("({quad}) * 4"));
+                (0..4).for_each(|n| self.store(out, &format!("{first} + {n}"), &format!("{value}[{n}]")));
+            }
         }
     }
 }

@@ -7,10 +7,10 @@ use super::Body;
 use super::binding::{Bound, Use};
 use super::expression;
 use super::grid::{Grid, coordinates};
-use super::strides::{Channels, LANES, batch_axes, batch_start, sum};
+use super::strides::{Channels, LANES, batch_axes, batch_sum, sum};
 use super::value::Width;
 use super::writer::Writer;
-use crate::contraction::{ContractionSpec, Tap, Window, divide_up};
+use crate::contraction::{ContractionSpec, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
@@ -23,26 +23,27 @@ pub(super) struct Contraction<'a> {
     rows: i64,
     /// Vectors of channels of an invocation.
     vectors: i64,
-    /// Whether four input channels are one load.
-    input_quads: bool,
+    /// The input, whose channels are the depth.
+    input: Channels,
 }
 
 impl<'a> Contraction<'a> {
     pub(super) fn new(spec: &'a ContractionSpec, schedule: &Schedule) -> Contraction<'a> {
         let layout = PackedLayout::of(spec, schedule);
-        let input_quads = Channels::of(&spec.input, spec.depth).quads;
-        Contraction { spec, layout, rows: schedule.tile.rows, vectors: schedule.tile.vectors, input_quads }
+        let input = Channels::of(&spec.input, &spec.batch, spec.depth);
+        Contraction { spec, layout, rows: schedule.tile.rows, vectors: schedule.tile.vectors, input }
+    }
+
+    /// The output or a further operand.
+    fn result(&self, strides: &Strides) -> Channels {
+        Channels::of(strides, &self.spec.batch, self.spec.channels)
     }
 
     /// How it uses its operands.
     pub(super) fn uses(&self) -> Vec<Use> {
-        let ContractionSpec { output, operands, channels, .. } = self.spec;
-        let mut uses = vec![
-            Use::read(DType::F32, self.input_quads),
-            Use::read(DType::F32, true),
-            Channels::of(output, *channels).write(),
-        ];
-        uses.extend(operands.iter().map(|strides| Channels::of(strides, *channels).read()));
+        let ContractionSpec { output, operands, .. } = self.spec;
+        let mut uses = vec![self.input.read(), Use::read(DType::F32, true), self.result(output).write()];
+        uses.extend(operands.iter().map(|strides| self.result(strides).read()));
         uses
     }
 
@@ -57,7 +58,7 @@ impl<'a> Contraction<'a> {
         grid.enter(&mut out);
         coordinates(&mut out, &axes);
         self.pixels(&mut out);
-        out.line(format!("let input = {};", batch_start(&spec.input)));
+        out.line(format!("let input = {};", self.input.start()));
         out.line(format!("let weights = {};", self.weights_start()));
         for (row, vector) in self.sums() {
             out.line(format!("var s{row}_{vector} = vec4<f32>(0.0f);"));
@@ -90,123 +91,117 @@ impl<'a> Contraction<'a> {
         }
     }
 
-    /// The position of the panel's first weight.
+    /// The panel's first weights, counted in fours.
     fn weights_start(&self) -> String {
-        let names: Vec<String> = (0..self.spec.batch.len()).map(|place| format!("n{place}")).collect();
-        let by = self.spec.weight_batch.iter().map(|matrices| matrices * self.layout.matrix_elements());
-        let mut terms: Vec<(&str, i64)> = names.iter().map(String::as_str).zip(by).collect();
-        terms.push(("panel", self.layout.panel_elements()));
-        sum(0, &terms)
+        let matrix = self.layout.matrix_elements() / LANES;
+        let steps: Vec<i64> = self.spec.weight_batch.iter().map(|matrices| matrices * matrix).collect();
+        batch_sum(0, &self.spec.batch, &steps, &[("panel", self.layout.panel_elements() / LANES)])
     }
 
     /// Adds the products of all taps to the sums.
     fn taps(&self, out: &mut Writer, operands: &[Bound]) {
         let taps = &self.spec.window.taps;
+        if let [tap] = taps[..] {
+            return self.tap(out, operands, [&tap.row.to_string(), &tap.column.to_string(), "0"]);
+        }
         match TapGrid::of(taps) {
-            Some(grid) if taps.len() > 1 => {
-                let [rows, columns] = grid.axes;
+            Some(TapGrid { axes: [rows, columns] }) => {
                 out.block(format!("for (var a = 0; a < {}; a++)", rows.count), |out| {
                     out.block(format!("for (var b = 0; b < {}; b++)", columns.count), |out| {
                         let row = sum(rows.first, &[("a", rows.step)]);
                         let column = sum(columns.first, &[("b", columns.step)]);
-                        let tap = sum(0, &[("a", columns.count), ("b", 1)]);
+                        let tap = format!("({})", sum(0, &[("a", columns.count), ("b", 1)]));
                         self.tap(out, operands, [&row, &column, &tap]);
                     });
                 });
             }
-            _ => {
+            None => {
                 for (place, tap) in taps.iter().enumerate() {
                     let texts = [tap.row.to_string(), tap.column.to_string(), place.to_string()];
-                    out.block("", |out| self.tap(out, operands, [&texts[0], &texts[1], &texts[2]]));
+                    out.block("if true", |out| self.tap(out, operands, [&texts[0], &texts[1], &texts[2]]));
                 }
             }
         }
     }
 
     /// Adds the products of one tap: texts of its row, its column and its place.
-    fn tap(&self, out: &mut Writer, operands: &[Bound], [tap_row, tap_column, place]: [&str; 3]) {
-        let ContractionSpec { window, input, depth, .. } = self.spec;
-        let [checks_rows, checks_columns] =
-            [window.interior_rows() != [0, window.height], window.interior_columns() != [0, window.width]];
-        for row in 0..self.rows {
-            out.line(format!("let i{row} = {} + {tap_row};", sum(0, &[(&format!("y{row}"), window.step[0])])));
-            out.line(format!("let j{row} = {} + {tap_column};", sum(0, &[(&format!("x{row}"), window.step[1])])));
-            let at =
-                format!("input + {}", sum(0, &[(&format!("i{row}"), input.row), (&format!("j{row}"), input.column)]));
-            let inside: Vec<String> =
-                [(checks_rows, "i", window.input_height), (checks_columns, "j", window.input_width)]
-                    .into_iter()
-                    .filter(|(checks, ..)| *checks)
-                    .map(|(_, name, extent)| format!("(u32({name}{row}) < {extent}u)"))
-                    .collect();
-            if inside.is_empty() {
-                out.line(format!("let at{row} = {at};"));
-            } else {
-                out.line(format!("let in{row} = {};", inside.join(" & ")));
-                out.line(format!("let at{row} = select(0, {at}, in{row});"));
-            }
+    fn tap(&self, out: &mut Writer, operands: &[Bound], [row, column, place]: [&str; 3]) {
+        let window = &self.spec.window;
+        let is_checked = !window.is_interior();
+        for pixel in 0..self.rows {
+            self.input_place(out, pixel, row, column);
         }
-        let is_checked = checks_rows || checks_columns;
-        let width = self.layout.panel;
-        out.line(format!("let w = weights + ({place}) * {};", depth * width));
-        let (step, zero) = if self.input_quads { (LANES, "vec4<f32>(0.0f)") } else { (1, "0.0f") };
-        out.block(format!("for (var k = 0; k < {depth}; k += {step})"), |out| {
-            for row in 0..self.rows {
-                let at = format!("at{row} + k");
-                let loaded = match self.input_quads {
+        let panel = self.spec.depth * self.vectors;
+        out.line(format!("let w = {};", sum(0, &[("weights", 1), (place, panel)])));
+        // Channels of one load.
+        let (lanes, zero) = if self.input.quads { (LANES, "vec4<f32>(0.0f)") } else { (1, "0.0f") };
+        out.block(format!("for (var k = 0; k < {}; k++)", self.spec.depth / lanes), |out| {
+            for pixel in 0..self.rows {
+                let at = format!("at{pixel} + k");
+                let loaded = match self.input.quads {
                     true => operands[INPUT].load_quad(out, &at),
                     false => operands[INPUT].load(out, &at),
                 };
-                let value = if is_checked { format!("select({zero}, {loaded}, in{row})") } else { loaded };
-                out.line(format!("let f{row} = {value};"));
+                let value = if is_checked { format!("select({zero}, {loaded}, in{pixel})") } else { loaded };
+                out.line(format!("let f{pixel} = {value};"));
             }
-            for k in 0..step {
-                for vector in 0..self.vectors {
-                    let at = format!("w + (k + {k}) * {width} + {}", vector * LANES);
-                    let weight = operands[WEIGHTS].load_quad(out, &at);
-                    for row in 0..self.rows {
-                        let factor = if self.input_quads { format!("f{row}[{k}]") } else { format!("f{row}") };
-                        let name = format!("s{row}_{vector}");
-                        out.line(format!("{name} = fma(vec4<f32>({factor}), {weight}, {name});"));
-                    }
+            for (lane, vector) in (0..lanes).flat_map(|lane| (0..self.vectors).map(move |vector| (lane, vector))) {
+                let at = sum(lane * self.vectors + vector, &[("w", 1), ("k", lanes * self.vectors)]);
+                let weight = operands[WEIGHTS].load_quad(out, &at);
+                for pixel in 0..self.rows {
+                    let factor = if self.input.quads { format!("f{pixel}[{lane}]") } else { format!("f{pixel}") };
+                    let name = format!("s{pixel}_{vector}");
+                    out.line(format!("{name} = fma(vec4<f32>({factor}), {weight}, {name});"));
                 }
             }
         });
     }
 
+    /// `at`: where a pixel's tap lies in the input, and `in`: whether it does.
+    fn input_place(&self, out: &mut Writer, pixel: i64, row: &str, column: &str) {
+        let window = &self.spec.window;
+        let (y, x) = (format!("y{pixel}"), format!("x{pixel}"));
+        out.line(format!("let i{pixel} = {};", sum(0, &[(&y, window.step[0]), (row, 1)])));
+        out.line(format!("let j{pixel} = {};", sum(0, &[(&x, window.step[1]), (column, 1)])));
+        let at = sum(0, &[("input", 1), (&self.input.pixel(&format!("i{pixel}"), &format!("j{pixel}")), 1)]);
+        if window.is_interior() {
+            return out.line(format!("let at{pixel} = {at};"));
+        }
+        let (height, width) = (window.input_height, window.input_width);
+        out.line(format!("let in{pixel} = (u32(i{pixel}) < {height}u) & (u32(j{pixel}) < {width}u);"));
+        out.line(format!("let at{pixel} = select(0, {at}, in{pixel});"));
+    }
+
     /// Finishes the sums and writes them.
     fn results(&self, out: &mut Writer, operands: &[Bound]) -> Option<()> {
         let pixels = self.spec.window.pixels();
-        for row in 0..self.rows {
+        for pixel in 0..self.rows {
             // Tiles are whole but for the last, whose first pixel there always is.
-            if pixels % self.rows == 0 || row == 0 {
-                self.result(out, operands, row)?;
+            if pixels % self.rows == 0 || pixel == 0 {
+                self.write_pixel(out, operands, pixel)?;
             } else {
-                let head = format!("if {} < {pixels}", sum(row, &[("tile", self.rows)]));
-                out.block(head, |out| self.result(out, operands, row))?;
+                let head = format!("if {} < {pixels}", sum(pixel, &[("tile", self.rows)]));
+                out.block(head, |out| self.write_pixel(out, operands, pixel))?;
             }
         }
         Some(())
     }
 
-    fn result(&self, out: &mut Writer, operands: &[Bound], row: i64) -> Option<()> {
-        let ContractionSpec { output, channels, epilogue, operands: further, .. } = self.spec;
-        let (y, x) = (format!("y{row}"), format!("x{row}"));
-        let at = |out: &mut Writer, strides: &crate::contraction::Strides| {
-            let pixel = sum(0, &[(&y, strides.row), (&x, strides.column)]);
-            out.value(format!("{} + {pixel}", batch_start(strides)))
-        };
-        let to = at(out, output);
-        let from: Vec<String> = further.iter().map(|strides| at(out, strides)).collect();
+    fn write_pixel(&self, out: &mut Writer, operands: &[Bound], pixel: i64) -> Option<()> {
+        let ContractionSpec { output, epilogue, operands: further, .. } = self.spec;
+        let (y, x) = (format!("y{pixel}"), format!("x{pixel}"));
+        let output = self.result(output);
+        let to = out.value(output.at(&y, &x));
+        let further: Vec<Channels> = further.iter().map(|strides| self.result(strides)).collect();
+        let from: Vec<String> = further.iter().map(|channels| out.value(channels.at(&y, &x))).collect();
         for vector in 0..self.vectors {
-            let channel = out.value(sum(vector * LANES, &[("panel", self.layout.panel)]));
-            let mut arguments = vec![format!("s{row}_{vector}")];
-            for (place, strides) in further.iter().enumerate() {
-                let operand = &operands[FURTHER + place];
-                arguments.push(Channels::of(strides, *channels).load(out, operand, &from[place], &channel));
+            let place = out.value(sum(vector, &[("panel", self.vectors)]));
+            let mut arguments = vec![format!("s{pixel}_{vector}")];
+            for (number, channels) in further.iter().enumerate() {
+                arguments.push(channels.load(out, &operands[FURTHER + number], &from[number], &place));
             }
             let value = expression::emit(out, epilogue, &arguments, Width::Four)?;
-            Channels::of(output, *channels).store(out, &operands[OUTPUT], &to, &channel, &value);
+            output.store(out, &operands[OUTPUT], &to, &place, &value);
         }
         Some(())
     }

@@ -9,7 +9,7 @@ use super::Body;
 use super::binding::{Bound, Use};
 use super::expression;
 use super::grid::{Grid, coordinates};
-use super::strides::{Channels, LANES, batch_axes, batch_start, sum};
+use super::strides::{Channels, LANES, batch_axes, sum};
 use super::value::{Width, float};
 use super::writer::Writer;
 use crate::contraction::{Combination, DepthwiseSpec, Strides, Tap, divide_up};
@@ -28,16 +28,22 @@ impl<'a> Depthwise<'a> {
         Depthwise { spec, columns: schedule.columns }
     }
 
+    /// An operand but for the weights.
+    fn channels(&self, strides: &Strides) -> Channels {
+        Channels::of(strides, &self.spec.batch, self.spec.channels)
+    }
+
     /// How it uses its operands.
     pub(super) fn uses(&self) -> Vec<Use> {
-        let DepthwiseSpec { input, output, operands, channels, combination, .. } = self.spec;
+        let DepthwiseSpec { input, output, operands, combination, .. } = self.spec;
+        let input = self.channels(input).read();
         let weights = match combination {
             Combination::Products => Use::read(DType::F32, true),
             // The input stands in the weights' place.
-            Combination::Maximum => Channels::of(input, *channels).read(),
+            Combination::Maximum => input,
         };
-        let mut uses = vec![Channels::of(input, *channels).read(), weights, Channels::of(output, *channels).write()];
-        uses.extend(operands.iter().map(|strides| Channels::of(strides, *channels).read()));
+        let mut uses = vec![input, weights, self.channels(output).write()];
+        uses.extend(operands.iter().map(|strides| self.channels(strides).read()));
         uses
     }
 
@@ -55,8 +61,7 @@ impl<'a> Depthwise<'a> {
         grid.enter(&mut out);
         coordinates(&mut out, &axes);
         out.line(format!("let x = tile * {};", self.columns));
-        out.line(format!("let channel = group * {LANES};"));
-        out.line(format!("let input = {};", batch_start(&self.spec.input)));
+        out.line(format!("let input = {};", self.channels(&self.spec.input).start()));
         let first = match self.spec.combination {
             Combination::Products => "0.0f".to_string(),
             Combination::Maximum => float(&mut out, f32::NEG_INFINITY),
@@ -80,7 +85,8 @@ impl<'a> Depthwise<'a> {
 
     /// Joins one row of taps, each with its place, to the sums.
     fn row(&self, out: &mut Writer, operands: &[Bound], taps: &[(usize, Tap)]) {
-        let DepthwiseSpec { window, input, channels, combination, .. } = self.spec;
+        let DepthwiseSpec { window, input, combination, .. } = self.spec;
+        let input = self.channels(input);
         let row = out.value(sum(taps[0].1.row, &[("y", window.step[0])]));
         let checks_rows = window.interior_rows() != [0, window.height];
         let checks_columns = window.interior_columns() != [0, window.width] || window.width % self.columns != 0;
@@ -91,7 +97,7 @@ impl<'a> Depthwise<'a> {
         let name = |position: i64| positions.range(..position).count();
         for &position in &positions {
             let column = out.value(sum(position, &[("x", window.step[1])]));
-            let at = format!("input + {}", sum(0, &[(&row, input.row), (&column, input.column)]));
+            let at = sum(0, &[("input", 1), (&input.pixel(&row, &column), 1)]);
             let inside: Vec<String> =
                 [(checks_rows, &row, window.input_height), (checks_columns, &column, window.input_width)]
                     .into_iter()
@@ -104,7 +110,7 @@ impl<'a> Depthwise<'a> {
                 None => out.value(at),
                 Some(is_inside) => out.value(format!("select(0, {at}, {is_inside})")),
             };
-            let loaded = Channels::of(input, *channels).load(out, &operands[INPUT], &at, "channel");
+            let loaded = input.load(out, &operands[INPUT], &at, "group");
             let outside = match combination {
                 Combination::Products => "0.0f".to_string(),
                 Combination::Maximum => float(out, f32::NEG_INFINITY),
@@ -116,10 +122,8 @@ impl<'a> Depthwise<'a> {
             out.line(format!("let r{}_{place} = {value};", taps[0].0));
         }
         for (place, tap) in taps {
-            let weight = (*combination == Combination::Products).then(|| {
-                let per_group = window.taps.len() as i64 * LANES;
-                operands[WEIGHTS].load_quad(out, &sum(*place as i64 * LANES, &[("group", per_group)]))
-            });
+            let weight = (*combination == Combination::Products)
+                .then(|| operands[WEIGHTS].load_quad(out, &sum(*place as i64, &[("group", window.taps.len() as i64)])));
             for column in 0..self.columns {
                 let value = format!("r{}_{}", taps[0].0, name(column * window.step[1] + tap.column));
                 out.line(match &weight {
@@ -134,19 +138,18 @@ impl<'a> Depthwise<'a> {
     }
 
     fn result(&self, out: &mut Writer, operands: &[Bound], column: i64) -> Option<()> {
-        let DepthwiseSpec { output, channels, operands: further, epilogue, .. } = self.spec;
+        let DepthwiseSpec { output, operands: further, epilogue, .. } = self.spec;
         let x = out.value(sum(column, &[("x", 1)]));
-        let at = |out: &mut Writer, strides: &Strides| {
-            out.value(format!("{} + {}", batch_start(strides), sum(0, &[("y", strides.row), (&x, strides.column)])))
-        };
         let mut arguments = vec![format!("s{column}")];
         for (place, strides) in further.iter().enumerate() {
-            let from = at(out, strides);
-            arguments.push(Channels::of(strides, *channels).load(out, &operands[FURTHER + place], &from, "channel"));
+            let channels = self.channels(strides);
+            let from = out.value(channels.at("y", &x));
+            arguments.push(channels.load(out, &operands[FURTHER + place], &from, "group"));
         }
         let value = expression::emit(out, epilogue, &arguments, Width::Four)?;
-        let to = at(out, output);
-        Channels::of(output, *channels).store(out, &operands[OUTPUT], &to, "channel", &value);
+        let output = self.channels(output);
+        let to = out.value(output.at("y", &x));
+        output.store(out, &operands[OUTPUT], &to, "group", &value);
         Some(())
     }
 }

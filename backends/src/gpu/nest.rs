@@ -117,11 +117,16 @@ impl Emitter<'_> {
             }
             Stmt::Store { buffer, index: place, local } => {
                 let value = self.local(*local, if in_lanes { Width::Four } else { Width::One });
-                let at = index(out, place)?;
-                let at = out.value(at);
-                match in_lanes {
-                    true => self.operands[*buffer].store_quad(out, &at, &value),
-                    false => self.operands[*buffer].store(out, &at, &value),
+                match self.nest.lanes.filter(|_| in_lanes) {
+                    Some(lanes) => {
+                        let at = quad(out, &Linear::of(place), lanes)?;
+                        self.operands[*buffer].store_quad(out, &at, &value);
+                    }
+                    None => {
+                        let at = index(out, place)?;
+                        let at = out.value(at);
+                        self.operands[*buffer].store(out, &at, &value);
+                    }
                 }
                 Some(())
             }
@@ -153,6 +158,10 @@ impl Emitter<'_> {
     fn load_four(&self, out: &mut Writer, buffer: usize, place: &Index, lanes: Var) -> Option<String> {
         let (operand, sum) = (&self.operands[buffer], Linear::of(place));
         let step = sum.factor(lanes)?;
+        if step == 1 && is_aligned(&sum, lanes) {
+            let at = quad(out, &sum, lanes)?;
+            return Some(operand.load_quad(out, &at));
+        }
         let at = linear(out, &sum)?;
         let at = out.value(at);
         Some(match step {
@@ -160,7 +169,6 @@ impl Emitter<'_> {
                 let single = operand.load(out, &at);
                 format!("vec4<f32>({single})")
             }
-            1 if is_aligned(&sum, lanes) => operand.load_quad(out, &at),
             step => operand.load_four(out, [0, 1, 2, 3].map(|n| format!("{at} + {}", n * step))),
         })
     }
@@ -207,6 +215,14 @@ fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
             kernel.buffers[*buffer].dtype == DType::F32 && sum.factor(lanes) == Some(1) && is_aligned(&sum, lanes)
         }
     }
+}
+
+/// The text of an aligned position, counted in fours.
+fn quad(out: &mut Writer, sum: &Linear, lanes: Var) -> Option<String> {
+    let rest = sum.clone().without(lanes);
+    let terms = rest.terms.into_iter().map(|(term, factor)| (term, factor / LANES)).collect();
+    let rest = linear(out, &Linear { constant: rest.constant / LANES, terms })?;
+    Some(out.value(format!("q{} + {rest}", lanes.0)))
 }
 
 /// Whether positions are multiples of four where `lanes` is.

@@ -19,7 +19,7 @@ fn channels(weights: &RuntimeWeights, layout: &PackedLayout) -> Channels {
         column: 0,
         channel: weights.channel_stride,
     };
-    Channels::of(&strides, layout.channels)
+    Channels::of(&strides, &weights.batch, layout.channels)
 }
 
 /// How it uses its operands.
@@ -40,21 +40,19 @@ pub(super) fn emit(weights: &RuntimeWeights, layout: &PackedLayout, operands: &[
     let grid = Grid::new(axes.iter().map(|(_, extent)| extent).product());
     grid.enter(&mut out);
     coordinates(&mut out, &axes);
-    let names: Vec<String> = (0..weights.batch.len()).map(|place| format!("n{place}")).collect();
-    let mut terms: Vec<(&str, i64)> =
-        names.iter().map(String::as_str).zip(weights.batch_strides.iter().copied()).collect();
-    terms.push(("k", weights.depth_stride));
-    out.line(format!("let at = {};", sum(weights.base, &terms)));
-    out.line(format!("let channel = {};", sum(0, &[("panel", layout.panel), ("vector", LANES)])));
-    let loaded = channels(weights, layout).load(&mut out, &operands[0], "at", "channel");
+    let source = channels(weights, layout);
+    // Rows are those of the depth.
+    let at = out.value(source.at("k", "0"));
+    let place = out.value(sum(0, &[("panel", vectors), ("vector", 1)]));
+    let loaded = source.load(&mut out, &operands[0], &at, &place);
     let value = match layout.channels % LANES {
         0 => loaded,
         // What is behind the last channel is zero.
         _ => {
-            let kept = format!("vec4<i32>(channel) + vec4<i32>(0, 1, 2, 3) < vec4<i32>({})", layout.channels);
+            let kept = format!("vec4<i32>({place} * {LANES}) + vec4<i32>(0, 1, 2, 3) < vec4<i32>({})", layout.channels);
             out.value(format!("select(vec4<f32>(0.0f), {loaded}, {kept})"))
         }
     };
-    operands[1].store_quad(&mut out, &format!("i32(unit) * {LANES}"), &value);
+    operands[1].store_quad(&mut out, "unit", &value);
     Some(Body { writer: out, groups: grid.groups()? })
 }

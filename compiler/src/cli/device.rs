@@ -27,6 +27,7 @@ impl Runner {
         on: &DeviceArguments,
         threads: Option<usize>,
     ) -> Result<Runner, CliError> {
+        check(on, threads)?;
         match on.device {
             Device::Gpu => gpu(path, reading, labels, on),
             Device::Cpu => Runner::on_cpu(load(path, reading, labels)?, threads.unwrap_or_else(big_cores)),
@@ -35,6 +36,7 @@ impl Runner {
 
     /// Opens an artifact; machine code is run by one thread.
     pub fn open(path: &Path, on: &DeviceArguments) -> Result<Runner, CliError> {
+        check(on, None)?;
         match on.device {
             Device::Cpu => Runner::on_cpu(open(path)?, 1),
             Device::Gpu => open_gpu(path, on),
@@ -98,6 +100,15 @@ impl Runner {
             #[cfg(feature = "gpu")]
             Runner::Gpu(_, session) => Ok(session.run()?),
         }
+    }
+}
+
+/// A flag of what does not run is refused.
+fn check(on: &DeviceArguments, threads: Option<usize>) -> Result<(), CliError> {
+    match on.device {
+        Device::Cpu if on.adapter.is_some() => Err(CliError::Usage("--adapter belongs to --device gpu".into())),
+        Device::Gpu if threads.is_some() => Err(CliError::Usage("--threads belongs to --device cpu".into())),
+        Device::Cpu | Device::Gpu => Ok(()),
     }
 }
 

@@ -86,9 +86,12 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         json!({"name": port.name, "type": element_type, "dims": dims})
     };
     let step = |program: &Program, call: &Call, from: &Moved| {
-        json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes,
-               "bytes_from": [from.l1, from.l2, from.memory], "encoded": is_encoded(program, call),
-               "groups": call.groups})
+        let mut step = json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes,
+               "bytes_from": [from.l1, from.l2, from.memory], "encoded": is_encoded(program, call)});
+        if !call.groups.is_empty() {
+            step["groups"] = call.groups.clone().into();
+        }
+        step
     };
     let program = |program: &Program| {
         let cost = Cost::of(manifest, program);

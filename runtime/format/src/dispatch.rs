@@ -1,7 +1,7 @@
 //! What must hold of a call of a compute shader beyond what holds of every call: WebGPU's default limits and its rule that
 //! what is written is bound once.
 
-use crate::manifest::{Access, BufferKind, BufferRef, Call};
+use crate::manifest::{BufferKind, BufferRef, Call};
 
 /// The most buffers of a compute shader.
 pub const MAX_BINDINGS: usize = 8;
@@ -19,15 +19,13 @@ pub(crate) fn check_dispatch(call: &Call) -> Result<(), &'static str> {
         return Err("a shader has at most 8 buffers");
     }
     call.buffers.iter().try_for_each(check_binding)?;
-    let pairs = call
+    let mut pairs = call
         .buffers
         .iter()
         .enumerate()
         .flat_map(|(place, one)| call.buffers.iter().skip(place + 1).map(move |other| (one, other)));
-    for (one, other) in pairs {
-        if (writes(one) || writes(other)) && overlap(one, other) {
-            return Err("it writes to memory that it binds twice");
-        }
+    if pairs.any(|(one, other)| overlap(one, other)) {
+        return Err("it binds twice what is bound for writing");
     }
     Ok(())
 }
@@ -45,12 +43,11 @@ fn check_binding(buffer: &BufferRef) -> Result<(), &'static str> {
     }
 }
 
-fn writes(buffer: &BufferRef) -> bool {
-    buffer.access() != Access::Read
-}
-
-/// Whether two checked buffers share memory; the gaps up to the next multiple of the alignment belong to them.
+/// Whether two checked buffers share memory of those kinds that are bound for writing, whatever a step does with them; the
+/// gaps up to the next multiple of the alignment belong to them.
 fn overlap(one: &BufferRef, other: &BufferRef) -> bool {
     let end = |buffer: &BufferRef| (buffer.offset + buffer.length).next_multiple_of(BINDING_ALIGNMENT);
-    one.kind == other.kind && one.index == other.index && one.offset < end(other) && other.offset < end(one)
+    let is_written = matches!(one.kind(), BufferKind::Arena | BufferKind::Output);
+    let is_same = one.kind == other.kind && one.index == other.index;
+    is_written && is_same && one.offset < end(other) && other.offset < end(one)
 }
