@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 
 use edgecc_format::{
-    ABI_AAPCS64, ABI_SYSTEM_V, Access as FormatAccess, BufferKind, BufferRef, Call, ConstantPool, Dim, ElementType,
-    Kernel, Port as FormatPort, Program as FormatProgram, Step as FormatStep, step::Action,
+    ABI_AAPCS64, ABI_SYSTEM_V, ABI_WEBGPU, ARCHITECTURE_WGSL, Access as FormatAccess, BufferKind, BufferRef, Call,
+    ConstantPool, Dim, ElementType, Kernel, Port as FormatPort, Program as FormatProgram, Step as FormatStep,
+    step::Action,
 };
 use edgecc_ir::DType;
 
 use crate::cpu::isa::Architecture;
 use crate::cpu::program::Emitted;
+use crate::gpu::{Binding, Region, Shaders};
 use crate::kernel::Access;
 use crate::plan::Plan;
 use crate::program::{Operand, Port, Program, Step, StorageKind};
@@ -47,6 +49,71 @@ pub fn describe<'a>(
         state_bytes: 0,
         kernels: kernels.collect(),
         steps: steps.collect(),
+    }
+}
+
+/// The artifact's record of a program of shaders. Constants that steps read go into the pool.
+pub fn describe_shaders<'a>(
+    program: &'a Program,
+    plan: &Plan,
+    shaders: &Shaders,
+    pool: &mut ConstantPool<'a>,
+) -> FormatProgram {
+    let constants = place_constants(program, pool);
+    let (code, offsets) = shaders.code();
+    let kernels = shaders.modules.iter().zip(offsets).map(|(module, offset)| Kernel {
+        name: module.name.clone(),
+        offset: offset as u64,
+        length: module.text.len() as u64,
+        encoded: true,
+    });
+    let steps = program.steps.iter().zip(&shaders.dispatches).enumerate().map(|(number, (step, dispatch))| {
+        let buffers = dispatch.bindings.iter().map(|binding| bound(binding, &constants));
+        let call = Call {
+            kernel: dispatch.module as u32,
+            buffers: buffers.collect(),
+            range: 1,
+            groups: dispatch.groups.to_vec(),
+            ..record(number, step)
+        };
+        FormatStep { action: Some(Action::Call(call)) }
+    });
+    FormatProgram {
+        architecture: ARCHITECTURE_WGSL.into(),
+        abi: ABI_WEBGPU.into(),
+        code_length: code.len() as u64,
+        arena_bytes: plan.arena_bytes as u64,
+        kernels: kernels.collect(),
+        steps: steps.collect(),
+        ..FormatProgram::default()
+    }
+}
+
+fn bound(binding: &Binding, constants: &[u64]) -> BufferRef {
+    let (kind, index, base) = match binding.region {
+        Region::Input(index) => (BufferKind::Input, index, 0),
+        Region::Output(index) => (BufferKind::Output, index, 0),
+        Region::Constant(id) => (BufferKind::Weights, 0, constants[id.0 as usize]),
+        Region::Arena => (BufferKind::Arena, 0, 0),
+    };
+    BufferRef {
+        kind: kind as i32,
+        index: index as u32,
+        offset: base + binding.offset as u64,
+        length: binding.length as u64,
+        access: access(binding.access) as i32,
+    }
+}
+
+/// What a call tells people.
+fn record(number: usize, step: &Step) -> Call {
+    Call {
+        bytes: step.operands.iter().map(|operand| operand.length as u64).sum(),
+        grain: step.grain.max(1),
+        name: format!("{number}.{}", step.name),
+        origins: step.origin.0.clone(),
+        macs: step.macs,
+        ..Call::default()
     }
 }
 
@@ -101,14 +168,10 @@ fn call(program: &Program, plan: &Plan, constants: &[u64], emitted: &Emitted, nu
     }
     Call {
         kernel: step.kernel as u32,
-        bytes: step.operands.iter().map(|operand| operand.length as u64).sum(),
         buffers,
         args: step.arguments.clone(),
         range: emitted.kernels[step.kernel].range,
-        grain: step.grain.max(1),
-        name: format!("{number}.{}", step.name),
-        origins: step.origin.0.clone(),
-        macs: step.macs,
+        ..record(number, step)
     }
 }
 
@@ -120,16 +183,19 @@ fn buffer(program: &Program, plan: &Plan, constants: &[u64], operand: &Operand) 
         StorageKind::Constant(_) => (BufferKind::Weights, 0, constants[id]),
         StorageKind::Arena => (BufferKind::Arena, 0, plan.offsets[id] as u64),
     };
-    let access = match operand.access {
-        Access::Read => FormatAccess::Read,
-        Access::Write => FormatAccess::Write,
-        Access::ReadWrite => FormatAccess::ReadWrite,
-    };
     BufferRef {
         kind: kind as i32,
         index: index as u32,
         offset: base + operand.offset as u64,
         length: operand.length as u64,
-        access: access as i32,
+        access: access(operand.access) as i32,
+    }
+}
+
+fn access(access: Access) -> FormatAccess {
+    match access {
+        Access::Read => FormatAccess::Read,
+        Access::Write => FormatAccess::Write,
+        Access::ReadWrite => FormatAccess::ReadWrite,
     }
 }

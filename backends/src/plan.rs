@@ -30,7 +30,12 @@ struct Life {
 /// Places the arena storages of a program. Storages alive at the same time never overlap, but for those that a step works
 /// on in place.
 pub fn plan(program: &Program) -> Plan {
-    let mut lives = lives(program);
+    plan_aligned(program, ALIGNMENT)
+}
+
+/// As [`plan`], every storage at a multiple of `alignment` bytes.
+pub fn plan_aligned(program: &Program, alignment: usize) -> Plan {
+    let mut lives = lives(program, alignment);
     let leaders = share(program, &mut lives);
     let mut plan = Plan { offsets: vec![0; program.storages.len()], arena_bytes: 0 };
     let mut order: Vec<usize> = (0..lives.len()).filter(|&id| leaders[id] == id && lives[id].is_some()).collect();
@@ -48,14 +53,14 @@ pub fn plan(program: &Program) -> Plan {
 }
 
 /// The lives of the arena storages that a step touches.
-fn lives(program: &Program) -> Vec<Option<Life>> {
+fn lives(program: &Program, alignment: usize) -> Vec<Option<Life>> {
     let mut lives: Vec<Option<Life>> = vec![None; program.storages.len()];
     for (number, step) in program.steps.iter().enumerate() {
         for operand in &step.operands {
             let StorageId(id) = operand.storage;
             let storage = &program.storages[id as usize];
             if storage.kind == StorageKind::Arena {
-                let bytes = storage.bytes.next_multiple_of(ALIGNMENT);
+                let bytes = storage.bytes.next_multiple_of(alignment);
                 let life = lives[id as usize].get_or_insert(Life { bytes, first: number, last: number });
                 life.last = number;
             }

@@ -8,7 +8,7 @@ use edgecc_backends::chain::{Limits, join};
 use edgecc_backends::cpu::function::EmitError;
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
-use edgecc_backends::lower::{LowerError, LowerOptions, lower};
+use edgecc_backends::lower::{LowerError, LowerOptions, Processor, lower};
 use edgecc_backends::plan::{Plan, plan};
 use edgecc_backends::program::Program;
 use edgecc_backends::schedule::Machine;
@@ -66,6 +66,9 @@ pub enum CompileError {
     /// Emission failed: a fault of the compiler.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// A shader that is none: a fault of the compiler.
+    #[error(transparent)]
+    Shader(#[from] edgecc_backends::gpu::ShaderError),
     /// The artifact could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -210,7 +213,9 @@ fn generate_for(
     let workers_have_scratch = kernels == Kernels::Encoded && !linked;
     let machine = Machine { architecture, kernels, vectors, core, workers_have_scratch };
     let choices = Some(&options.schedules);
-    let program = lower(graph, LowerOptions { machine, halves, constants_may_grow: allow_size, choices })?;
+    let constants_may_grow = allow_size;
+    let program =
+        lower(graph, LowerOptions { processor: Processor::Cpu, machine, halves, constants_may_grow, choices })?;
     let target = CpuTarget::new(architecture)?
         .with_listing(listing)
         .with_kernels(kernels)
@@ -227,7 +232,7 @@ fn generate_for(
 }
 
 /// Runs every pass: the graph becomes one that backends lower.
-fn optimise(
+pub(crate) fn optimise(
     graph: &mut Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
@@ -246,6 +251,20 @@ pub fn import(model: &Path, options: &CompileOptions) -> Result<(Graph, Vec<Stri
     Ok((imported.graph, imported.notes))
 }
 
+/// What an artifact says of a model but for its programs.
+pub(crate) fn manifest(program: &Program, labels: &[String], configuration: &str) -> Manifest {
+    Manifest {
+        producer: concat!("edgecc ", env!("CARGO_PKG_VERSION")).into(),
+        model_name: program.name.clone(),
+        config: configuration.into(),
+        inputs: program.inputs.iter().map(describe_port).collect(),
+        outputs: program.outputs.iter().map(describe_port).collect(),
+        labels: labels.to_vec(),
+        source_macs: program.steps.iter().map(|step| step.macs).sum(),
+        ..Manifest::default()
+    }
+}
+
 impl Compiled {
     /// Writes the artifact; its size in bytes.
     pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
@@ -260,18 +279,7 @@ impl Compiled {
             let rank = (self.others.len() - place) as u32;
             programs.push(FormatProgram { required_features, rank, ..described });
         }
-        let program = &self.best.program;
-        let manifest = Manifest {
-            producer: concat!("edgecc ", env!("CARGO_PKG_VERSION")).into(),
-            model_name: program.name.clone(),
-            config: self.configuration.clone(),
-            inputs: program.inputs.iter().map(describe_port).collect(),
-            outputs: program.outputs.iter().map(describe_port).collect(),
-            labels: self.labels.clone(),
-            source_macs: program.steps.iter().map(|step| step.macs).sum(),
-            programs,
-            ..Manifest::default()
-        };
+        let manifest = Manifest { programs, ..manifest(&self.best.program, &self.labels, &self.configuration) };
         let code = all().map(|each| each.emitted.code.as_slice()).collect();
         Contents { manifest, code, weights: &pool }.write(out)
     }

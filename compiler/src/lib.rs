@@ -6,5 +6,6 @@ pub mod compile;
 pub mod link;
 pub mod onnx;
 pub mod picture;
+pub mod shaders;
 pub mod target;
 pub mod tune;

@@ -15,7 +15,10 @@ pub struct Target {
     pub system: System,
 }
 
-/// Every name that `--target` takes.
+/// The name of the target that is no processor: compute shaders for GPUs.
+pub const SHADERS: &str = "wgsl";
+
+/// The names of processors that `--target` takes.
 pub const TARGETS: [Target; 9] = [
     Target { name: "aarch64", architecture: Architecture::Aarch64, system: System::Elf },
     Target { name: "x86_64", architecture: Architecture::X86_64, system: System::Elf },
@@ -40,7 +43,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "x86_64-linux-android", architecture: Architecture::X86_64, system: System::Elf },
 ];
 
-/// A name that is none of [`TARGETS`], or no processor's.
+/// A name that is none of [`TARGETS`] or [`SHADERS`], or no processor's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Nobody knows it.
@@ -64,13 +67,14 @@ pub enum TargetError {
     Host,
 }
 
-/// The target of a name; `host` is this machine.
+/// The processor of a name; `host` is this machine.
 pub fn target(name: &str) -> Result<Target, TargetError> {
     if name == "host" {
         let host = Architecture::host().ok_or(TargetError::Host)?;
         return TARGETS.into_iter().find(|target| target.architecture == host).ok_or(TargetError::Host);
     }
-    let nearest = || TARGETS.iter().map(|target| target.name).min_by_key(|known| distance(known, name)).unwrap_or("");
+    let names = || TARGETS.iter().map(|target| target.name).chain([SHADERS]);
+    let nearest = || names().min_by_key(|known| distance(known, name)).unwrap_or("");
     TARGETS
         .into_iter()
         .find(|target| target.name == name)

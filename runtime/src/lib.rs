@@ -30,6 +30,8 @@ mod code;
 mod cores;
 mod error;
 mod execution;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod memory;
 mod model;
 mod plan;

@@ -14,7 +14,7 @@ fn build() -> PathBuf {
     let folder = profile_folder();
     let profile = if folder.ends_with("release") { "release" } else { "dev" };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "edgecc", "--bin", "edgecc", "--profile", profile])
+        .args(["build", "--quiet", "-p", "edgecc", "--bin", "edgecc", "--features", "gpu", "--profile", profile])
         .arg("--target-dir")
         .arg(target_folder())
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -5,13 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use edgecc::array::to_tensor;
-use edgecc::compile::{CompileOptions, Compiled, compile};
+use edgecc::compile::{CompileError, CompileOptions, compile};
 use edgecc::onnx;
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::tensor_file::Array;
-use edgecc_runtime::{LoadOptions, Model, SessionOptions};
+use edgecc_format::Port;
+use edgecc_runtime::gpu::Gpu;
 
-use crate::{reference, run};
+use crate::{gpu, reference, run};
 
 /// A row of the index that `tests/tools/conformance.py` writes.
 pub struct Case {
@@ -23,6 +24,15 @@ pub struct Case {
     unsupported: Option<String>,
     relative: f64,
     absolute: f64,
+}
+
+/// What runs a test.
+#[derive(Clone, Copy)]
+pub enum On<'a> {
+    /// This machine's processor.
+    Processor,
+    /// A GPU.
+    Gpu(&'a Gpu),
 }
 
 /// Reads `index.json` of a folder.
@@ -44,23 +54,22 @@ fn case(row: &serde_json::Value) -> Case {
 }
 
 /// Runs a test of a folder. `Err` says in one line why it does not pass.
-pub fn check(folder: &Path, case: &Case) -> Result<(), String> {
+pub fn check(folder: &Path, case: &Case, on: On<'_>) -> Result<(), String> {
     if let Some(what) = &case.unsupported {
         let what = what.split(" is ").nth(1).unwrap_or(what).trim_start_matches("of ");
         return Err(format!("tensors of {what}"));
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_case(&folder.join(&case.name), case)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_case(&folder.join(&case.name), case, on)));
     outcome.unwrap_or_else(|_| Err("panic".into()))
 }
 
-fn run_case(folder: &Path, case: &Case) -> Result<(), String> {
+fn run_case(folder: &Path, case: &Case, on: On<'_>) -> Result<(), String> {
     let expected = reference::read(&folder.join("io.npz"));
     let path = folder.join("model.onnx");
     let decoded = onnx::read(&path).map_err(|error| one_line(&error.to_string()))?;
     let inputs: Vec<(String, Array)> = onnx::input_names(&decoded).into_iter().zip(expected.inputs).collect();
-    let (compiled, given) = compile_with(&path, &inputs)?;
-    let artifact = compiled.to_bytes().map_err(|error| error.to_string())?;
-    let outputs = execute(&artifact, &given);
+    let (artifact, given) = compile_with(&path, &inputs, on)?;
+    let outputs = on.execute(&artifact, &given);
     if outputs.len() != expected.outputs.len() {
         return Err(format!("{} outputs instead of {}", outputs.len(), expected.outputs.len()));
     }
@@ -72,7 +81,7 @@ fn run_case(folder: &Path, case: &Case) -> Result<(), String> {
 
 /// Compiles with the shapes of the inputs; where a value must be known, with that of small inputs behind the first, and at
 /// last with those of all small inputs. Gives the arrays that the program still takes.
-fn compile_with(path: &Path, inputs: &[(String, Array)]) -> Result<(Compiled, Vec<Array>), String> {
+fn compile_with(path: &Path, inputs: &[(String, Array)], on: On<'_>) -> Result<(Vec<u8>, Vec<Array>), String> {
     let small = |array: &Array| array.extents.len() <= 1 && array.bytes.len() <= 1 << 12;
     let none = |_: usize, _: &Array| false;
     let parameters = |place: usize, array: &Array| place > 0 && small(array);
@@ -84,8 +93,8 @@ fn compile_with(path: &Path, inputs: &[(String, Array)]) -> Result<(Compiled, Ve
         let (fixed, given): (Vec<_>, Vec<_>) =
             inputs.iter().enumerate().partition(|(place, (_, array))| is_fixed(*place, array));
         let fixed = fixed.into_iter().map(|(_, input)| input);
-        match compile(path, &options(inputs, fixed)?, &mut |_| {}) {
-            Ok(compiled) => return Ok((compiled, given.into_iter().map(|(_, (_, array))| array.clone()).collect())),
+        match on.artifact(path, &options(inputs, fixed)?) {
+            Ok(artifact) => return Ok((artifact, given.into_iter().map(|(_, (_, array))| array.clone()).collect())),
             Err(error) => first_error.get_or_insert(error),
         };
     }
@@ -104,22 +113,30 @@ fn options<'a>(
     Ok(options)
 }
 
-/// The outputs of a run as arrays.
-#[allow(unsafe_code)]
-fn execute(artifact: &[u8], inputs: &[Array]) -> Vec<Array> {
-    // SAFETY: the bytes come from the compiler in this process.
-    let model = unsafe { Model::from_bytes(artifact, LoadOptions::default()) }.expect("an artifact of this machine");
-    let mut session = model.session(SessionOptions { threads: 1 }).expect("a session");
-    for (place, input) in inputs.iter().enumerate() {
-        session.input_mut(place).copy_from_slice(&input.bytes);
+impl On<'_> {
+    fn artifact(self, path: &Path, options: &CompileOptions) -> Result<Vec<u8>, CompileError> {
+        Ok(match self {
+            On::Processor => compile(path, options, &mut |_| {})?.to_bytes()?,
+            On::Gpu(_) => edgecc::shaders::compile(path, options, &mut |_| {})?.to_bytes()?,
+        })
     }
-    session.run().expect("a run");
-    let output = |(place, port): (usize, &edgecc_format::Port)| Array {
-        element_type: port.element_type(),
-        extents: port.dims.iter().map(|dim| dim.value as usize).collect(),
-        bytes: session.output(place).to_vec(),
-    };
-    model.outputs().iter().enumerate().map(output).collect()
+
+    /// The outputs of a run as arrays.
+    fn execute(self, artifact: &[u8], inputs: &[Array]) -> Vec<Array> {
+        let outputs = match self {
+            On::Processor => run::run_here(artifact, inputs, 1),
+            On::Gpu(device) => {
+                gpu::run_on(device, artifact, &inputs.iter().map(|input| &input.bytes[..]).collect::<Vec<_>>())
+            }
+        };
+        let ports = edgecc_format::read(artifact).expect("an artifact").manifest.outputs;
+        let output = |(port, bytes): (&Port, Vec<u8>)| Array {
+            element_type: port.element_type(),
+            extents: port.dims.iter().map(|dim| dim.value as usize).collect(),
+            bytes,
+        };
+        ports.iter().zip(outputs).map(output).collect()
+    }
 }
 
 /// How an output differs from what the test wants, if it does. NaN equals NaN, as in the tests' own comparison.

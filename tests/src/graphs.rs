@@ -14,6 +14,27 @@ use edgecc_runtime::ProgramChoice;
 
 use crate::{cross, python, run};
 
+/// Every graph of `graphs/` with the name of its folder and its own.
+pub fn cases() -> Vec<(String, Graph)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("graphs");
+    let mut cases: Vec<(String, Graph)> =
+        entries(&folder).iter().flat_map(|pass| entries(pass)).filter_map(case).collect();
+    cases.sort_by(|a, b| a.0.cmp(&b.0));
+    cases
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
+}
+
+fn case(path: PathBuf) -> Option<(String, Graph)> {
+    path.extension().filter(|extension| *extension == "eir")?;
+    let text = std::fs::read_to_string(&path).expect("a graph");
+    let name =
+        [path.parent()?.file_name()?, path.file_stem()?].map(|part| part.to_string_lossy().into_owned()).join("-");
+    Some((name, Graph::from_text(&text).expect("a sound graph")))
+}
+
 /// How a graph is compiled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Way {

@@ -46,11 +46,15 @@ pub fn compile_with(
     inputs: &[Array],
     adjust: impl FnOnce(CompileOptions) -> CompileOptions,
 ) -> Result<Compiled, String> {
+    let shapes = shapes(model, inputs)?;
+    compile(model, &adjust(options(architecture, &shapes)), &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// The shapes of a model's inputs by name, from tensors in graph order.
+pub fn shapes(model: &Path, inputs: &[Array]) -> Result<Vec<(String, Vec<usize>)>, String> {
     let decoded = edgecc::onnx::read(model).map_err(|error| error.to_string())?;
     let names = edgecc::onnx::input_names(&decoded);
-    let shapes: Vec<(String, Vec<usize>)> =
-        names.into_iter().zip(inputs.iter().map(|input| input.extents.clone())).collect();
-    compile(model, &adjust(options(architecture, &shapes)), &mut |_| {}).map_err(|error| error.to_string())
+    Ok(names.into_iter().zip(inputs.iter().map(|input| input.extents.clone())).collect())
 }
 
 /// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`,

@@ -106,6 +106,23 @@ fn the_sample_is_compiled_run_and_inspected() {
     transcript("sample", &commands, without_sizes_here);
 }
 
+/// The processor of the machine stands in an error.
+#[test]
+fn shaders_are_compiled_and_inspected() {
+    let commands = [
+        "digits.onnx --dim N=1 --target wgsl -o gpu.bin",
+        "inspect gpu.bin",
+        "run gpu.bin --input seven.png",
+        "two_outputs.onnx --target wgsl --emit wgsl",
+        "two_outputs.onnx --target wgsl --emit asm",
+        "two_outputs.onnx --target wgsl --precision fp16 -o x.bin",
+        "two_outputs.onnx --target aarch64 --emit wgsl",
+        "two_outputs.onnx --target aarch64 -o phone.bin",
+        "run phone.bin --device gpu --input two.npz",
+    ];
+    transcript("shaders", &commands, |text| text.replace(std::env::consts::ARCH, "ARCH"));
+}
+
 #[test]
 fn times_are_told() {
     let commands = ["digits.onnx -o here.bin", "bench here.bin --runs 10"];

@@ -5,7 +5,7 @@ use edgecc_tests::report::say;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use edgecc_tests::conformance::{Case, check, index};
+use edgecc_tests::conformance::{Case, On, check, index};
 use edgecc_tests::{python, reference};
 
 /// Of 826 tests.
@@ -14,7 +14,7 @@ const LEAST: usize = 600;
 /// Outcomes by name; two at a time.
 fn outcomes(folder: &Path, cases: &[Case]) -> BTreeMap<String, Result<(), String>> {
     let run = |cases: &[Case]| -> Vec<(String, Result<(), String>)> {
-        cases.iter().map(|case| (case.name.clone(), check(folder, case))).collect()
+        cases.iter().map(|case| (case.name.clone(), check(folder, case, On::Processor))).collect()
     };
     let (first, second) = cases.split_at(cases.len() / 2);
     std::thread::scope(|scope| {

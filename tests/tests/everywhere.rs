@@ -1,10 +1,8 @@
 //! The graphs of `graphs/` as machine code: here and on emulated aarch64 they compute what the evaluator does.
 
-use std::path::{Path, PathBuf};
-
-use edgecc_ir::{DType, Graph, Tensor, eval};
+use edgecc_ir::{DType, Tensor, eval};
 use edgecc_passes::precision::Precision;
-use edgecc_tests::graphs::{Way, outputs_emulated, outputs_here};
+use edgecc_tests::graphs::{Way, cases, outputs_emulated, outputs_here};
 use edgecc_tests::report::say;
 use edgecc_tests::{cross, numbers};
 
@@ -13,27 +11,6 @@ const TOLERANCE: f64 = 1e-5;
 const HALF_TOLERANCE: f64 = 2e-3;
 /// Of values that are kept as halves from step to step.
 const HALVES_TOLERANCE: f64 = 1e-2;
-
-/// Every graph with the name of its folder and its own.
-fn cases() -> Vec<(String, Graph)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("graphs");
-    let mut cases: Vec<(String, Graph)> =
-        entries(&folder).iter().flat_map(|pass| entries(pass)).filter_map(case).collect();
-    cases.sort_by(|a, b| a.0.cmp(&b.0));
-    cases
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
-}
-
-fn case(path: PathBuf) -> Option<(String, Graph)> {
-    path.extension().filter(|extension| *extension == "eir")?;
-    let text = std::fs::read_to_string(&path).expect("a graph");
-    let name =
-        [path.parent()?.file_name()?, path.file_stem()?].map(|part| part.to_string_lossy().into_owned()).join("-");
-    Some((name, Graph::from_text(&text).expect("a sound graph")))
-}
 
 fn assert_close(name: &str, way: Way, expected: &Tensor, actual: &[f64]) {
     assert_eq!(expected.elements(), actual.len(), "{name}");

@@ -15,7 +15,8 @@ use cranelift_frontend::FunctionBuilder;
 use super::expr::{Shared, select};
 use super::function::lanes as lane_flags;
 use super::isa::Architecture;
-pub(super) use exponential::{ERF, EXP_SHORT, LN_2, TANH};
+pub(crate) use exponential::{ERF, TANH};
+pub(super) use exponential::{EXP_SHORT, LN_2};
 
 /// A floating-point format.
 #[derive(Clone, Copy, PartialEq)]

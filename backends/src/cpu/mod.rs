@@ -9,7 +9,7 @@ mod formula;
 pub mod function;
 pub mod isa;
 pub mod loops;
-mod math;
+pub(crate) mod math;
 mod memory;
 pub mod object;
 pub mod program;

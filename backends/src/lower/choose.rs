@@ -4,14 +4,17 @@ use crate::contraction::{ContractionSpec, DepthwiseSpec, Element};
 use crate::cpu::isa::Halves;
 use crate::program::Decision;
 use crate::schedule::choices::{Choice, Given, heading};
-use crate::schedule::{DepthwiseSchedule, Schedule, depthwise_schedules, layer, schedules};
+use crate::schedule::{DepthwiseSchedule, Schedule, depthwise_schedules, gpu, layer, schedules};
 
-use super::Lowering;
 use super::winograd::Candidate;
+use super::{Lowering, Processor};
 
 impl Lowering<'_> {
     /// How a contraction runs.
     pub(crate) fn schedule(&mut self, spec: &ContractionSpec) -> Schedule {
+        if self.options.processor == Processor::Gpu {
+            return gpu::schedule(spec);
+        }
         let layer = layer::of_contraction(spec);
         let possible = schedules(spec, &self.options.machine);
         let chosen = match self.given(&layer) {
@@ -38,6 +41,9 @@ impl Lowering<'_> {
 
     /// How a depthwise convolution or max pool runs.
     pub(crate) fn depthwise_schedule(&mut self, spec: &DepthwiseSpec) -> DepthwiseSchedule {
+        if self.options.processor == Processor::Gpu {
+            return gpu::depthwise_schedule(spec);
+        }
         let layer = layer::of_depthwise(spec);
         let possible = depthwise_schedules(spec, self.options.machine.architecture);
         let chosen = match self.given(&layer) {

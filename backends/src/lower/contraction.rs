@@ -4,7 +4,7 @@
 use edgecc_ir::{DType, Expr, NodeId, Op, Tensor};
 use half::f16;
 
-use super::{Call, Lowered, Lowering, contraction_loops, convolution, matmul, operand};
+use super::{Call, Lowered, Lowering, Processor, contraction_loops, convolution, matmul, operand};
 use crate::contraction::{ContractionSpec, Element};
 use crate::kernel::Access;
 use crate::pack::{PackedLayout, TapTable, pack_weights};
@@ -63,7 +63,8 @@ pub(super) fn contract(
 ) {
     let mut operands = vec![operand(input, Access::Read), packed, operand(output, Access::Write)];
     let in_place = add_further(&mut operands, output, further);
-    if TapTable::is_read(&spec) {
+    // Shaders have their taps in the text.
+    if lowering.options.processor == Processor::Cpu && TapTable::is_read(&spec) {
         let table = lowering.constant(TapTable::of(&spec).bytes.into());
         operands.push(lowering.whole(table, Access::Read));
     }

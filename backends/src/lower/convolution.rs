@@ -4,7 +4,7 @@
 use edgecc_ir::{Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
-use super::{Call, Lowering, movement, operand, winograd};
+use super::{Call, LowerOptions, Lowering, Processor, movement, operand, winograd};
 use crate::contraction::{
     Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
 };
@@ -290,7 +290,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
 }
 
-/// Lowers a max pool of f32 or f16 as a window without weights, where our encoders write it and the channels lie side by side;
+/// Lowers a max pool of f32 or f16 as a window without weights, where our encoders or shaders write it and the channels lie side by side;
 /// tells whether it did.
 pub(super) fn max_pool(
     lowering: &mut Lowering<'_>,
@@ -300,9 +300,10 @@ pub(super) fn max_pool(
 ) -> bool {
     let adjacent = |view: &View| view.rank() == 4 && view.strides[1] == 1;
     let Some(element) = Element::of(source.dtype) else { return false };
-    let is_written = match lowering.options.machine.architecture {
-        Architecture::Aarch64 => true,
-        Architecture::X86_64 => lowering.options.machine.kernels == Kernels::Encoded && element == Element::F32,
+    let LowerOptions { processor, machine, .. } = lowering.options;
+    let is_written = match (processor, machine.architecture) {
+        (Processor::Gpu, _) | (Processor::Cpu, Architecture::Aarch64) => true,
+        (Processor::Cpu, Architecture::X86_64) => machine.kernels == Kernels::Encoded && element == Element::F32,
     };
     if !adjacent(source) || !adjacent(result) || !is_written {
         return false;

@@ -44,7 +44,7 @@ pub struct Refused {
     /// The model's nodes.
     pub origin: String,
     /// The operator's name.
-    pub op: &'static str,
+    pub op: String,
     /// What there is no kernel for.
     pub what: String,
 }
@@ -65,10 +65,22 @@ pub(crate) struct Lowering<'a> {
     places: Vec<Option<View>>,
 }
 
+/// What runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Processor {
+    /// A CPU: kernels are machine code.
+    #[default]
+    Cpu,
+    /// A GPU: kernels are shaders.
+    Gpu,
+}
+
 /// What lowering decides by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LowerOptions<'a> {
-    /// Decides the schedules of contractions, and with them how weights are packed.
+    /// What runs the program.
+    pub processor: Processor,
+    /// Decides the schedules of contractions on a CPU, and with them how weights are packed.
     pub machine: Machine,
     /// How halves are computed with.
     pub halves: Halves,
@@ -106,7 +118,7 @@ pub fn lower(graph: &Graph, options: LowerOptions<'_>) -> Result<Program, LowerE
         let wrong = lowering.wrong_choice.take();
         if let Err(what) = lowered.and_then(|()| wrong.map_or(Ok(()), Err)) {
             let node = graph.node(id);
-            refused.push(Refused { origin: node.origin().to_string(), op: node.op().name(), what });
+            refused.push(Refused { origin: node.origin().to_string(), op: node.op().name().to_string(), what });
             lowering.give_up(id);
         }
     }

@@ -4,6 +4,7 @@ mod aarch64;
 pub mod choices;
 pub mod cores;
 pub mod cycles;
+pub mod gpu;
 pub mod layer;
 mod x86_64;
 

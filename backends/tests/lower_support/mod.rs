@@ -5,7 +5,7 @@
 pub mod interpreter;
 
 use edgecc_backends::cpu::isa::{Architecture, Halves};
-use edgecc_backends::lower::{LowerOptions, lower};
+use edgecc_backends::lower::{LowerOptions, Processor, lower};
 use edgecc_backends::schedule::Machine;
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, Scalar, Shape, Tensor, TensorType, Type, Window,
@@ -123,6 +123,7 @@ impl Case {
         let program = lower(
             graph,
             LowerOptions {
+                processor: Processor::Cpu,
                 machine: Machine { workers_have_scratch: false, ..Machine::new(architecture) },
                 halves: Halves::Widened,
                 constants_may_grow: false,

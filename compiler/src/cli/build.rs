@@ -5,16 +5,21 @@ use std::path::{Path, PathBuf};
 
 use edgecc_backends::cpu::isa::Listing;
 use edgecc_backends::cpu::program::PlacedKernel;
+use edgecc_backends::gpu::Shaders;
+use edgecc_backends::plan::Plan;
+use edgecc_backends::program::Program;
+use edgecc_backends::schedule::cores::GENERIC;
 use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
 
-use super::loading::{compile_options, for_core, make_folder, read_labels};
+use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::{CliError, CliResult, print};
-use crate::compile::{CompileOptions, Compiled, Phase, compile};
+use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile};
 use crate::link::{identifier, link};
-use crate::target::{Target, processor, target};
+use crate::shaders::CompiledShaders;
+use crate::target::{SHADERS, Target, processor, target};
 
 /// Extensions of the files beside an object.
 const HEADER: &str = "h";
@@ -23,6 +28,9 @@ const WEIGHTS: &str = "weights";
 /// Compiles a model and writes what `--emit` asks for.
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
+    if arguments.target == SHADERS {
+        return shaders(arguments, model);
+    }
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
     check_place(arguments)?;
@@ -43,11 +51,50 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     write_stage(arguments, target, &compiled)
 }
 
+/// Compiles a model to shaders and writes what `--emit` asks for.
+fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
+    check_place(arguments)?;
+    if arguments.cpu != GENERIC.name {
+        return Err(CliError::Usage("--cpu is not for shaders".into()));
+    }
+    let options = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
+    let mut dump = Dump::new(arguments.dump.as_deref())?;
+    let progress = Progress::start("reading the model");
+    let compiled = crate::shaders::compile(model, &options, &mut |phase| {
+        progress.phase(|| format!("compiling, past {}", phase.name));
+        dump.write(phase);
+    })?;
+    drop(progress);
+    dump.result?;
+    compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let path = arguments.output.as_deref();
+    match arguments.emit {
+        Stage::Graph => write_text(path, &compiled.graph.to_text()),
+        Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.program.steps, compiled.plan)),
+        Stage::Wgsl => write_text(path, &shader_texts(&compiled)),
+        Stage::Clif | Stage::Asm | Stage::Header | Stage::Obj => {
+            Err(CliError::Usage("shaders are written as graph, kernels, wgsl or artifact".into()))
+        }
+        Stage::Artifact => {
+            let path = place(path)?;
+            let size = write_artifact(path, |out| compiled.write(out))?;
+            let Shaders { modules, dispatches } = &compiled.shaders;
+            let made = format!("{} dispatches of {} shaders", dispatches.len(), modules.len());
+            eprintln!("{}", summary(path, &made, &compiled.program, &compiled.plan, size));
+            Ok(())
+        }
+    }
+}
+
+fn shader_texts(compiled: &CompiledShaders) -> String {
+    compiled.shaders.modules.iter().map(|module| format!("// {}\n{}\n", module.name, module.text)).collect()
+}
+
 fn listing(stage: Stage) -> Listing {
     match stage {
         Stage::Clif => Listing::Clif,
         Stage::Asm => Listing::Assembly,
-        Stage::Graph | Stage::Kernels | Stage::Obj | Stage::Header | Stage::Artifact => Listing::Off,
+        Stage::Graph | Stage::Kernels | Stage::Wgsl | Stage::Obj | Stage::Header | Stage::Artifact => Listing::Off,
     }
 }
 
@@ -57,6 +104,7 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
         Stage::Graph => write_text(path, &compiled.graph.to_text()),
         Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.best.program.steps, compiled.best.plan)),
         Stage::Clif | Stage::Asm => write_text(path, &listings(compiled)),
+        Stage::Wgsl => Err(CliError::Usage("--emit wgsl is for --target wgsl".into())),
         Stage::Header => {
             let name = symbol_prefix(path.unwrap_or(Path::new(&compiled.best.program.name)));
             write_text(path, &link(compiled, &name, target.system)?.header)
@@ -64,11 +112,8 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
         Stage::Obj => write_object(place(path)?, target, compiled),
         Stage::Artifact => {
             let path = place(path)?;
-            let size = write_whole(path, |mut out| compiled.write(&mut out)).map_err(|error| match error {
-                WriteError::Io(source) => CliError::Io { path: path.into(), source },
-                error => CliError::Compile(error.into()),
-            })?;
-            eprintln!("{}", summary(path, size, compiled));
+            let size = write_artifact(path, |out| compiled.write(out))?;
+            eprintln!("{}", code_summary(path, size, compiled));
             Ok(())
         }
     }
@@ -77,7 +122,7 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
 /// What is wrong with where to write, said before anything is compiled.
 fn check_place(arguments: &BuildArguments) -> CliResult {
     match arguments.emit {
-        Stage::Graph | Stage::Kernels | Stage::Clif | Stage::Asm | Stage::Header => Ok(()),
+        Stage::Graph | Stage::Kernels | Stage::Clif | Stage::Asm | Stage::Wgsl | Stage::Header => Ok(()),
         Stage::Artifact => place(arguments.output.as_deref()).map(|_| ()),
         Stage::Obj => {
             let path = place(arguments.output.as_deref())?;
@@ -122,20 +167,35 @@ fn write_object(path: &Path, target: Target, compiled: &Compiled) -> CliResult {
     for file in files {
         file.keep().map_err(|source| CliError::Io { path: path.into(), source })?;
     }
-    eprintln!("{}", summary(path, size, compiled));
+    eprintln!("{}", code_summary(path, size, compiled));
     Ok(())
 }
 
-fn summary(path: &Path, size: u64, compiled: &Compiled) -> String {
-    let macs: u64 = compiled.best.program.steps.iter().map(|step| step.macs).sum();
+/// Writes an artifact; its size in bytes.
+fn write_artifact(
+    path: &Path,
+    write: impl Fn(&mut &mut dyn Write) -> Result<u64, WriteError>,
+) -> Result<u64, CliError> {
+    write_whole(path, |mut out| write(&mut out)).map_err(|error| match error {
+        WriteError::Io(source) => CliError::Io { path: path.into(), source },
+        error => CliError::Compile(error.into()),
+    })
+}
+
+fn code_summary(path: &Path, size: u64, compiled: &Compiled) -> String {
+    let ForProcessors { program, plan, emitted, .. } = &compiled.best;
+    let made = format!("{} bytes of code", emitted.code.len());
+    summary(path, &made, program, plan, size)
+}
+
+fn summary(path: &Path, made: &str, program: &Program, plan: &Plan, size: u64) -> String {
+    let macs: u64 = program.steps.iter().map(|step| step.macs).sum();
     format!(
-        "{}: {} steps, {:.1} M multiply-adds, {:.2} MiB of arena, {} bytes of code, {} bytes in all",
+        "{}: {} steps, {:.1} M multiply-adds, {:.2} MiB of arena, {made}, {size} bytes in all",
         path.display(),
-        compiled.best.program.steps.len(),
+        program.steps.len(),
         macs as f64 / 1e6,
-        compiled.best.plan.arena_bytes as f64 / (1 << 20) as f64,
-        compiled.best.emitted.code.len(),
-        size
+        plan.arena_bytes as f64 / (1 << 20) as f64,
     )
 }
 

@@ -1,6 +1,6 @@
 //! `edgecc inspect`: what is in an artifact.
 
-use edgecc_format::{Call, Manifest, Program, View, step::Action};
+use edgecc_format::{ARCHITECTURE_WGSL, Call, Manifest, Program, View, step::Action};
 use serde_json::{Value, json};
 
 use super::moved::{Caches, Energy, Moved, SOURCES, energy, moved, total};
@@ -31,6 +31,10 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
     }
     text.push_str(&format!("weights  {} bytes\n", manifest.weights_bytes));
     for program in &manifest.programs {
+        if program.architecture == ARCHITECTURE_WGSL {
+            text.push_str(&shaders_text(manifest, program));
+            continue;
+        }
         text.push_str(&format!(
             "program  {} {}\ncode     {} bytes, {} kernels, {} encoded\narena    {} bytes\n{}macs     {}\n{}steps    {}\n",
             program.architecture,
@@ -53,6 +57,29 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
     text
 }
 
+/// A program of shaders: its dispatches with the bytes that each reads and writes, and its groups.
+fn shaders_text(manifest: &Manifest, program: &Program) -> String {
+    let bytes: u64 = calls(program).map(|call| call.bytes).sum();
+    let mut text = format!(
+        "program  {}\ncode     {} bytes, {} shaders\narena    {} bytes\nmacs     {}\nmoved    {bytes} bytes\nsteps    {}\n",
+        program.architecture,
+        program.code_length,
+        program.kernels.len(),
+        program.arena_bytes,
+        manifest.source_macs,
+        program.steps.len(),
+    );
+    for call in calls(program) {
+        let groups: Vec<String> = call.groups.iter().map(|groups| groups.to_string()).collect();
+        let (name, groups, origins) = (&call.name, groups.join("x"), call.origins.join("+"));
+        text.push_str(&format!(
+            "  {name:<28} {:>12} macs {:>12} bytes  {groups:<12} {origins}\n",
+            call.macs, call.bytes
+        ));
+    }
+    text
+}
+
 fn as_json(manifest: &Manifest, size: usize) -> Value {
     let port = |port: &edgecc_format::Port| {
         let dims: Vec<u64> = port.dims.iter().map(|dim| dim.capacity()).collect();
@@ -60,8 +87,12 @@ fn as_json(manifest: &Manifest, size: usize) -> Value {
         json!({"name": port.name, "type": element_type, "dims": dims})
     };
     let step = |program: &Program, call: &Call, from: &Moved| {
-        json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes,
-               "bytes_from": [from.l1, from.l2, from.memory], "encoded": is_encoded(program, call)})
+        let mut step = json!({"name": call.name, "origins": call.origins, "macs": call.macs, "bytes": call.bytes,
+               "bytes_from": [from.l1, from.l2, from.memory], "encoded": is_encoded(program, call)});
+        if !call.groups.is_empty() {
+            step["groups"] = call.groups.clone().into();
+        }
+        step
     };
     let program = |program: &Program| {
         let cost = Cost::of(manifest, program);

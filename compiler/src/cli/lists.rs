@@ -8,7 +8,7 @@ use super::options::OpsArguments;
 use super::{CliError, CliResult, print};
 use crate::compile::CompileError;
 use crate::onnx;
-use crate::target::TARGETS;
+use crate::target::{SHADERS, TARGETS};
 
 /// Lists the operators that are read, or those of a model with their counts.
 pub fn operators(arguments: &OpsArguments) -> CliResult {
@@ -45,5 +45,6 @@ pub fn targets() -> CliResult {
         };
         text.push_str(&format!("{:<28} {} code, {objects}\n", target.name, target.architecture.name()));
     }
+    text.push_str(&format!("{SHADERS:<28} compute shaders, for GPUs\n"));
     print(&text)
 }

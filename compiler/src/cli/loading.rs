@@ -19,7 +19,7 @@ use super::{CliError, CliResult};
 use crate::array::to_tensor;
 use crate::compile::{CompileOptions, compile};
 use crate::onnx::ImportOptions;
-use crate::target::target;
+use crate::target::{SHADERS, target};
 
 /// Compile options of a verb.
 pub fn compile_options(
@@ -52,7 +52,7 @@ pub fn compile_options(
         listing: Listing::Off,
         max_memory,
         labels,
-        configuration: configuration(reading, architecture, &schedules),
+        configuration: configuration(reading, architecture.name(), &schedules),
         schedules,
     })
 }
@@ -71,6 +71,22 @@ fn schedules(path: Option<&Path>) -> Result<Choices, CliError> {
     let Some(path) = path else { return Ok(Choices::default()) };
     let text = std::fs::read_to_string(path).map_err(|source| CliError::Io { path: path.into(), source })?;
     text.parse().map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Compile options of a verb that makes shaders.
+pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<CompileOptions, CliError> {
+    let refused = [
+        ("--precision fp16", reading.precision == NumberWidth::Fp16),
+        ("--kernels clif", reading.kernels == KernelWriter::Clif),
+        ("--schedules", reading.schedules.is_some()),
+        ("--no-chains", reading.no_chains),
+    ];
+    if let Some((flag, _)) = refused.into_iter().find(|(_, given)| *given) {
+        return Err(CliError::Usage(format!("{flag} is not for shaders")));
+    }
+    // Shaders are of no processor.
+    let usual = compile_options(reading, Architecture::Aarch64, labels)?;
+    Ok(CompileOptions { configuration: configuration(reading, SHADERS, &usual.schedules), ..usual })
 }
 
 fn constants(reading: &ModelArguments) -> Result<BTreeMap<String, Tensor>, CliError> {
@@ -93,8 +109,8 @@ fn each_once<T: Clone>(flag: &str, given: &[(String, T)]) -> Result<BTreeMap<Str
 }
 
 /// The flags that decide the bytes of the artifact, in a fixed order.
-fn configuration(reading: &ModelArguments, architecture: Architecture, schedules: &Choices) -> String {
-    let mut text = format!("architecture = {}\n", architecture.name());
+fn configuration(reading: &ModelArguments, architecture: &str, schedules: &Choices) -> String {
+    let mut text = format!("architecture = {architecture}\n");
     for (name, extent) in &reading.dims {
         text.push_str(&format!("dim {name} = {extent}\n"));
     }
@@ -139,7 +155,7 @@ pub fn load(path: &Path, reading: &ModelArguments, labels: Vec<String>) -> Resul
 }
 
 /// A given flag that says how a model is to be compiled.
-fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
+pub(super) fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
     let given = [
         ("--dim", !reading.dims.is_empty()),
         ("--shape", !reading.shapes.is_empty()),
@@ -154,7 +170,7 @@ fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'static str> {
     given.into_iter().find_map(|(flag, given)| given.then_some(flag))
 }
 
-fn compiled_already(path: &Path, flag: &str) -> CliError {
+pub(super) fn compiled_already(path: &Path, flag: &str) -> CliError {
     let path = path.display();
     CliError::Usage(format!("{path} is compiled already: {flag} belongs to the command that compiles the model"))
 }
@@ -174,7 +190,7 @@ fn from_compiler(path: &Path, bytes: &[u8]) -> Result<Model, CliError> {
     model.map_err(|source| CliError::Load { path: path.into(), source })
 }
 
-fn is_artifact(path: &Path) -> Result<bool, CliError> {
+pub(super) fn is_artifact(path: &Path) -> Result<bool, CliError> {
     let failed = |source| CliError::Io { path: path.into(), source };
     let mut start = Vec::new();
     let magic = edgecc_format::MAGIC;

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod compare;
+mod device;
 mod inputs;
 mod inspect;
 mod lists;
@@ -44,6 +45,10 @@ pub enum CliError {
     /// A run.
     #[error(transparent)]
     Run(#[from] edgecc_runtime::RunError),
+    /// A GPU.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] edgecc_runtime::gpu::GpuError),
     /// A session that cannot be made.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -91,6 +96,12 @@ impl CliError {
             CliError::Load { .. } | CliError::Evaluate(_) => 1,
             CliError::Session(SessionError::ThreadCount { .. }) => 2,
             CliError::Run(_) | CliError::Session(SessionError::Memory { .. } | SessionError::Thread(_)) => 1,
+            #[cfg(feature = "gpu")]
+            CliError::Gpu(edgecc_runtime::gpu::GpuError::Io { .. }) => 4,
+            #[cfg(feature = "gpu")]
+            CliError::Gpu(edgecc_runtime::gpu::GpuError::Limit { .. }) => 5,
+            #[cfg(feature = "gpu")]
+            CliError::Gpu(_) => 1,
             CliError::Usage(_) => 2,
             CliError::Check(_) => 3,
             CliError::Input(InputError::File(_)) => 4,
@@ -108,7 +119,7 @@ fn compile_code(error: &CompileError) -> u8 {
         CompileError::Import(error) if error.is_usage() => 2,
         CompileError::Import(error) if error.is_limit() => 5,
         CompileError::Import(_) | CompileError::Lower(_) => 1,
-        CompileError::Pass(_) | CompileError::Emit(_) => 70,
+        CompileError::Pass(_) | CompileError::Emit(_) | CompileError::Shader(_) => 70,
         CompileError::Write(WriteError::Io(_)) => 4,
         CompileError::Write(_) => 70,
     }

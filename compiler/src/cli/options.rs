@@ -84,6 +84,26 @@ pub enum KernelWriter {
     Clif,
 }
 
+/// What runs an artifact.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArguments {
+    /// What runs it: cpu, or gpu (an artifact for wgsl, or a model)
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Device::Cpu, hide_possible_values = true)]
+    pub device: Device,
+    /// A part of the GPU adapter's name [default: the fastest]
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+}
+
+/// What runs an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// This machine's processor
+    Cpu,
+    /// A GPU
+    Gpu,
+}
+
 /// Compiling.
 #[derive(Debug, Args)]
 pub struct BuildArguments {
@@ -101,7 +121,7 @@ pub struct BuildArguments {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub reading: ModelArguments,
-    /// What to write: graph, kernels, clif, asm, header, obj (with header and weights), artifact
+    /// What to write: graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
     #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact, hide_possible_values = true)]
     pub emit: Stage,
     /// Write the graph behind every phase to this folder
@@ -123,6 +143,8 @@ pub enum Stage {
     Clif,
     /// Machine code of every kernel, as text
     Asm,
+    /// Every shader, as text
+    Wgsl,
     /// An object file to link into an app, with its header and weights beside it
     Obj,
     /// The C header of the object file
@@ -168,6 +190,8 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     #[command(flatten)]
+    pub on: DeviceArguments,
+    #[command(flatten)]
     pub reading: ModelArguments,
 }
 
@@ -186,6 +210,8 @@ pub struct CompareArguments {
     /// Allowed difference as a share of the largest value of the channel (the last axis)
     #[arg(long, default_value_t = 1e-4)]
     pub of_channel: f64,
+    #[command(flatten)]
+    pub on: DeviceArguments,
     /// Machine-readable
     #[arg(long)]
     pub json: bool,
@@ -214,6 +240,8 @@ pub struct BenchArguments {
     /// Runs that are timed
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub runs: usize,
+    #[command(flatten)]
+    pub on: DeviceArguments,
     /// Machine-readable
     #[arg(long)]
     pub json: bool,

@@ -27,7 +27,7 @@ pub struct BenchResult {
     /// The tenths of a sustained measurement's time, one after the other, without those that no run began in: how far a
     /// device throttles. None where a number of runs was timed.
     pub tenths: Vec<Latency>,
-    /// Steps in order.
+    /// Steps in order; none where they were not timed one by one.
     pub steps: Vec<StepTime>,
 }
 
@@ -51,18 +51,23 @@ const PROFILED_RUNS: usize = 5;
 
 /// Times a session on whatever its inputs hold.
 pub fn bench(model: &Model, session: &mut Session, options: &BenchOptions) -> Result<BenchResult, RunError> {
+    let whole = bench_whole(&mut || session.run(), options)?;
+    Ok(BenchResult { steps: profile(model, session)?, ..whole })
+}
+
+/// Times whole runs, whatever runs.
+pub fn bench_whole<E>(run: &mut dyn FnMut() -> Result<(), E>, options: &BenchOptions) -> Result<BenchResult, E> {
     for _ in 0..options.warm_up.max(1) {
-        session.run()?;
+        run()?;
     }
-    let samples = sample(session, options)?;
-    let steps = profile(model, session)?;
+    let samples = sample(run, options)?;
     let tenths = if options.sustain.is_some() { tenths(&samples) } else { Vec::new() };
     let none = Latency { runs: 0, min: 0, p50: 0, p90: 0, p99: 0, max: 0, mean: 0 };
-    Ok(BenchResult { latency: latency(&samples).unwrap_or(none), tenths, steps })
+    Ok(BenchResult { latency: latency(&samples).unwrap_or(none), tenths, steps: Vec::new() })
 }
 
 /// Nanoseconds of the runs, evenly thinned out where there are more than [`MOST_SAMPLES`].
-fn sample(session: &mut Session, options: &BenchOptions) -> Result<Vec<u64>, RunError> {
+fn sample<E>(run: &mut dyn FnMut() -> Result<(), E>, options: &BenchOptions) -> Result<Vec<u64>, E> {
     let started = Instant::now();
     let (mut samples, mut runs, mut every) = (Vec::new(), 0, 1);
     let more = |runs: usize| match options.sustain {
@@ -71,7 +76,7 @@ fn sample(session: &mut Session, options: &BenchOptions) -> Result<Vec<u64>, Run
     };
     while runs == 0 || more(runs) {
         let begin = Instant::now();
-        session.run()?;
+        run()?;
         if runs % every == 0 {
             samples.push(begin.elapsed().as_nanos() as u64);
         }

@@ -93,7 +93,7 @@ fn fill(command: &Command, model: &Model, session: &mut Session) -> Result<(), D
 
 fn run(command: &Command, model: &Model, session: &mut Session) -> Result<String, DeviceError> {
     session.run()?;
-    let outputs = outputs(model, session);
+    let outputs = outputs(model.outputs(), |place| session.output(place));
     match &command.output {
         Some(path) => {
             write_npz(path, &outputs).map_err(InputError::File)?;
@@ -103,7 +103,7 @@ fn run(command: &Command, model: &Model, session: &mut Session) -> Result<String
             let values = |(name, array): &(String, Array)| json!({"name": name, "dims": array.extents, "values": array.to_f64()});
             Ok(format!("{}\n", json!({"schema_version": 1, "outputs": outputs.iter().map(values).collect::<Vec<_>>()})))
         }
-        None => Ok(summary(model, &outputs)),
+        None => Ok(summary(model.outputs(), model.labels(), &outputs)),
     }
 }
 
@@ -112,7 +112,8 @@ fn compare(command: &Command, model: &Model, session: &mut Session) -> Result<St
     let path = command.expected.as_deref().unwrap_or(&command.artifact);
     let expected = references(path, model.outputs())?;
     let mut rows = Vec::new();
-    for ((name, array), reference) in outputs(model, session).into_iter().zip(expected) {
+    for ((name, array), reference) in outputs(model.outputs(), |place| session.output(place)).into_iter().zip(expected)
+    {
         let Some(reference) = reference else { continue };
         let rank = array.extents.len();
         let channel = command.channel.filter(|&axis| axis < rank).or(rank.checked_sub(1));

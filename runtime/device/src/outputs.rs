@@ -1,32 +1,31 @@
 //! What a run answered.
 
 use edgecc_format::{ElementType, Port};
-use edgecc_runtime::{Model, Session};
 
 use crate::inputs::describe;
 use crate::tensor_file::Array;
 
-/// The outputs of the last run, named, in graph order.
-pub fn outputs(model: &Model, session: &Session) -> Vec<(String, Array)> {
+/// The outputs of a run, named, in graph order; `bytes` gives those of output `n`.
+pub fn outputs<'a>(ports: &[Port], bytes: impl Fn(usize) -> &'a [u8]) -> Vec<(String, Array)> {
     let array = |(index, port): (usize, &Port)| {
         let element_type = ElementType::try_from(port.element_type).unwrap_or(ElementType::Unspecified);
         let extents = port.dims.iter().map(|dim| dim.capacity() as usize).collect();
-        (port.name.clone(), Array { element_type, extents, bytes: session.output(index).to_vec() })
+        (port.name.clone(), Array { element_type, extents, bytes: bytes(index).to_vec() })
     };
-    model.outputs().iter().enumerate().map(array).collect()
+    ports.iter().enumerate().map(array).collect()
 }
 
 /// Most classes that are named.
 const TOP: usize = 5;
 
 /// A summary for people: the best classes of a classifier with their labels, the range of other outputs.
-pub fn summary(model: &Model, outputs: &[(String, Array)]) -> String {
+pub fn summary(ports: &[Port], labels: &[String], outputs: &[(String, Array)]) -> String {
     let mut text = String::new();
-    for ((name, array), port) in outputs.iter().zip(model.outputs()) {
+    for ((name, array), port) in outputs.iter().zip(ports) {
         let values = array.to_f64();
         text.push_str(&format!("{name}: {}\n", describe(port)));
         match classes(&array.extents) {
-            Some(count) => text.push_str(&top(&values, count, model.labels())),
+            Some(count) => text.push_str(&top(&values, count, labels)),
             None => text.push_str(&spread(&values)),
         }
     }

@@ -1,9 +1,10 @@
 //! Checks every number of a manifest that a runtime relies on, so that running needs no checks.
 
+use crate::dispatch::check_dispatch;
 use crate::error::FormatError;
 use crate::manifest::step::Action;
 use crate::manifest::{
-    Access, BufferKind, BufferRef, CONSTANT_ALIGNMENT, Call, Constant, Manifest, Port, Program, Step,
+    ARCHITECTURE_WGSL, Access, BufferKind, BufferRef, CONSTANT_ALIGNMENT, Call, Constant, Manifest, Port, Program, Step,
 };
 
 /// The most buffers of a step.
@@ -105,7 +106,12 @@ fn check_call(index: usize, call: &Call, program: &Program, sizes: &Sizes) -> Re
     if call.buffers.len() > MAX_BUFFERS {
         return Err(invalid(place(), "it has more than 64 buffers"));
     }
-    call.buffers.iter().try_for_each(|buffer| check_buffer(place, buffer, sizes))
+    call.buffers.iter().try_for_each(|buffer| check_buffer(place, buffer, sizes))?;
+    match program.architecture.as_str() {
+        ARCHITECTURE_WGSL => check_dispatch(call).map_err(|problem| invalid(place(), problem)),
+        _ if !call.groups.is_empty() => Err(invalid(place(), "it has groups, and its kernel is no shader")),
+        _ => Ok(()),
+    }
 }
 
 fn check_buffer(place: impl Fn() -> String, buffer: &BufferRef, sizes: &Sizes) -> Result<(), FormatError> {

@@ -14,6 +14,11 @@ pub const ABI_SYSTEM_V: &str = "sysv";
 /// Calling convention of x86-64 programs on Windows.
 pub const ABI_WINDOWS_X64: &str = "win64";
 
+/// The architecture of programs whose kernels are WGSL compute shaders.
+pub const ARCHITECTURE_WGSL: &str = "wgsl";
+/// The calling convention of those: WebGPU's, bindings of group 0 in the order of a call's buffers.
+pub const ABI_WEBGPU: &str = "webgpu";
+
 /// Everything about a model but its code and its weights.
 #[derive(Clone, PartialEq, Message)]
 pub struct Manifest {
@@ -131,7 +136,7 @@ pub struct Constant {
 /// The model compiled for one kind of processor.
 #[derive(Clone, PartialEq, Message)]
 pub struct Program {
-    /// `aarch64` or `x86_64`.
+    /// `aarch64`, `x86_64` or `wgsl`.
     #[prost(string, tag = "1")]
     pub architecture: String,
     /// Calling convention: one of the `ABI_` constants.
@@ -166,7 +171,7 @@ pub struct Program {
     pub steps: Vec<Step>,
 }
 
-/// A function in the code of a program.
+/// A function in the code of a program, or the text of a compute shader with the entry point `main`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Kernel {
     /// A name for people.
@@ -208,7 +213,8 @@ pub mod step {
 ///
 /// A kernel is `extern "C" fn(bases: *const *mut u8, args: *const u32, begin: u32, end: u32, worker: u32)` and computes
 /// the indices `begin..end`; `bases[i]` is the address of `buffers[i]`. What it writes must not depend on how the range
-/// is cut, and `begin` is a multiple of the grain.
+/// is cut, and `begin` is a multiple of the grain. A kernel that is a compute shader is dispatched once, in `groups`; its
+/// binding `i` is `buffers[i]`, bound for writing unless it is of weights or of an input.
 #[derive(Clone, PartialEq, Message)]
 pub struct Call {
     /// Index into the program's kernels.
@@ -238,6 +244,9 @@ pub struct Call {
     /// Bytes read and written.
     #[prost(uint64, tag = "9")]
     pub bytes: u64,
+    /// Groups of invocations along each of the three axes, where the kernel is a compute shader; else empty.
+    #[prost(uint32, repeated, tag = "10")]
+    pub groups: Vec<u32>,
 }
 
 /// A piece of memory that a kernel gets.

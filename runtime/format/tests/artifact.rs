@@ -1,8 +1,9 @@
 //! Artifacts written and read back; every kind of damage and every reference out of bounds is refused.
 
 use edgecc_format::{
-    ABI_SYSTEM_V, Access, BufferKind, BufferRef, Call, ConstantPool, Contents, Dim, ElementType, FormatError, Kernel,
-    MAJOR, Manifest, Port, Program, Step, WriteError, decode_manifest, read, step::Action, verify_weights,
+    ABI_SYSTEM_V, ABI_WEBGPU, ARCHITECTURE_WGSL, Access, BufferKind, BufferRef, Call, ConstantPool, Contents, Dim,
+    ElementType, FormatError, Kernel, MAJOR, Manifest, Port, Program, Step, WriteError, decode_manifest, read,
+    step::Action, verify_weights,
 };
 
 const CODE: [u8; 48] = [0xc3; 48];
@@ -33,6 +34,7 @@ fn manifest() -> Manifest {
         origins: vec!["Add_0".into()],
         macs: 6,
         bytes: 72,
+        groups: Vec::new(),
     };
     let program = Program {
         architecture: "x86_64".into(),
@@ -122,6 +124,43 @@ fn the_pool_keeps_each_content_once() {
     let offsets = [&[1u8; 10][..], &[2; 70], &[1; 10], &[1; 11]].map(|bytes| pool.add(bytes));
     assert_eq!(offsets, [0, 64, 0, 192]);
     assert_eq!((pool.bytes(), pool.constants().len()), (203, 3));
+}
+
+/// The manifest with its program as one of shaders.
+fn shaders(manifest: &mut Manifest) {
+    let program = &mut manifest.programs[0];
+    (program.architecture, program.abi) = (ARCHITECTURE_WGSL.into(), ABI_WEBGPU.into());
+    program.arena_bytes = 1024;
+    let call = call(manifest);
+    call.groups = vec![4, 1, 1];
+    call.buffers[2].offset = 256;
+}
+
+#[test]
+fn calls_of_shaders_keep_to_the_limits_of_webgpu() {
+    let mut valid = manifest();
+    shaders(&mut valid);
+    try_write(valid).expect("a program of shaders");
+    type Change = fn(&mut Call);
+    let refused: [(Change, &str); 8] = [
+        (|call| call.groups = vec![4, 1], "1 to 65535 groups"),
+        (|call| call.groups[1] = 0, "1 to 65535 groups"),
+        (|call| call.groups[2] = 65536, "1 to 65535 groups"),
+        (|call| call.buffers = vec![call.buffers[0].clone(); 9], "at most 8 buffers"),
+        (|call| call.buffers[2].offset = 64, "a multiple of 256"),
+        (|call| call.buffers[1].length = 0, "is empty"),
+        (|call| call.buffers[2].kind = BufferKind::Scratch as i32, "scratch"),
+        (|call| call.buffers.push(buffer(BufferKind::Arena, 256, 300, Access::Read)), "binds twice"),
+    ];
+    for (change, what) in refused {
+        let error = refusal(|manifest| {
+            shaders(manifest);
+            change(call(manifest));
+        });
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    let error = refusal(|manifest| call(manifest).groups = vec![1, 1, 1]);
+    assert!(error.to_string().contains("no shader"), "{error}");
 }
 
 #[test]

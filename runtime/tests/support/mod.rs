@@ -103,7 +103,7 @@ fn step(kernel: u32, buffers: Vec<BufferRef>, args: Vec<u32>, range: u32) -> Ste
     let origins = vec![format!("node {kernel}")];
     // Enough that any grain is worth a worker.
     let macs = u64::from(range) << 20;
-    let call = Call { kernel, buffers, args, range, grain: 7, name, origins, macs, bytes: 0 };
+    let call = Call { kernel, buffers, args, range, grain: 7, name, origins, macs, ..Call::default() };
     Step { action: Some(Action::Call(call)) }
 }
 

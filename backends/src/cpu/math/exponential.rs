@@ -25,7 +25,7 @@ pub(in crate::cpu) const EXP_SHORT: [f64; 6] =
     [1.0, 0.999_999_7, 0.499_991_48, 0.166_676_52, 0.041_898_176, 0.008_289_36];
 
 /// Numerator and denominator, by falling power of `x^2`, of `tanh(x) / x` (the minimax fit of Eigen).
-pub(in crate::cpu) const TANH: ([f64; 7], [f64; 4]) = (
+pub(crate) const TANH: ([f64; 7], [f64; 4]) = (
     [
         -2.760_768_477_423_55e-16,
         2.000_187_904_824_77e-13,
@@ -39,7 +39,7 @@ pub(in crate::cpu) const TANH: ([f64; 7], [f64; 4]) = (
 );
 
 /// Numerator and denominator, by falling power of `x^2`, of `erf(x) / x` (the minimax fit of Eigen).
-pub(in crate::cpu) const ERF: ([f64; 7], [f64; 5]) = (
+pub(crate) const ERF: ([f64; 7], [f64; 5]) = (
     [
         -2.726_142_344_e-10,
         2.770_681_498_e-8,

@@ -1,0 +1,243 @@
+//! Emission of contractions: an invocation computes some pixels by one panel of channels, sums in registers. Weights come as
+//! the CPU's kernels read them, `[matrix][panel][tap][k][channel]`, whose panels are as wide as the tile and of one width.
+
+use edgecc_ir::DType;
+
+use super::Body;
+use super::binding::{Bound, Use};
+use super::expression;
+use super::grid::{Grid, coordinates};
+use super::strides::{Channels, LANES, batch_axes, batch_sum, sum};
+use super::value::Width;
+use super::writer::Writer;
+use crate::contraction::{ContractionSpec, Strides, Tap, Window, divide_up};
+use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
+use crate::pack::PackedLayout;
+use crate::schedule::Schedule;
+
+/// A contraction as a shader computes it.
+pub(super) struct Contraction<'a> {
+    spec: &'a ContractionSpec,
+    layout: PackedLayout,
+    /// Pixels of an invocation.
+    rows: i64,
+    /// Vectors of channels of an invocation.
+    vectors: i64,
+    /// The input, whose channels are the depth.
+    input: Channels,
+}
+
+impl<'a> Contraction<'a> {
+    pub(super) fn new(spec: &'a ContractionSpec, schedule: &Schedule) -> Contraction<'a> {
+        let layout = PackedLayout::of(spec, schedule);
+        let input = Channels::of(&spec.input, &spec.batch, spec.depth);
+        Contraction { spec, layout, rows: schedule.tile.rows, vectors: schedule.tile.vectors, input }
+    }
+
+    /// The output or a further operand.
+    fn result(&self, strides: &Strides) -> Channels {
+        Channels::of(strides, &self.spec.batch, self.spec.channels)
+    }
+
+    /// How it uses its operands.
+    pub(super) fn uses(&self) -> Vec<Use> {
+        let ContractionSpec { output, operands, .. } = self.spec;
+        let mut uses = vec![self.input.read(), Use::read(DType::F32, true), self.result(output).write()];
+        uses.extend(operands.iter().map(|strides| self.result(strides).read()));
+        uses
+    }
+
+    /// What each invocation does; `None` for an epilogue that is refused.
+    pub(super) fn emit(&self, operands: &[Bound]) -> Option<Body> {
+        let mut out = Writer::default();
+        let spec = self.spec;
+        let tiles = divide_up(spec.window.pixels(), self.rows);
+        let mut axes = batch_axes(&spec.batch);
+        axes.extend([("tile".to_string(), tiles), ("panel".to_string(), self.layout.panels())]);
+        let grid = Grid::new(axes.iter().map(|(_, extent)| extent).product());
+        grid.enter(&mut out);
+        coordinates(&mut out, &axes);
+        self.pixels(&mut out);
+        out.line(format!("let input = {};", self.input.start()));
+        out.line(format!("let weights = {};", self.weights_start()));
+        for (row, vector) in self.sums() {
+            out.line(format!("var s{row}_{vector} = vec4<f32>(0.0f);"));
+        }
+        self.taps(&mut out, operands);
+        self.results(&mut out, operands)?;
+        Some(Body { writer: out, groups: grid.groups()? })
+    }
+
+    fn sums(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let (rows, vectors) = (self.rows, self.vectors);
+        (0..rows).flat_map(move |row| (0..vectors).map(move |vector| (row, vector)))
+    }
+
+    /// Coordinates `y`, `x` of each pixel; behind the last pixel that one again.
+    fn pixels(&self, out: &mut Writer) {
+        let Window { width, .. } = self.spec.window;
+        let pixels = self.spec.window.pixels();
+        for row in 0..self.rows {
+            let pixel = sum(row, &[("tile", self.rows)]);
+            let pixel = if pixels % self.rows == 0 { pixel } else { format!("min({pixel}, {})", pixels - 1) };
+            out.line(format!("let p{row} = {pixel};"));
+            if self.spec.window.height == 1 {
+                out.line(format!("let y{row} = 0;"));
+                out.line(format!("let x{row} = p{row};"));
+            } else {
+                out.line(format!("let y{row} = p{row} / {width};"));
+                out.line(format!("let x{row} = p{row} % {width};"));
+            }
+        }
+    }
+
+    /// The panel's first weights, counted in fours.
+    fn weights_start(&self) -> String {
+        let matrix = self.layout.matrix_elements() / LANES;
+        let steps: Vec<i64> = self.spec.weight_batch.iter().map(|matrices| matrices * matrix).collect();
+        batch_sum(0, &self.spec.batch, &steps, &[("panel", self.layout.panel_elements() / LANES)])
+    }
+
+    /// Adds the products of all taps to the sums.
+    fn taps(&self, out: &mut Writer, operands: &[Bound]) {
+        let taps = &self.spec.window.taps;
+        if let [tap] = taps[..] {
+            return self.tap(out, operands, [&tap.row.to_string(), &tap.column.to_string(), "0"]);
+        }
+        match TapGrid::of(taps) {
+            Some(TapGrid { axes: [rows, columns] }) => {
+                out.block(format!("for (var a = 0; a < {}; a++)", rows.count), |out| {
+                    out.block(format!("for (var b = 0; b < {}; b++)", columns.count), |out| {
+                        let row = sum(rows.first, &[("a", rows.step)]);
+                        let column = sum(columns.first, &[("b", columns.step)]);
+                        let tap = format!("({})", sum(0, &[("a", columns.count), ("b", 1)]));
+                        self.tap(out, operands, [&row, &column, &tap]);
+                    });
+                });
+            }
+            None => {
+                for (place, tap) in taps.iter().enumerate() {
+                    let texts = [tap.row.to_string(), tap.column.to_string(), place.to_string()];
+                    out.block("if true", |out| self.tap(out, operands, [&texts[0], &texts[1], &texts[2]]));
+                }
+            }
+        }
+    }
+
+    /// Adds the products of one tap: texts of its row, its column and its place.
+    fn tap(&self, out: &mut Writer, operands: &[Bound], [row, column, place]: [&str; 3]) {
+        let window = &self.spec.window;
+        let is_checked = !window.is_interior();
+        for pixel in 0..self.rows {
+            self.input_place(out, pixel, row, column);
+        }
+        let panel = self.spec.depth * self.vectors;
+        out.line(format!("let w = {};", sum(0, &[("weights", 1), (place, panel)])));
+        // Channels of one load.
+        let (lanes, zero) = if self.input.quads { (LANES, "vec4<f32>(0.0f)") } else { (1, "0.0f") };
+        out.block(format!("for (var k = 0; k < {}; k++)", self.spec.depth / lanes), |out| {
+            for pixel in 0..self.rows {
+                let at = format!("at{pixel} + k");
+                let loaded = match self.input.quads {
+                    true => operands[INPUT].load_quad(out, &at),
+                    false => operands[INPUT].load(out, &at),
+                };
+                let value = if is_checked { format!("select({zero}, {loaded}, in{pixel})") } else { loaded };
+                out.line(format!("let f{pixel} = {value};"));
+            }
+            for (lane, vector) in (0..lanes).flat_map(|lane| (0..self.vectors).map(move |vector| (lane, vector))) {
+                let at = sum(lane * self.vectors + vector, &[("w", 1), ("k", lanes * self.vectors)]);
+                let weight = operands[WEIGHTS].load_quad(out, &at);
+                for pixel in 0..self.rows {
+                    let factor = if self.input.quads { format!("f{pixel}[{lane}]") } else { format!("f{pixel}") };
+                    let name = format!("s{pixel}_{vector}");
+                    out.line(format!("{name} = fma(vec4<f32>({factor}), {weight}, {name});"));
+                }
+            }
+        });
+    }
+
+    /// `at`: where a pixel's tap lies in the input, and `in`: whether it does.
+    fn input_place(&self, out: &mut Writer, pixel: i64, row: &str, column: &str) {
+        let window = &self.spec.window;
+        let (y, x) = (format!("y{pixel}"), format!("x{pixel}"));
+        out.line(format!("let i{pixel} = {};", sum(0, &[(&y, window.step[0]), (row, 1)])));
+        out.line(format!("let j{pixel} = {};", sum(0, &[(&x, window.step[1]), (column, 1)])));
+        let at = sum(0, &[("input", 1), (&self.input.pixel(&format!("i{pixel}"), &format!("j{pixel}")), 1)]);
+        if window.is_interior() {
+            return out.line(format!("let at{pixel} = {at};"));
+        }
+        let (height, width) = (window.input_height, window.input_width);
+        out.line(format!("let in{pixel} = (u32(i{pixel}) < {height}u) & (u32(j{pixel}) < {width}u);"));
+        out.line(format!("let at{pixel} = select(0, {at}, in{pixel});"));
+    }
+
+    /// Finishes the sums and writes them.
+    fn results(&self, out: &mut Writer, operands: &[Bound]) -> Option<()> {
+        let pixels = self.spec.window.pixels();
+        for pixel in 0..self.rows {
+            // Tiles are whole but for the last, whose first pixel there always is.
+            if pixels % self.rows == 0 || pixel == 0 {
+                self.write_pixel(out, operands, pixel)?;
+            } else {
+                let head = format!("if {} < {pixels}", sum(pixel, &[("tile", self.rows)]));
+                out.block(head, |out| self.write_pixel(out, operands, pixel))?;
+            }
+        }
+        Some(())
+    }
+
+    fn write_pixel(&self, out: &mut Writer, operands: &[Bound], pixel: i64) -> Option<()> {
+        let ContractionSpec { output, epilogue, operands: further, .. } = self.spec;
+        let (y, x) = (format!("y{pixel}"), format!("x{pixel}"));
+        let output = self.result(output);
+        let to = out.value(output.at(&y, &x));
+        let further: Vec<Channels> = further.iter().map(|strides| self.result(strides)).collect();
+        let from: Vec<String> = further.iter().map(|channels| out.value(channels.at(&y, &x))).collect();
+        for vector in 0..self.vectors {
+            let place = out.value(sum(vector, &[("panel", self.vectors)]));
+            let mut arguments = vec![format!("s{pixel}_{vector}")];
+            for (number, channels) in further.iter().enumerate() {
+                arguments.push(channels.load(out, &operands[FURTHER + number], &from[number], &place));
+            }
+            let value = expression::emit(out, epilogue, &arguments, Width::Four)?;
+            output.store(out, &operands[OUTPUT], &to, &place, &value);
+        }
+        Some(())
+    }
+}
+
+/// One axis of evenly spaced taps.
+#[derive(Clone, Copy)]
+struct TapAxis {
+    count: i64,
+    first: i64,
+    step: i64,
+}
+
+impl TapAxis {
+    fn of(offsets: &[i64]) -> Option<TapAxis> {
+        let step = offsets.windows(2).map(|pair| pair[1] - pair[0]).next().unwrap_or(0);
+        let even = offsets.windows(2).all(|pair| pair[1] - pair[0] == step);
+        even.then_some(TapAxis { count: offsets.len() as i64, first: *offsets.first()?, step })
+    }
+}
+
+/// Taps that are every row of some with every column of others, in row-major order.
+struct TapGrid {
+    axes: [TapAxis; 2],
+}
+
+impl TapGrid {
+    fn of(taps: &[Tap]) -> Option<TapGrid> {
+        let columns = taps.iter().take_while(|tap| tap.row == taps[0].row).count().max(1);
+        let row_offsets: Vec<i64> = taps.iter().step_by(columns).map(|tap| tap.row).collect();
+        let column_offsets: Vec<i64> = taps.iter().take(columns).map(|tap| tap.column).collect();
+        let agrees = |(place, tap): (usize, &Tap)| {
+            tap.row == row_offsets[place / columns] && tap.column == column_offsets[place % columns]
+        };
+        let is_grid = taps.len().is_multiple_of(columns) && taps.iter().enumerate().all(agrees);
+        let axes = [TapAxis::of(&row_offsets)?, TapAxis::of(&column_offsets)?];
+        is_grid.then_some(TapGrid { axes })
+    }
+}

@@ -1,0 +1,36 @@
+//! How contractions run on GPUs: what one invocation computes.
+
+use super::{DepthwiseSchedule, LANES, Schedule, Tile};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, divide_up};
+
+/// Tiles, best first where there is enough to do: each loads the least for its products. Sums of 4x2 vectors take 32 of the
+/// 64 registers that a Mali has for an invocation before it runs fewer of them.
+const TILES: [Tile; 6] = [
+    Tile { rows: 4, vectors: 2 },
+    Tile { rows: 4, vectors: 1 },
+    Tile { rows: 2, vectors: 2 },
+    Tile { rows: 2, vectors: 1 },
+    Tile { rows: 1, vectors: 2 },
+    Tile { rows: 1, vectors: 1 },
+];
+
+/// Invocations that keep a phone's GPU busy.
+const ENOUGH: i64 = 2048;
+
+/// The schedule of a contraction: the first tile of which there are enough, else the smallest. Panels are all of one width.
+pub fn schedule(spec: &ContractionSpec) -> Schedule {
+    let vectors = divide_up(spec.channels, LANES);
+    let batches: i64 = spec.batch.iter().product();
+    let count = |tile: &Tile| batches * divide_up(spec.window.pixels(), tile.rows) * (vectors / tile.vectors);
+    let fits = |tile: &&Tile| vectors % tile.vectors == 0 && tile.rows <= spec.window.pixels().max(1);
+    let fitting: Vec<Tile> = TILES.iter().filter(fits).copied().collect();
+    let smallest = Tile { rows: 1, vectors: 1 };
+    let tile = fitting.iter().find(|tile| count(tile) >= ENOUGH).copied().unwrap_or(smallest);
+    Schedule { tile, lanes: LANES, block_tiles: 1, block_panels: 1, packs_rows: false }
+}
+
+/// The schedule of a depthwise convolution: as many pixels of a row as divide it.
+pub fn depthwise_schedule(spec: &DepthwiseSpec) -> DepthwiseSchedule {
+    let columns = [4, 2, 5, 3, 7].into_iter().find(|columns| spec.window.width % columns == 0);
+    DepthwiseSchedule { columns: columns.unwrap_or(spec.window.width.clamp(1, 2)), holds_row: true, block: LANES }
+}

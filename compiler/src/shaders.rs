@@ -1,0 +1,93 @@
+//! The road to shaders: the CPU's up to the graph, then lowering, plan and emission for GPUs.
+
+use std::path::Path;
+
+use edgecc_backends::artifact::describe_shaders;
+use edgecc_backends::cpu::isa::{Architecture, Halves, Kernels, Vectors};
+use edgecc_backends::gpu::{OFFSET_ALIGNMENT, Shaders, check, emit};
+use edgecc_backends::lower::{LowerOptions, Processor, lower};
+use edgecc_backends::plan::{Plan, plan_aligned};
+use edgecc_backends::program::Program;
+use edgecc_backends::schedule::Machine;
+use edgecc_backends::schedule::cores::GENERIC;
+use edgecc_format::{ConstantPool, Contents, Manifest, WriteError};
+use edgecc_ir::Graph;
+
+use crate::compile::{CompileError, CompileOptions, Phase, manifest, optimise};
+
+/// A model compiled to shaders.
+pub struct CompiledShaders {
+    /// The graph behind the last pass.
+    pub graph: Graph,
+    /// Steps over storages.
+    pub program: Program,
+    /// Where storages lie.
+    pub plan: Plan,
+    /// The shaders and their dispatches.
+    pub shaders: Shaders,
+    /// What the user should know, such as dimensions that were chosen for them.
+    pub notes: Vec<String>,
+    labels: Vec<String>,
+    configuration: String,
+}
+
+/// Reads a model and compiles it to shaders. `observe` sees the graph after import and after every pass.
+pub fn compile(
+    model: &Path,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<CompiledShaders, CompileError> {
+    let model = crate::onnx::read(model)?;
+    let imported = crate::onnx::import(&model, &options.import)?;
+    observe(Phase { name: "import", graph: &imported.graph });
+    let compiled = compile_graph(imported.graph, options, observe)?;
+    Ok(CompiledShaders { notes: imported.notes, ..compiled })
+}
+
+/// Compiles a graph to shaders.
+pub fn compile_graph(
+    mut graph: Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<CompiledShaders, CompileError> {
+    optimise(&mut graph, options, observe)?;
+    let program = lower(&graph, LOWERING)?;
+    check(&program)?;
+    let plan = plan_aligned(&program, OFFSET_ALIGNMENT);
+    let shaders = emit(&program, &plan)?;
+    let (labels, configuration) = (options.labels.clone(), options.configuration.clone());
+    Ok(CompiledShaders { graph, program, plan, shaders, notes: Vec::new(), labels, configuration })
+}
+
+/// Nothing of the CPU's matters but that there is no scratch.
+const LOWERING: LowerOptions<'static> = LowerOptions {
+    processor: Processor::Gpu,
+    machine: Machine {
+        architecture: Architecture::Aarch64,
+        kernels: Kernels::Clif,
+        vectors: Vectors::Baseline,
+        core: &GENERIC,
+        workers_have_scratch: false,
+    },
+    halves: Halves::Widened,
+    constants_may_grow: false,
+    choices: None,
+};
+
+impl CompiledShaders {
+    /// Writes the artifact; its size in bytes.
+    pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
+        let mut pool = ConstantPool::new();
+        let programs = vec![describe_shaders(&self.program, &self.plan, &self.shaders, &mut pool)];
+        let manifest = Manifest { programs, ..manifest(&self.program, &self.labels, &self.configuration) };
+        let (code, _) = self.shaders.code();
+        Contents { manifest, code: vec![&code], weights: &pool }.write(out)
+    }
+
+    /// The artifact in memory.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WriteError> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+}

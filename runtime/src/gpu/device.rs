@@ -1,0 +1,150 @@
+//! The device that runs shaders.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::error::GpuError;
+
+/// Which adapter to open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// A part of the adapter's name; the fastest one where it is not given.
+    pub adapter: Option<String>,
+}
+
+/// An opened device, shared by any number of sessions. Clones share.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    name: String,
+    faults: Faults,
+}
+
+/// What the driver said went wrong, from whatever thread.
+#[derive(Debug, Clone, Default)]
+struct Faults {
+    lost: Arc<Mutex<Option<String>>>,
+    other: Arc<Mutex<Option<String>>>,
+}
+
+/// How long a run may take before it counts as hung.
+const LONGEST_RUN: Duration = Duration::from_secs(300);
+
+impl Gpu {
+    /// Opens an adapter, with all that it offers in size and nothing that it offers beyond WebGPU.
+    pub fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = choose(&instance, options)?;
+        let name = name(&adapter.get_info());
+        let descriptor = wgpu::DeviceDescriptor {
+            label: None,
+            required_features: wgpu::Features::empty(),
+            required_limits: adapter.limits(),
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let opened = block_on(adapter.request_device(&descriptor));
+        let (device, queue) =
+            opened.map_err(|error| GpuError::Open { adapter: name.clone(), reason: error.to_string() })?;
+        let faults = Faults::default();
+        let (lost, other) = (Arc::clone(&faults.lost), Arc::clone(&faults.other));
+        device.set_device_lost_callback(move |reason, message| note(&lost, format!("{reason:?}: {message}")));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&other, error.to_string())));
+        Ok(Gpu { device, queue, name, faults })
+    }
+
+    /// The adapter's name, driver and interface.
+    pub fn adapter(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives the device back. Every later run of its sessions fails.
+    pub fn close(&self) {
+        self.device.destroy();
+        // The driver tells of the loss while it is polled; what it says does not matter here.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        note(&self.faults.lost, "it was given back".into());
+    }
+
+    /// Waits until a submission is done.
+    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(LONGEST_RUN) };
+        let polled = self.device.poll(wait);
+        self.check()?;
+        match polled {
+            Ok(_) => Ok(()),
+            Err(wgpu::PollError::Timeout) => {
+                Err(GpuError::Timeout { adapter: self.name.clone(), seconds: LONGEST_RUN.as_secs() })
+            }
+            Err(error) => Err(self.failed(error.to_string())),
+        }
+    }
+
+    /// Fails if the driver said that something went wrong since this was asked last. A lost device stays lost.
+    pub(super) fn check(&self) -> Result<(), GpuError> {
+        if let Some(reason) = lock(&self.faults.lost).clone() {
+            return Err(GpuError::Lost { adapter: self.name.clone(), reason });
+        }
+        lock(&self.faults.other).take().map_or(Ok(()), |reason| Err(self.failed(reason)))
+    }
+
+    pub(super) fn failed(&self, reason: String) -> GpuError {
+        GpuError::Driver { adapter: self.name.clone(), reason }
+    }
+
+    /// Fails where the adapter offers less than a model needs.
+    pub(super) fn require(&self, what: &'static str, limit: u64, needed: u64) -> Result<(), GpuError> {
+        let adapter = self.name.clone();
+        if needed <= limit { Ok(()) } else { Err(GpuError::Limit { adapter, what, limit, needed }) }
+    }
+}
+
+/// The adapter of a name; without one the fastest.
+fn choose(instance: &wgpu::Instance, options: &GpuOptions) -> Result<wgpu::Adapter, GpuError> {
+    let adapters = || block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let missing = |wanted: String| {
+        let found: Vec<String> = adapters().iter().map(|adapter| name(&adapter.get_info())).collect();
+        let found = if found.is_empty() { "none".into() } else { found.join(", ") };
+        GpuError::NoAdapter { wanted, found }
+    };
+    match &options.adapter {
+        Some(wanted) => {
+            let named = |adapter: &wgpu::Adapter| name(&adapter.get_info()).contains(wanted.as_str());
+            adapters().into_iter().find(named).ok_or_else(|| missing(format!("is named `{wanted}`")))
+        }
+        None => {
+            let fastest = wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..wgpu::RequestAdapterOptions::default()
+            };
+            block_on(instance.request_adapter(&fastest)).map_err(|_| missing("is usable".into()))
+        }
+    }
+}
+
+fn name(info: &wgpu::AdapterInfo) -> String {
+    format!("{} ({}, {:?})", info.name, info.driver_info, info.backend)
+}
+
+fn note(place: &Mutex<Option<String>>, what: String) {
+    lock(place).get_or_insert(what);
+}
+
+fn lock(place: &Mutex<Option<String>>) -> std::sync::MutexGuard<'_, Option<String>> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for what is ready at once outside of browsers.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+        std::thread::yield_now();
+    }
+}

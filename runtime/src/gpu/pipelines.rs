@@ -1,0 +1,92 @@
+//! Shaders as pipelines of a device.
+
+use edgecc_format::{BufferKind, BufferRef, Kernel};
+
+use super::device::{Gpu, block_on};
+use super::error::GpuError;
+use super::model::Loaded;
+
+/// A shader, ready to be dispatched.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) layout: wgpu::BindGroupLayout,
+    pub(super) pipeline: wgpu::ComputePipeline,
+}
+
+/// Pipelines of all shaders that a program calls, in the order of its kernels; none for a shader that no step calls. Drivers
+/// take their time over each, so that threads share them.
+pub(super) fn pipelines(model: &Loaded, gpu: &Gpu) -> Result<Vec<Option<Pipeline>>, GpuError> {
+    let kernels = &model.program().kernels;
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let share = kernels.len().div_ceil(threads).max(1);
+    let make = |place: usize, kernel: &Kernel| {
+        let call = model.calls().find(|call| call.kernel as usize == place);
+        call.map(|call| pipeline(model, gpu, kernel, &call.buffers)).transpose()
+    };
+    let shares: Vec<Result<Vec<_>, GpuError>> = std::thread::scope(|scope| {
+        let shares = kernels.chunks(share).enumerate().map(|(number, part)| {
+            let make = &make;
+            scope.spawn(move || {
+                part.iter().enumerate().map(|(place, kernel)| make(number * share + place, kernel)).collect()
+            })
+        });
+        let running: Vec<_> = shares.collect();
+        let lost = || Err(gpu.failed("a thread that made pipelines ended early".into()));
+        running.into_iter().map(|share| share.join().unwrap_or_else(|_| lost())).collect()
+    });
+    let mut all = Vec::with_capacity(kernels.len());
+    for share in shares {
+        all.extend(share?);
+    }
+    gpu.check()?;
+    Ok(all)
+}
+
+/// The pipeline of a shader whose calls bind memory of these kinds.
+fn pipeline(model: &Loaded, gpu: &Gpu, kernel: &Kernel, buffers: &[BufferRef]) -> Result<Pipeline, GpuError> {
+    let text = model.text(kernel)?;
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let entries: Vec<wgpu::BindGroupLayoutEntry> = buffers.iter().enumerate().map(entry).collect();
+    let layout =
+        gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+    let whole = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: None,
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(&kernel.name),
+        source: wgpu::ShaderSource::Wgsl(text.into()),
+    });
+    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&kernel.name),
+        layout: Some(&whole),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    });
+    match block_on(scope.pop()) {
+        None => Ok(Pipeline { layout, pipeline }),
+        Some(error) => {
+            let (adapter, shader) = (gpu.adapter().to_owned(), kernel.name.clone());
+            Err(GpuError::Shader { adapter, shader, reason: error.to_string() })
+        }
+    }
+}
+
+/// Weights and inputs are bound for reading; what steps hand to each other always for writing, since a buffer has one use in
+/// a dispatch.
+fn entry((place, buffer): (usize, &BufferRef)) -> wgpu::BindGroupLayoutEntry {
+    let read_only = matches!(buffer.kind(), BufferKind::Weights | BufferKind::Input);
+    wgpu::BindGroupLayoutEntry {
+        binding: place as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}

@@ -1,0 +1,69 @@
+//! Models and graphs as shaders, on whatever adapter there is.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use edgecc::compile::CompileOptions;
+use edgecc::shaders::{CompiledShaders, compile, compile_graph};
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::Array;
+use edgecc_ir::{Graph, Tensor};
+use edgecc_runtime::gpu::{Gpu, GpuOptions, ShaderModel};
+
+use crate::report::{say, skipped};
+use crate::run;
+
+/// The device that tests run on, opened once: the adapter named by `EDGECC_ADAPTER`, or the fastest. `None`, after a visible
+/// line, where there is none.
+pub fn device() -> Option<&'static Gpu> {
+    static DEVICE: OnceLock<Option<Gpu>> = OnceLock::new();
+    let open = || match Gpu::open(&GpuOptions { adapter: std::env::var("EDGECC_ADAPTER").ok() }) {
+        Ok(gpu) => {
+            say(&format!("shaders run on {}", gpu.adapter()));
+            Some(gpu)
+        }
+        Err(error) => {
+            skipped(&format!("shaders: {error}"));
+            None
+        }
+    };
+    DEVICE.get_or_init(open).as_ref()
+}
+
+/// The options of a compile to shaders.
+fn options(shapes: &[(String, Vec<usize>)]) -> CompileOptions {
+    run::options(Architecture::Aarch64, shapes)
+}
+
+/// Compiles a model with the shapes of the inputs that it will be given, in graph order.
+pub fn compile_for(model: &Path, inputs: &[Array]) -> Result<CompiledShaders, String> {
+    let shapes = run::shapes(model, inputs)?;
+    compile(model, &options(&shapes), &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// Runs an artifact on inputs in graph order.
+pub fn run_on(gpu: &Gpu, artifact: &[u8], inputs: &[&[u8]]) -> Vec<Vec<u8>> {
+    let model = ShaderModel::from_bytes(artifact).expect("an artifact of shaders");
+    let mut session = model.session(gpu).expect("a session");
+    for (place, input) in inputs.iter().enumerate() {
+        session.input_mut(place).copy_from_slice(input);
+    }
+    session.run().expect("a run");
+    (0..model.outputs().len()).map(|place| session.output(place).to_vec()).collect()
+}
+
+/// Outputs of a graph as shaders. Fails with the list of what shaders cannot compute.
+pub fn outputs(gpu: &Gpu, graph: &Graph, inputs: &[Tensor], expected: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let artifact = compiled(graph)?.to_bytes().expect("an artifact");
+    let inputs: Vec<Vec<u8>> = inputs.iter().map(|input| input.bytes().to_vec()).collect();
+    let bytes = run_on(gpu, &artifact, &inputs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let tensor = |(expected, bytes): (&Tensor, Vec<u8>)| {
+        Tensor::dense(expected.dtype(), expected.shape().clone(), bytes.into()).expect("a tensor")
+    };
+    Ok(expected.iter().zip(bytes).map(tensor).collect())
+}
+
+/// Compiles a graph to shaders.
+pub fn compiled(graph: &Graph) -> Result<CompiledShaders, String> {
+    compile_graph(graph.clone(), &options(&[]), &mut |_| {}).map_err(|error| error.to_string())
+}

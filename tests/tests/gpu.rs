@@ -1,0 +1,258 @@
+//! Graphs and models as compute shaders, on whatever adapter there is: Mesa's lavapipe where nothing else.
+
+use std::path::Path;
+use std::time::Instant;
+
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::agreement::Bound;
+use edgecc_device::tensor_file::Array;
+use edgecc_format::ElementType;
+use edgecc_ir::{DType, Graph, Tensor, eval};
+use edgecc_runtime::gpu::{Gpu, GpuError, GpuOptions, ShaderModel};
+use edgecc_tests::conformance::{On, check, index};
+use edgecc_tests::graphs::{Way, cases};
+use edgecc_tests::kernels::random_kernel;
+use edgecc_tests::models::{MODELS, Row};
+use edgecc_tests::networks::{Activation, Network, layers};
+use edgecc_tests::report::say;
+use edgecc_tests::{gpu, numbers, python, reference, run, sample};
+
+/// Kernels that are drawn.
+const KERNELS: u64 = 60;
+
+/// Models whose pipelines a software adapter makes in seconds. `EDGECC_GPU_MODELS=all` takes the others too, any other value
+/// those whose names it is a part of.
+const QUICK: [&str; 8] = [
+    "mnist_cntk",
+    "mnist_burn",
+    "squeezenet_fp16",
+    "super_resolution_10",
+    "ultraface_rfb320",
+    "mlperftiny_kws_dscnn_fp32",
+    "dtln_2",
+    "magika_v3_3",
+];
+
+/// Compiles and runs one model, prints its row, and tells whether its outputs keep to the bound.
+fn agrees(device: &Gpu, folder: &Path, row: &Row) -> bool {
+    let name = format!("{}{}", row.name, row.variant);
+    let expected = reference::read(&row.reference(folder));
+    let compiled = match gpu::compile_for(&row.model(folder), &expected.inputs) {
+        Ok(compiled) => compiled,
+        Err(error) => {
+            say(&format!("{name:<44} {error}"));
+            return false;
+        }
+    };
+    let artifact = compiled.to_bytes().expect("an artifact");
+    let inputs: Vec<&[u8]> = expected.inputs.iter().map(|input: &Array| input.bytes.as_slice()).collect();
+    let start = Instant::now();
+    let outputs = gpu::run_on(device, &artifact, &inputs);
+    let seconds = start.elapsed().as_secs_f64();
+    let agreements: Vec<_> = outputs
+        .iter()
+        .zip(&expected.outputs)
+        .map(|(actual, reference)| run::agree(actual, reference, row.channel, row.bound()))
+        .collect();
+    let worst = agreements.iter().max_by(|a, b| a.share_of_bound.total_cmp(&b.share_of_bound)).expect("an output");
+    say(&format!(
+        "{name:<44} {:>10} {:>7} {:>10} {:>9.2e} {:>8.1}% {:>9.6} {seconds:>7.2} s",
+        compiled.shaders.dispatches.len(),
+        compiled.shaders.modules.len(),
+        compiled.plan.arena_bytes,
+        worst.max_absolute,
+        worst.share_of_bound * 100.0,
+        worst.cosine
+    ));
+    worst.share_of_bound <= 1.0 && outputs.len() == expected.outputs.len()
+}
+
+/// The most by which an element may differ, as a part of 1 plus its size. Drivers have 3 units in the last place and more for
+/// exponentials, and half of a half's last bit more where values are halves.
+fn tolerance(dtype: DType) -> f64 {
+    if dtype == DType::F16 { 2e-3 } else { 2e-5 }
+}
+
+/// How a graph's outputs differ from the evaluator's, if they do.
+fn differs(device: &Gpu, graph: &Graph) -> Option<String> {
+    let inputs = numbers::inputs(graph);
+    let expected = eval::run(graph, &inputs).expect("values");
+    let outputs = match gpu::outputs(device, graph, &inputs, &expected) {
+        Ok(outputs) => outputs,
+        Err(error) => return Some(error),
+    };
+    expected.iter().zip(&outputs).find_map(|(expected, actual)| difference(expected, actual))
+}
+
+fn difference(expected: &Tensor, actual: &Tensor) -> Option<String> {
+    let tolerance = tolerance(expected.dtype());
+    let numbers = |tensor: &Tensor| tensor.scalars().map(|value| value.as_f64()).collect::<Vec<f64>>();
+    let pairs = numbers(expected).into_iter().zip(numbers(actual)).enumerate();
+    let close = |expected: f64, actual: f64| {
+        expected == actual
+            || expected.is_nan() && actual.is_nan()
+            || (expected - actual).abs() <= tolerance * (1.0 + expected.abs())
+    };
+    let mut wrong = pairs.filter(|&(_, (expected, actual))| !close(expected, actual));
+    let (place, (wanted, got)) = wrong.next()?;
+    Some(format!("element {place} is {got} instead of {wanted}, and {} more", wrong.count()))
+}
+
+#[test]
+fn graphs_compute_what_the_evaluator_does() {
+    let Some(device) = gpu::device() else { return };
+    let differing =
+        cases().into_iter().filter_map(|(name, graph)| Some(format!("{name}: {}", differs(device, &graph)?)));
+    let differing: Vec<String> = differing.collect();
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+#[test]
+fn layers_of_networks_compute_what_the_evaluator_does() {
+    let Some(device) = gpu::device() else { return };
+    for (graph, _) in layers() {
+        assert_eq!(differs(device, &graph), None, "{}", graph.name());
+    }
+}
+
+/// A convolution with padding and an activation.
+fn convolution() -> Graph {
+    let mut network = Network::new("convolution", &[1, 4, 6, 6]);
+    network.conv(8, 3, 1, 1, Activation::Relu6);
+    network.finish()
+}
+
+#[test]
+fn shaders_of_a_convolution_and_a_product_are_as_the_snapshot_shows() {
+    let mut product = Network::new("product", &[3, 5]);
+    product.dense(6, Activation::Silu);
+    let texts = [convolution(), product.finish()].map(|graph| {
+        let compiled = gpu::compiled(&graph).expect("compiles");
+        let dispatch = |dispatch: &edgecc_backends::gpu::Dispatch| {
+            let module = &compiled.shaders.modules[dispatch.module];
+            format!("// {}, groups {:?}\n{}", module.name, dispatch.groups, module.text)
+        };
+        compiled.shaders.dispatches.iter().map(dispatch).collect::<String>()
+    });
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("wgsl"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("two_kernels", texts.concat()));
+}
+
+#[test]
+fn the_same_model_gives_the_same_bytes() {
+    let bytes = || gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    assert_eq!(bytes(), bytes());
+}
+
+#[test]
+fn a_lost_device_is_an_error() {
+    if gpu::device().is_none() {
+        return;
+    }
+    let gpu = Gpu::open(&GpuOptions::default()).expect("the adapter of the other tests");
+    let artifact = gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    let model = ShaderModel::from_bytes(&artifact).expect("a model");
+    let mut session = model.session(&gpu).expect("a session");
+    session.run().expect("a run");
+    gpu.close();
+    assert!(matches!(session.run(), Err(GpuError::Lost { .. })), "a run after the loss");
+    assert!(matches!(model.session(&gpu), Err(GpuError::Lost { .. })), "a session after the loss");
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_an_error_that_names_those_that_are() {
+    let Some(device) = gpu::device() else { return };
+    let error = Gpu::open(&GpuOptions { adapter: Some("no such adapter".into()) }).expect_err("no adapter");
+    assert!(error.to_string().contains(device.adapter()), "{error}");
+}
+
+#[test]
+fn an_artifact_of_machine_code_has_no_shaders() {
+    let artifact = edgecc_tests::graphs::artifact(&convolution(), Architecture::Aarch64, Way::USUAL);
+    let error = ShaderModel::from_bytes(&artifact).expect_err("machine code");
+    assert!(error.to_string().contains("programs for aarch64, none of shaders"), "{error}");
+}
+
+#[test]
+fn the_sample_answers_as_on_the_processor() {
+    let Some(device) = gpu::device() else { return };
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample/digits.onnx");
+    let input = sample::first_image();
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let compiled = run::compile_for(&model, host, std::slice::from_ref(&input)).expect("compiles");
+    let expected = run::run_here(&compiled.to_bytes().expect("an artifact"), std::slice::from_ref(&input), 1);
+    let artifact = gpu::compile_for(&model, std::slice::from_ref(&input)).expect("compiles").to_bytes();
+    let outputs = gpu::run_on(device, &artifact.expect("an artifact"), &[&input.bytes]);
+    for (expected, actual) in expected.iter().zip(&outputs) {
+        let extents = vec![expected.len() / 4];
+        let expected = Array { element_type: ElementType::F32, extents, bytes: expected.clone() };
+        assert!(run::agree(actual, &expected, None, Bound::FLOAT).share_of_bound <= 1.0);
+    }
+}
+
+#[test]
+fn what_shaders_cannot_compute_is_listed_at_once() {
+    let text = "graph g(%x: f64[4], %y: i64[4]) {
+  %0 = map %x, %x expr=a0 * a1 : f64[4]  ; product
+  %1 = map %y, %y expr=a0 * a1 : i64[4]  ; square
+  return %0 as p, %1 as q
+}
+";
+    let graph = Graph::from_text(text).expect("a graph");
+    let error = gpu::compiled(&graph).map(|_| ()).expect_err("refused");
+    assert!(error.contains("product: map on f64 in shaders"), "{error}");
+    assert!(error.contains("square: map on i64 that are no positions in shaders"), "{error}");
+}
+
+#[test]
+fn random_kernels_compute_what_the_evaluator_does() {
+    let Some(device) = gpu::device() else { return };
+    for seed in 0..KERNELS {
+        let graph = random_kernel(seed);
+        let difference = differs(device, &graph);
+        assert!(difference.is_none(), "seed {seed}: {}\n{}", difference.unwrap_or_default(), graph.to_text());
+    }
+}
+
+/// What the processor's list of tests has too, and what is refused by name: nothing else may fail.
+#[test]
+#[ignore = "minutes on a software adapter"]
+fn node_tests_pass_or_are_refused() {
+    let (Some(interpreter), Some(device)) = (python::python(), gpu::device()) else { return };
+    let folder = python::generated("conformance");
+    python::tool(&interpreter, "conformance.py", &[&folder.to_string_lossy(), "--phone-only"]);
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/not_passing.txt");
+    let known = std::fs::read_to_string(list).expect("the list");
+    let is_known = |name: &str| known.lines().any(|line| line.split(':').next() == Some(name));
+    let (mut passed, mut refused, mut failed) = (0, 0, Vec::new());
+    for case in index(&folder) {
+        match check(&folder, &case, On::Gpu(device)) {
+            Ok(()) => passed += 1,
+            Err(reason) if reason.contains("in shaders") || is_known(&case.name) => refused += 1,
+            Err(reason) => failed.push(format!("{}: {reason}", case.name)),
+        }
+    }
+    say(&format!("as shaders {passed} node tests pass, {refused} are refused or fail on the processor too"));
+    assert!(failed.is_empty(), "{} fail:\n{}", failed.len(), failed.join("\n"));
+}
+
+#[test]
+fn models_agree_with_onnxruntime() {
+    let (Some(folder), Some(device)) = (reference::shared("models"), gpu::device()) else { return };
+    say(&format!(
+        "{:<44} {:>10} {:>7} {:>10} {:>9} {:>9} {:>9} {:>9}",
+        "model", "dispatches", "shaders", "arena", "max abs", "of bound", "cosine", "first run"
+    ));
+    let chosen = std::env::var("EDGECC_GPU_MODELS").ok();
+    let is_chosen = |row: &&Row| match chosen.as_deref() {
+        None => QUICK.contains(&row.name),
+        Some("all") => true,
+        Some(part) => row.name.contains(part),
+    };
+    let rows = MODELS.iter().filter(is_chosen);
+    let failed: Vec<&Row> = rows.filter(|row| !agrees(device, &folder, row)).collect();
+    assert!(failed.is_empty(), "out of bounds or not compiled: {failed:?}");
+}
