@@ -126,7 +126,7 @@ pub enum Vectors {
     /// Those of the architecture's baseline.
     #[default]
     Baseline,
-    /// Sixteen lanes of f32 (AVX-512F).
+    /// Sixteen lanes of f32 (AVX-512F, and VL for eight).
     Avx512,
 }
 
@@ -138,7 +138,7 @@ impl Vectors {
     pub const fn required_features(self) -> &'static [&'static str] {
         match self {
             Vectors::Baseline => &[],
-            Vectors::Avx512 => &["avx512f"],
+            Vectors::Avx512 => &["avx512f", "avx512vl"],
         }
     }
 }

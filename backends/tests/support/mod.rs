@@ -134,7 +134,7 @@ pub fn run(machine: Machine, code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> O
 fn has_wide_vectors() -> bool {
     static SAID: std::sync::Once = std::sync::Once::new();
     #[cfg(target_arch = "x86_64")]
-    let has = is_x86_feature_detected!("avx512f");
+    let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
     #[cfg(not(target_arch = "x86_64"))]
     let has = false;
     if !has {

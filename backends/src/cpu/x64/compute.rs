@@ -49,7 +49,7 @@ pub(super) fn emit(
     let kept = operands.iter().map(|&(_, register)| register).collect();
     let masks = match w.width {
         Width::Eight => Vec::new(),
-        Width::Sixteen => vec![7, 6, 5, 4, 3],
+        Width::EightMasked | Width::Sixteen => vec![7, 6, 5, 4, 3],
     };
     let mut emission = Emission { w, places: vec![None; formula.ops.len()], left, free, masks, kept };
     for (id, &op) in formula.ops.iter().enumerate() {
@@ -194,7 +194,7 @@ impl Emission<'_> {
         let (first, second) = (self.read(a)?, self.read(b)?);
         let place = match self.w.width {
             Width::Eight => Place::Register(self.take()?),
-            Width::Sixteen => Place::Mask(self.masks.pop().ok_or(Unwritten::Registers)?),
+            Width::EightMasked | Width::Sixteen => Place::Mask(self.masks.pop().ok_or(Unwritten::Registers)?),
         };
         // Ordered comparisons without signals: equal, greater or equal, greater.
         let predicate = match lanes {

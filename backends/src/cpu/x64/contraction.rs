@@ -273,7 +273,9 @@ impl<'a> Contraction<'a> {
             if self.panel_blocks() > 1 {
                 self.unless_beyond(w, slot::FIRST_PANEL, (self.schedule.block_panels, full), exit)?;
             }
+            w.width = self.width.of_tail(channels);
             self.lines(w, channels)?;
+            w.width = self.width;
             w.a.set_label(&mut exit)?;
             w.a.nop()?;
         }

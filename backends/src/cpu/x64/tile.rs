@@ -13,7 +13,7 @@ use super::{PANEL, compute};
 const TURN: i64 = 4;
 /// Bytes by which weights are asked for before they are read: they come once from memory, and lie in more pages than the
 /// processor foresees.
-const AHEAD: i64 = 2048;
+const AHEAD: i64 = 4096;
 /// Elements of a run that stand one behind the other without a loop.
 const UNROLLED: i64 = 8;
 /// Sums that a tile adds to in turn: as many multiply-adds are under way at a time.
@@ -41,7 +41,7 @@ impl Width {
     fn weights(self, at: i64) -> usize {
         match self {
             Width::Eight => 14,
-            Width::Sixteen => 30 + at as usize % 2,
+            Width::EightMasked | Width::Sixteen => 30 + at as usize % 2,
         }
     }
 
@@ -52,7 +52,7 @@ impl Width {
     const fn beside_sums(self) -> usize {
         match self {
             Width::Eight => 4,
-            Width::Sixteen => 2,
+            Width::EightMasked | Width::Sixteen => 2,
         }
     }
 }
@@ -236,7 +236,7 @@ impl Contraction<'_> {
                     w.spread(spread, place)?;
                     Source::Register(spread)
                 }
-                Width::Sixteen => Source::Spread(place),
+                Width::EightMasked | Width::Sixteen => Source::Spread(place),
             };
             for vector in 0..vectors {
                 let sum = self.sum(extent, (turn, pixel, vector));

@@ -1,4 +1,4 @@
-//! Instructions over vectors of eight lanes (AVX2) and of sixteen (AVX-512): the same calls, one table of encodings.
+//! Instructions over vectors of eight lanes (AVX2, AVX-512) and of sixteen (AVX-512): the same calls, one table of encodings.
 
 use iced_x86::code_asm::{AsmRegister64, AsmRegisterK, k1, k2};
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
@@ -12,7 +12,9 @@ use super::writer::{Unwritten, Writer, Written};
 pub(super) enum Width {
     /// Eight lanes in sixteen registers: AVX2 with FMA.
     Eight,
-    /// Sixteen lanes in thirty-two registers: AVX-512F.
+    /// Eight lanes in thirty-two registers, with masks: AVX-512VL.
+    EightMasked,
+    /// Sixteen lanes in thirty-two registers, with masks: AVX-512F.
     Sixteen,
 }
 
@@ -24,9 +26,18 @@ impl Width {
         }
     }
 
+    /// The vectors for a panel of so many channels, where they are one: the narrower take half the time on cores that halve the
+    /// wider ones.
+    pub fn of_tail(self, channels: i64) -> Width {
+        match self {
+            Width::Sixteen if channels <= Width::EightMasked.lanes() => Width::EightMasked,
+            _ => self,
+        }
+    }
+
     pub const fn lanes(self) -> i64 {
         match self {
-            Width::Eight => 8,
+            Width::Eight | Width::EightMasked => 8,
             Width::Sixteen => 16,
         }
     }
@@ -38,21 +49,22 @@ impl Width {
     pub const fn registers(self) -> usize {
         match self {
             Width::Eight => 16,
-            Width::Sixteen => 32,
+            Width::EightMasked | Width::Sixteen => 32,
         }
     }
 
     /// A vector register.
     fn register(self, number: usize) -> Register {
         match self {
-            Width::Eight => Register::YMM0 + number as u32,
+            Width::Eight | Width::EightMasked => Register::YMM0 + number as u32,
             Width::Sixteen => Register::ZMM0 + number as u32,
         }
     }
 
-    fn of(self, [eight, sixteen]: [Code; 2]) -> Code {
+    fn of(self, [eight, masked, sixteen]: [Code; 3]) -> Code {
         match self {
             Width::Eight => eight,
+            Width::EightMasked => masked,
             Width::Sixteen => sixteen,
         }
     }
@@ -119,24 +131,68 @@ pub(super) enum Two {
 }
 
 impl Two {
-    const fn codes(self) -> [Code; 2] {
+    const fn codes(self) -> [Code; 3] {
         match self {
-            Two::Add => [Code::VEX_Vaddps_ymm_ymm_ymmm256, Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er],
-            Two::Subtract => [Code::VEX_Vsubps_ymm_ymm_ymmm256, Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er],
-            Two::Multiply => [Code::VEX_Vmulps_ymm_ymm_ymmm256, Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er],
-            Two::Divide => [Code::VEX_Vdivps_ymm_ymm_ymmm256, Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er],
-            Two::Maximum => [Code::VEX_Vmaxps_ymm_ymm_ymmm256, Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae],
-            Two::Minimum => [Code::VEX_Vminps_ymm_ymm_ymmm256, Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae],
-            Two::AddIntegers => [Code::VEX_Vpaddd_ymm_ymm_ymmm256, Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32],
-            Two::SubtractIntegers => [Code::VEX_Vpsubd_ymm_ymm_ymmm256, Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32],
-            Two::And => [Code::VEX_Vandps_ymm_ymm_ymmm256, Code::EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32],
-            Two::ExclusiveOr => [Code::VEX_Vxorps_ymm_ymm_ymmm256, Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32],
-            Two::MultiplyAdd => {
-                [Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256, Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er]
-            }
-            Two::MultiplySubtract => {
-                [Code::VEX_Vfnmadd231ps_ymm_ymm_ymmm256, Code::EVEX_Vfnmadd231ps_zmm_k1z_zmm_zmmm512b32_er]
-            }
+            Two::Add => [
+                Code::VEX_Vaddps_ymm_ymm_ymmm256,
+                Code::EVEX_Vaddps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er,
+            ],
+            Two::Subtract => [
+                Code::VEX_Vsubps_ymm_ymm_ymmm256,
+                Code::EVEX_Vsubps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er,
+            ],
+            Two::Multiply => [
+                Code::VEX_Vmulps_ymm_ymm_ymmm256,
+                Code::EVEX_Vmulps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er,
+            ],
+            Two::Divide => [
+                Code::VEX_Vdivps_ymm_ymm_ymmm256,
+                Code::EVEX_Vdivps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er,
+            ],
+            Two::Maximum => [
+                Code::VEX_Vmaxps_ymm_ymm_ymmm256,
+                Code::EVEX_Vmaxps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae,
+            ],
+            Two::Minimum => [
+                Code::VEX_Vminps_ymm_ymm_ymmm256,
+                Code::EVEX_Vminps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae,
+            ],
+            Two::AddIntegers => [
+                Code::VEX_Vpaddd_ymm_ymm_ymmm256,
+                Code::EVEX_Vpaddd_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32,
+            ],
+            Two::SubtractIntegers => [
+                Code::VEX_Vpsubd_ymm_ymm_ymmm256,
+                Code::EVEX_Vpsubd_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32,
+            ],
+            Two::And => [
+                Code::VEX_Vandps_ymm_ymm_ymmm256,
+                Code::EVEX_Vpandd_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32,
+            ],
+            Two::ExclusiveOr => [
+                Code::VEX_Vxorps_ymm_ymm_ymmm256,
+                Code::EVEX_Vpxord_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32,
+            ],
+            Two::MultiplyAdd => [
+                Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256,
+                Code::EVEX_Vfmadd231ps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er,
+            ],
+            Two::MultiplySubtract => [
+                Code::VEX_Vfnmadd231ps_ymm_ymm_ymmm256,
+                Code::EVEX_Vfnmadd231ps_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vfnmadd231ps_zmm_k1z_zmm_zmmm512b32_er,
+            ],
         }
     }
 }
@@ -173,7 +229,7 @@ impl Writer {
     /// From here on, vectors that are not whole have so many lanes, and so many with padding.
     pub fn set_tail(&mut self, existing: i64, padded: i64) -> Written {
         self.tail = Tail { existing, padded };
-        if self.width == Width::Sixteen {
+        if self.width != Width::Eight {
             for (mask, lanes) in [(k1, existing), (k2, padded)] {
                 self.set_mask(mask, lanes)?;
             }
@@ -205,23 +261,45 @@ impl Writer {
         let plain = |codes| Instruction::with2(self.width.of(codes), to, from);
         let with_number = |codes, number: u32| Instruction::with3(self.width.of(codes), to, from, number);
         let instruction = match op {
-            One::SquareRoot => plain([Code::VEX_Vsqrtps_ymm_ymmm256, Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er]),
-            One::ToInteger => plain([Code::VEX_Vcvtps2dq_ymm_ymmm256, Code::EVEX_Vcvtps2dq_zmm_k1z_zmmm512b32_er]),
-            One::FromInteger => plain([Code::VEX_Vcvtdq2ps_ymm_ymmm256, Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er]),
+            One::SquareRoot => plain([
+                Code::VEX_Vsqrtps_ymm_ymmm256,
+                Code::EVEX_Vsqrtps_ymm_k1z_ymmm256b32,
+                Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er,
+            ]),
+            One::ToInteger => plain([
+                Code::VEX_Vcvtps2dq_ymm_ymmm256,
+                Code::EVEX_Vcvtps2dq_ymm_k1z_ymmm256b32,
+                Code::EVEX_Vcvtps2dq_zmm_k1z_zmmm512b32_er,
+            ]),
+            One::FromInteger => plain([
+                Code::VEX_Vcvtdq2ps_ymm_ymmm256,
+                Code::EVEX_Vcvtdq2ps_ymm_k1z_ymmm256b32,
+                Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er,
+            ]),
             One::Round(direction) => with_number(
-                [Code::VEX_Vroundps_ymm_ymmm256_imm8, Code::EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae],
+                [
+                    Code::VEX_Vroundps_ymm_ymmm256_imm8,
+                    Code::EVEX_Vrndscaleps_ymm_k1z_ymmm256b32_imm8,
+                    Code::EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae,
+                ],
                 direction,
             ),
-            One::ShiftLeft(by) => {
-                with_number([Code::VEX_Vpslld_ymm_ymm_imm8, Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8], by)
-            }
+            One::ShiftLeft(by) => with_number(
+                [
+                    Code::VEX_Vpslld_ymm_ymm_imm8,
+                    Code::EVEX_Vpslld_ymm_k1z_ymmm256b32_imm8,
+                    Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8,
+                ],
+                by,
+            ),
         }?;
         Ok(self.a.add_instruction(instruction)?)
     }
 
     /// `d = a`.
     pub fn copy(&mut self, d: usize, a: usize) -> Written {
-        let codes = [Code::VEX_Vmovups_ymm_ymmm256, Code::EVEX_Vmovups_zmm_k1z_zmmm512];
+        let codes =
+            [Code::VEX_Vmovups_ymm_ymmm256, Code::EVEX_Vmovups_ymm_k1z_ymmm256, Code::EVEX_Vmovups_zmm_k1z_zmmm512];
         let [to, from] = [d, a].map(|number| self.width.register(number));
         Ok(self.a.add_instruction(Instruction::with2(self.width.of(codes), to, from)?)?)
     }
@@ -234,11 +312,15 @@ impl Writer {
     /// Loads a vector; lanes that are not there become zeros, and their memory is not touched.
     pub fn load(&mut self, d: usize, place: Place, part: Part) -> Written {
         let to = self.width.register(d);
-        let whole = self.width.of([Code::VEX_Vmovups_ymm_ymmm256, Code::EVEX_Vmovups_zmm_k1z_zmmm512]);
+        let whole = self.width.of([
+            Code::VEX_Vmovups_ymm_ymmm256,
+            Code::EVEX_Vmovups_ymm_k1z_ymmm256,
+            Code::EVEX_Vmovups_zmm_k1z_zmmm512,
+        ]);
         let plain = Instruction::with2(whole, to, place.operand())?;
         let instruction = match (self.width, part) {
             (_, Part::Whole) => plain,
-            (Width::Sixteen, Part::Existing | Part::Padded) => masked(plain, part, true),
+            (Width::EightMasked | Width::Sixteen, Part::Existing | Part::Padded) => masked(plain, part, true),
             (Width::Eight, Part::Padded) if self.tail.padded == 8 => plain,
             (Width::Eight, Part::Padded) => {
                 Instruction::with2(Code::VEX_Vmovups_xmm_xmmm128, Register::XMM0 + d as u32, place.operand())?
@@ -254,11 +336,15 @@ impl Writer {
     /// Stores a vector; `spare` may be used up.
     pub fn store(&mut self, place: Place, from: usize, part: Part, spare: Option<usize>) -> Written {
         let register = self.width.register(from);
-        let whole = self.width.of([Code::VEX_Vmovups_ymmm256_ymm, Code::EVEX_Vmovups_zmmm512_k1z_zmm]);
+        let whole = self.width.of([
+            Code::VEX_Vmovups_ymmm256_ymm,
+            Code::EVEX_Vmovups_ymmm256_k1z_ymm,
+            Code::EVEX_Vmovups_zmmm512_k1z_zmm,
+        ]);
         let plain = Instruction::with2(whole, place.operand(), register)?;
         let instruction = match (self.width, part) {
             (_, Part::Whole) => plain,
-            (Width::Sixteen, Part::Existing | Part::Padded) => masked(plain, part, false),
+            (Width::EightMasked | Width::Sixteen, Part::Existing | Part::Padded) => masked(plain, part, false),
             (Width::Eight, Part::Existing | Part::Padded) => {
                 let mask = spare.ok_or(Unwritten::Registers)?;
                 self.load_mask(mask)?;
@@ -279,7 +365,11 @@ impl Writer {
 
     /// One number of memory in every lane.
     pub fn spread(&mut self, d: usize, place: Place) -> Written {
-        let code = self.width.of([Code::VEX_Vbroadcastss_ymm_m32, Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32]);
+        let code = self.width.of([
+            Code::VEX_Vbroadcastss_ymm_m32,
+            Code::EVEX_Vbroadcastss_ymm_k1z_xmmm32,
+            Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32,
+        ]);
         Ok(self.a.add_instruction(Instruction::with2(code, self.width.register(d), place.operand())?)?)
     }
 
@@ -287,7 +377,7 @@ impl Writer {
     pub fn constant_lanes(&mut self, bits: u32) -> Source {
         match self.width {
             Width::Eight => Source::Memory(self.literal(&[bits; 8])),
-            Width::Sixteen => Source::Spread(self.literal(&[bits])),
+            Width::EightMasked | Width::Sixteen => Source::Spread(self.literal(&[bits])),
         }
     }
 
@@ -303,10 +393,14 @@ impl Writer {
     /// `mask = a <predicate> b`, by the instruction's number of the predicate. The mask is one of k3..k7, or of eight lanes a
     /// vector register.
     pub fn compare(&mut self, predicate: u32, mask: usize, a: usize, b: usize) -> Written {
-        let codes = [Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae];
+        let codes = [
+            Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8,
+            Code::EVEX_Vcmpps_kr_k1_ymm_ymmm256b32_imm8,
+            Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae,
+        ];
         let to = match self.width {
             Width::Eight => self.width.register(mask),
-            Width::Sixteen => Register::K0 + mask as u32,
+            Width::EightMasked | Width::Sixteen => Register::K0 + mask as u32,
         };
         let [a, b] = [a, b].map(|number| self.width.register(number));
         Ok(self.a.add_instruction(Instruction::with4(self.width.of(codes), to, a, b, predicate)?)?)
@@ -320,8 +414,11 @@ impl Writer {
                 let code = Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm;
                 Instruction::with4(code, to, otherwise, chosen, self.width.register(mask))?
             }
-            Width::Sixteen => {
-                let code = Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32;
+            Width::EightMasked | Width::Sixteen => {
+                let code = match self.width {
+                    Width::Sixteen => Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32,
+                    _ => Code::EVEX_Vblendmps_ymm_k1z_ymm_ymmm256b32,
+                };
                 let mut instruction = Instruction::with3(code, to, otherwise, chosen)?;
                 instruction.set_op_mask(Register::K0 + mask as u32);
                 instruction
