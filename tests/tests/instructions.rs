@@ -26,13 +26,12 @@ struct Measured {
 }
 
 const IMAGE: &[usize] = &[1, 3, 224, 224];
-const LARGE_IMAGE: &[usize] = &[1, 3, 299, 299];
 
 const fn image(name: &'static str, best_peer: f64, most: f64) -> Measured {
     Measured { name, shape: IMAGE, best_peer, most, allow_size: false }
 }
 
-const MEASURED: [Measured; 10] = [
+const MEASURED: [Measured; 9] = [
     image("mobilenet_v2", 101.2, 90.0),
     image("mobilenet_v3_small", 24.1, 20.0),
     image("mobilenet_v3_large", 78.9, 67.0),
@@ -42,11 +41,10 @@ const MEASURED: [Measured; 10] = [
     Measured { name: "encoder", shape: &[1, 128, 256], ..image("", 136.9, 126.0) },
     Measured { allow_size: true, ..image("resnet18", 239.4, 195.0) },
     Measured { allow_size: true, ..image("resnet50", 910.0, 810.0) },
-    Measured { allow_size: true, shape: LARGE_IMAGE, ..image("inception_v3", 2000.0, 2000.0) },
 ];
 
 /// The same for halves, where ncnn is the only one that has them.
-const OF_HALVES: [Measured; 10] = [
+const OF_HALVES: [Measured; 9] = [
     image("mobilenet_v2", 54.0, 47.0),
     image("mobilenet_v3_small", 12.8, 11.0),
     image("mobilenet_v3_large", 41.7, 36.0),
@@ -54,15 +52,14 @@ const OF_HALVES: [Measured; 10] = [
     image("shufflenet_v2_x1_0", 36.5, 26.0),
     Measured { allow_size: true, ..image("squeezenet1_1", 43.9, 34.0) },
     Measured { name: "encoder", shape: &[1, 128, 256], ..image("", 197.8, 70.0) },
-    Measured { allow_size: true, ..image("resnet18", 130.1, 110.0) },
+    Measured { allow_size: true, ..image("resnet18", 130.1, 106.0) },
     Measured { allow_size: true, ..image("resnet50", 482.1, 430.0) },
-    Measured { allow_size: true, shape: LARGE_IMAGE, ..image("inception_v3", 1000.0, 1000.0) },
 ];
 
 /// What Cranelift alone may take of what our encoders do.
 const MOST_CLIF: f64 = 1.3;
 
-/// Where a network's files lie: those of the peers, or a network of a seeded generator.
+/// Where a network's files lie: those of the peers, or a residual network of a seeded generator.
 struct Files {
     model: PathBuf,
     input: Vec<u8>,
@@ -76,17 +73,11 @@ fn of_peers(peers: &Path, name: &str) -> Files {
 }
 
 fn files(peers: &Path, name: &str) -> Option<Files> {
-    let (tool, options) = match name {
-        "resnet18" => ("make_resnet.py", ["--depth", "18"].as_slice()),
-        "resnet50" => ("make_resnet.py", ["--depth", "50"].as_slice()),
-        "inception_v3" => ("make_inception.py", [].as_slice()),
-        _ => return Some(of_peers(peers, name)),
-    };
+    let Some(depth) = name.strip_prefix("resnet") else { return Some(of_peers(peers, name)) };
     let interpreter = python::python()?;
     let model = python::generated("instructions").join(format!("{name}.onnx"));
     if !model.with_extension("npz").exists() {
-        let path = model.to_string_lossy();
-        python::tool(&interpreter, tool, &[&[path.as_ref()], options].concat());
+        python::tool(&interpreter, "make_resnet.py", &[&model.to_string_lossy(), "--depth", depth]);
     }
     let mut arrays = read_npz(&model.with_extension("npz")).expect("a reference");
     let mut take = |name: &str| {
