@@ -1,9 +1,9 @@
 //! What of a program a shader cannot compute. Programs are looked through whole before anything is emitted, so that a model
 //! is refused by one complete list.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use edgecc_ir::{DType, Expr, ExprNode};
+use edgecc_ir::{DType, Expr, ExprId, ExprNode};
 
 use super::binding::{MOST_BINDINGS, fewest_bindings};
 use super::expression;
@@ -42,43 +42,72 @@ fn kernel_refused(source: &KernelSource) -> Option<String> {
 
 fn nest_refused(kernel: &LoopKernel) -> Option<String> {
     let strange = kernel.buffers.iter().map(|buffer| buffer.dtype).find(|&dtype| kind(dtype).is_none());
-    strange.map(|dtype| format!("on {dtype}")).or_else(|| {
-        let mut wide = BTreeSet::new();
-        statements_refused(kernel, &kernel.body, &mut wide)
-    })
+    strange.map(|dtype| format!("on {dtype}")).or_else(|| Positions::default().refused(kernel, &kernel.body))
 }
 
-/// `wide` are the i64 locals that come from memory. Loads saturate them to 32 bits, which positions to be clamped do not
-/// notice; what else is computed from them may.
-fn statements_refused(kernel: &LoopKernel, body: &[Stmt], wide: &mut BTreeSet<Local>) -> Option<String> {
-    body.iter().find_map(|statement| match statement {
-        Stmt::For { body, .. } => statements_refused(kernel, body, wide),
-        Stmt::Set { local, value: Value::Load { buffer, .. } } => {
-            if kernel.buffers[*buffer].dtype == DType::I64 {
-                wide.insert(*local);
-            }
-            None
-        }
-        Stmt::Set { value: Value::Index(_), .. } => None,
-        Stmt::Set { local, value: Value::Apply { expr, arguments } } => {
-            let is_wide = arguments.iter().any(|argument| wide.contains(argument));
-            if is_wide && expr.dtype() == DType::I64 {
-                wide.insert(*local);
-            }
-            let leaves = is_wide && narrows(expr);
-            expression::refused(expr).or_else(|| leaves.then(|| "on i64 that are no positions".into()))
-        }
-        Stmt::Store { local, .. } => wide.contains(local).then(|| "on i64 that are no positions".into()),
-    })
+/// How an i64 that comes from memory relates to the i32 that stands for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stands {
+    /// Saturated: it compares with smaller numbers as the i64 does.
+    Saturated,
+    /// A number added to it, or one of two such: it is in its place where the i64 is a position.
+    Moved,
 }
 
-/// Whether an expression makes other numbers of its i64 arguments, rather than other positions or an answer to a comparison.
-fn narrows(expr: &Expr) -> bool {
-    use edgecc_ir::BinaryOp::{Add, Equal, Less, LessEqual};
-    expr.nodes().iter().any(|node| match *node {
-        ExprNode::Binary(op, a, _) => expr.dtype_of(a) == DType::I64 && !matches!(op, Add | Less | LessEqual | Equal),
-        ExprNode::Unary(_, a) => expr.dtype_of(a) == DType::I64,
-        ExprNode::Cast(_, a) => expr.dtype_of(a) == DType::I64,
-        ExprNode::Argument(..) | ExprNode::Constant(_) | ExprNode::Select(..) => false,
-    })
+/// The i64 locals that come from memory. Clamping them to positions gives what clamping the i64 would; what else is computed
+/// from them may not.
+#[derive(Default)]
+struct Positions {
+    locals: BTreeMap<Local, Stands>,
+}
+
+impl Positions {
+    fn refused(&mut self, kernel: &LoopKernel, body: &[Stmt]) -> Option<String> {
+        let no_position = || "on i64 that are no positions".to_string();
+        body.iter().find_map(|statement| match statement {
+            Stmt::For { body, .. } => self.refused(kernel, body),
+            Stmt::Set { local, value: Value::Load { buffer, .. } } => {
+                if kernel.buffers[*buffer].dtype == DType::I64 {
+                    self.locals.insert(*local, Stands::Saturated);
+                }
+                None
+            }
+            Stmt::Set { value: Value::Index(_), .. } => None,
+            Stmt::Set { local, value: Value::Apply { expr, arguments } } => {
+                let result = self.result(expr, arguments);
+                if let Ok(Some(stands)) = result {
+                    self.locals.insert(*local, stands);
+                }
+                expression::refused(expr).or_else(|| result.is_err().then(no_position))
+            }
+            Stmt::Store { local, .. } => self.locals.contains_key(local).then(no_position),
+        })
+    }
+
+    /// What the result of an expression is; an error where it makes other numbers of such i64 than positions and comparisons
+    /// with numbers that do not come from memory.
+    fn result(&self, expr: &Expr, arguments: &[Local]) -> Result<Option<Stands>, ()> {
+        use edgecc_ir::BinaryOp::{Add, Equal, Less, LessEqual};
+        let mut nodes: Vec<Option<Stands>> = Vec::with_capacity(expr.nodes().len());
+        for node in expr.nodes() {
+            let at = |id: ExprId| nodes[id.index()];
+            let stands = match *node {
+                ExprNode::Argument(n, _) => arguments.get(n as usize).and_then(|local| self.locals.get(local)).copied(),
+                ExprNode::Constant(_) => None,
+                // Sums of what is widened may leave 32 bits.
+                ExprNode::Cast(DType::I64, a) if at(a).is_none() => Some(Stands::Saturated),
+                ExprNode::Unary(_, a) | ExprNode::Cast(_, a) if at(a).is_some() => return Err(()),
+                ExprNode::Unary(..) | ExprNode::Cast(..) => None,
+                ExprNode::Select(_, a, b) => at(a).max(at(b)),
+                ExprNode::Binary(op, a, b) => match (op, at(a).max(at(b)), at(a).min(at(b))) {
+                    (_, None, _) => None,
+                    (Add, Some(_), None) => Some(Stands::Moved),
+                    (Less | LessEqual | Equal, Some(Stands::Saturated), None) => None,
+                    (..) => return Err(()),
+                },
+            };
+            nodes.push(stands);
+        }
+        Ok(nodes[expr.root().index()])
+    }
 }
