@@ -58,7 +58,7 @@ impl Cost {
 }
 
 /// Cycles nearer to each other than this share are alike: the model leaves out more.
-const ALIKE: f64 = 0.03;
+const ALIKE: f64 = 0.05;
 
 /// The order in which to take what costs so much: first the fewest instructions of those whose cycles are alike the fewest,
 /// then the others by cycles. Earlier ones come first where costs are equal.
