@@ -3,45 +3,52 @@
 use edgecc_tests::report::say;
 use std::path::Path;
 
+use edgecc::compile::CompileOptions;
+use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::agreement::Bound;
 use edgecc_tests::{python, reference, run};
 
 /// MobileNetV2's widest step reads 4.6 MiB and writes 1.1 MiB; the planner adds next to nothing.
-const ARENA: usize = (58 << 20) / 10;
+const ARENA_WITHOUT_CHAINS: usize = (58 << 20) / 10;
+/// Chains leave of that their first inputs and last results, and the worker's strips.
+const ARENA_AND_SCRATCH: usize = (26 << 20) / 10;
 
 /// Random logits come near 0, so all of an image's share one scale.
 const WHOLE_IMAGE: Option<usize> = Some(0);
 
-/// Steps and arena of one export, which must answer as onnxruntime does.
-fn program(folder: &Path, name: &str) -> (usize, usize) {
+/// Steps and arena of one export, which must answer as onnxruntime does, and the scratch of a worker.
+fn program(folder: &Path, name: &str, chains: Option<Limits>) -> (usize, usize, usize) {
     let expected = reference::read(&folder.join(format!("{name}.npz")));
     let host = Architecture::host().expect("a host that code is emitted for");
-    let compiled = run::compile_for(&folder.join(format!("{name}.onnx")), host, &expected.inputs).expect(name);
+    let adjust = |options| CompileOptions { chains, ..options };
+    let compiled = run::compile_with(&folder.join(format!("{name}.onnx")), host, &expected.inputs, adjust).expect(name);
     let outputs = run::run_here(&compiled.to_bytes().expect("an artifact"), &expected.inputs, 1);
     let agreement = run::agree(&outputs[0], &expected.outputs[0], WHOLE_IMAGE, Bound::FLOAT);
     assert!(agreement.share_of_bound <= 1.0, "{name}: {agreement:?}");
     let (steps, arena) = (compiled.best.program.steps.len(), compiled.best.plan.arena_bytes);
+    let scratch = compiled.best.program.steps.iter().map(|step| step.scratch).max().unwrap_or(0);
     say(&format!(
-        "{name:<10} {steps:>3} steps, {arena} bytes of arena, {:.1}% of the bound",
+        "{name:<10} {steps:>3} steps, {arena} bytes of arena, {scratch} of scratch, {:.1}% of the bound",
         agreement.share_of_bound * 100.0
     ));
-    (steps, arena)
+    (steps, arena, scratch)
 }
 
-/// An image given as NHWC needs no change of layout at the start: one step less.
-fn check_exports(folder: &Path) -> usize {
-    let first = program(folder, "opset11");
+/// The arena and a worker's scratch. An image given as NHWC needs no change of layout at the start: one step less.
+fn check_exports(folder: &Path, chains: Option<Limits>) -> (usize, usize) {
+    let (steps, arena, scratch) = program(folder, "opset11", chains);
     for name in ["opset17", "nchw_image", "functions"] {
-        assert_eq!(program(folder, name), first, "{name}");
+        assert_eq!(program(folder, name, chains), (steps, arena, scratch), "{name}");
     }
-    assert_eq!(program(folder, "nhwc"), (first.0 - 1, first.1));
-    first.1
+    let nhwc = program(folder, "nhwc", chains);
+    assert!(nhwc.0 == steps - 1 && nhwc.1 <= arena && nhwc.2 == scratch, "{nhwc:?}");
+    (arena, scratch)
 }
 
 #[test]
 fn exports_of_a_small_network_are_one_program() {
-    check_exports(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mobilenet_small"));
+    check_exports(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mobilenet_small"), Some(Limits::USUAL));
 }
 
 #[test]
@@ -49,8 +56,10 @@ fn exports_of_a_network_are_one_program_within_its_arena() {
     let Some(interpreter) = python::python() else { return };
     let folder = python::generated("mobilenet");
     python::tool(&interpreter, "make_mobilenet.py", &[&folder.to_string_lossy()]);
-    let arena = check_exports(&folder);
-    assert!(arena <= ARENA, "{arena} bytes of arena");
+    let (arena, scratch) = check_exports(&folder, Some(Limits::USUAL));
+    assert!(arena + scratch <= ARENA_AND_SCRATCH, "{arena} bytes of arena, {scratch} of scratch");
+    let (_, arena, _) = program(&folder, "opset17", None);
+    assert!(arena <= ARENA_WITHOUT_CHAINS, "{arena} bytes of arena");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use edgecc_ir::Origin;
 
 use super::walk::{Rows, Walk, most_held, spans};
 use super::{Chain, Place, Stage, Strip};
+use crate::contraction::divide_up;
 use crate::cpu::isa::CpuTarget;
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand, Program, Step, Storage, StorageKind};
@@ -14,17 +15,22 @@ use crate::view::StorageId;
 /// When a chain pays, and how it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Fewest bytes that pass between the steps beyond those that strips take: what does not stay in a core's second cache.
-    pub least_saved: i64,
+    /// Fewest bytes that pass between the steps: more than a core's second cache holds.
+    pub least_passed: i64,
+    /// Fewest times of the strips that these bytes are.
+    pub least_ratio: i64,
+    /// Fewest calls that the range can be cut into such that each does four times the work that it does anew.
+    pub least_calls: i64,
     /// Most bytes of strips whose turns are longer than a band.
     pub most_strips: i64,
 }
 
 impl Limits {
     /// Those of cores with a second cache of half a mebibyte.
-    pub const USUAL: Limits = Limits { least_saved: 256 << 10, most_strips: 256 << 10 };
+    pub const USUAL: Limits =
+        Limits { least_passed: 512 << 10, least_ratio: 3, least_calls: 12, most_strips: 256 << 10 };
     /// Everything that can be is a chain.
-    pub const ALWAYS: Limits = Limits { least_saved: i64::MIN, ..Limits::USUAL };
+    pub const ALWAYS: Limits = Limits { least_passed: 0, least_ratio: 0, least_calls: 0, ..Limits::USUAL };
     /// The same with strips that move after every band.
     pub const SHORTEST_TURNS: Limits = Limits { most_strips: 0, ..Limits::ALWAYS };
 }
@@ -141,14 +147,27 @@ impl Joined {
     fn of(program: &Program, target: &CpuTarget, limits: &Limits, run: &[usize]) -> Option<Joined> {
         let steps: Vec<&Step> = run.iter().map(|&step| &program.steps[step]).collect();
         let between: usize = steps[..steps.len() - 1].iter().map(|step| written_bytes(program, step)).sum();
-        if (between as i64) < limits.least_saved || steps.iter().any(|step| !step.arguments.is_empty()) {
+        if (between as i64) < limits.least_passed || steps.iter().any(|step| !step.arguments.is_empty()) {
             return None;
         }
         let walks: Vec<Walk> =
             steps.iter().map(|step| Walk::of(&program.kernels[step.kernel], target)).collect::<Option<_>>()?;
+        let storage = |stage: usize, place: usize| steps[stage].operands[place].storage;
+        let passes = |stage: usize| {
+            storage(stage, walks[stage].output_operand) == storage(stage + 1, walks[stage + 1].input_operand)
+        };
+        if !(0..walks.len() - 1).all(passes) {
+            return None;
+        }
         let results = results(&walks)?;
+        if results.iter().any(|rows| rows.count == 0) {
+            return None;
+        }
         let mut chain = schedule(&walks, &results, limits)?;
-        if between as i64 - chain.stage_scratch < limits.least_saved {
+        let least_work = LEAST_WORK_BY_REPEATED * repeated_work(&chain, &steps);
+        let is_worthwhile = between as i64 >= limits.least_ratio * chain.stage_scratch
+            && chain.units() as f64 >= limits.least_calls as f64 * least_work;
+        if !is_worthwhile {
             return None;
         }
         let mut operands = Vec::new();
@@ -204,6 +223,18 @@ impl Joined {
     }
 }
 
+/// The work of a call that is worth what it does anew, as a multiple of that.
+const LEAST_WORK_BY_REPEATED: f64 = 4.0;
+
+/// What a call does anew where it begins within an image, in bands.
+fn repeated_work(chain: &Chain, steps: &[&Step]) -> f64 {
+    let middle = &chain.bands[chain.bands.len() / 2];
+    let of_unit = |stage: usize| steps[stage].macs as f64 / (chain.images * chain.stages[stage].units) as f64;
+    let repeated = middle.iter().enumerate().map(|(stage, span)| (span.begin - span.first) as f64 * of_unit(stage));
+    let of_band = steps.iter().map(|step| step.macs).sum::<u64>() as f64 / chain.units() as f64;
+    repeated.sum::<f64>() / of_band.max(1.0)
+}
+
 /// Bytes of the storage that a step passes on.
 fn written_bytes(program: &Program, step: &Step) -> usize {
     let written = step.operands.iter().filter(|operand| operand.access != Access::Read);
@@ -233,16 +264,14 @@ fn results(walks: &[Walk]) -> Option<Vec<Rows>> {
 /// The chain with bands as small as units allow and turns as long as strips may be, its stages without operands.
 fn schedule(walks: &[Walk], results: &[Rows], limits: &Limits) -> Option<Chain> {
     let rows: Vec<i64> = results.iter().map(|rows| rows.count).collect();
-    let [.., before, last] = walks else { return None };
-    // The rows of whole units of the last two stages, which mostly walk the same rows.
-    let band_rows = (1..=before.unit_rows).map(|n| n * last.unit_rows).find(|rows| rows % before.unit_rows == 0)?;
+    let band_rows = walks.last()?.unit_rows;
     let of_turn = |turn: i64| {
         let bands = spans(walks, &rows, band_rows, turn);
         let mut offset = 0;
         let strips = (0..walks.len() - 1).map(|stage| {
             let unit_bytes = walks[stage].unit_rows * results[stage].bytes;
             let strip = Strip { offset, unit_bytes, image_bytes: results[stage].count * results[stage].bytes };
-            offset += (most_held(&bands, stage) * unit_bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT + ALIGNMENT;
+            offset += divide_up(most_held(&bands, stage) * unit_bytes, ALIGNMENT) * ALIGNMENT + ALIGNMENT;
             strip
         });
         let strips: Vec<Strip> = strips.collect();

@@ -8,7 +8,7 @@ use crate::kernel::linear::{Linear, mentions};
 use crate::kernel::{Access, Index, LoopKernel, Stmt, Value, Var};
 use crate::pack::PackedLayout;
 use crate::program::KernelSource;
-use crate::schedule::Schedule;
+use crate::schedule::{LANES, Schedule, Tile};
 
 /// A kernel whose units are rows.
 pub(super) struct Walk {
@@ -45,7 +45,7 @@ impl Walk {
     /// The walk of a kernel, where its units can be rows.
     pub fn of(source: &KernelSource, target: &CpuTarget) -> Option<Walk> {
         match source {
-            KernelSource::Contraction(spec, schedule) => Some(of_contraction(spec, schedule)),
+            KernelSource::Contraction(spec, schedule) => of_contraction(spec, schedule),
             KernelSource::Depthwise(spec, _) => {
                 let unit_rows = depthwise_unit_rows(target, spec);
                 Some(of_depthwise(spec, source, unit_rows))
@@ -64,15 +64,23 @@ impl Walk {
     }
 }
 
-fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Walk {
+fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Option<Walk> {
     let window = &spec.window;
+    if window.pixels() == 0 {
+        return None;
+    }
     let is_matrix = is_matrix(window);
     let pixels = if is_matrix { 1 } else { window.width };
-    let tile = schedule.tile.rows;
-    let mut unit_rows = tile / greatest_common_divisor(tile, pixels);
-    unit_rows *= divide_up(FEWEST_TILES * tile, unit_rows * pixels);
+    let tile = if is_matrix { schedule.tile.rows } else { tile_rows(schedule, pixels) };
+    let whole_rows = rows_of_whole_tiles(tile, pixels);
+    let unit_rows = whole_rows * divide_up(FEWEST_TILES * tile, whole_rows * pixels);
     let panels = PackedLayout::of(spec, schedule).panels();
-    let schedule = Schedule { block_tiles: unit_rows * pixels / tile, block_panels: panels, ..*schedule };
+    let schedule = Schedule {
+        tile: Tile { rows: tile, ..schedule.tile },
+        block_tiles: unit_rows * pixels / tile,
+        block_panels: panels,
+        ..*schedule
+    };
     let size = spec.element.bytes();
     let dense = |strides: &Strides, height: i64, width: i64, channels: i64| {
         let rows = match is_matrix {
@@ -81,7 +89,7 @@ fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Walk {
         };
         is_dense(strides, &spec.batch, [height, width, channels]).then_some(rows)
     };
-    Walk {
+    Some(Walk {
         images: Some(spec.batch.iter().product()),
         unit_rows,
         input_operand: 0,
@@ -92,7 +100,20 @@ fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Walk {
         reach: if is_matrix { [0, 0] } else { reach(window) },
         scratch: schedule.scratch(spec) as i64,
         source: KernelSource::Contraction(spec.clone(), schedule),
-    }
+    })
+}
+
+/// The rows of a register tile, no less than half as many as scheduled, that fill the fewest rows of so many pixels.
+fn tile_rows(schedule: &Schedule, pixels: i64) -> i64 {
+    let most = schedule.tile.rows;
+    let multiple = if schedule.packs_rows { LANES } else { 1 };
+    let rows = (divide_up(most, 2)..=most).rev().filter(|rows| rows % multiple == 0);
+    rows.min_by_key(|&rows| rows_of_whole_tiles(rows, pixels)).unwrap_or(most)
+}
+
+/// The fewest rows of so many pixels that are whole tiles.
+fn rows_of_whole_tiles(tile: i64, pixels: i64) -> i64 {
+    tile / greatest_common_divisor(tile, pixels)
 }
 
 /// Whether a window's rows are the pixels of a matrix product.
