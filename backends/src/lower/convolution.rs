@@ -93,7 +93,7 @@ fn winograd(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: &Window, sha
         element: element_of(parts.output),
         window,
         taps: shape.kernel,
-        pads: [shape.pads[0], shape.pads[1]],
+        pads: shape.pads,
         input: parts.input,
         output: parts.output,
         image: parts.image,
