@@ -9,7 +9,7 @@ mod transform;
 use edgecc_ir::Expr;
 
 use crate::contraction::{Element, Footprint, Strides, Window, divide_up, pixel_footprint};
-pub use transform::{Axis, Step, Transform};
+pub use transform::{Axis, Step, Transform, factors};
 
 /// Images of outputs, cut into tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +39,15 @@ pub struct Region {
     pub before: i64,
 }
 
+/// Tiles of a row that one piece of code is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows and columns of outputs.
+    pub outputs: [i64; 2],
+    /// The column of the tile, where it meets the border.
+    pub column: Option<i64>,
+}
+
 impl Tiling {
     /// Rows and columns of tiles.
     pub fn tiles(&self) -> [i64; 2] {
@@ -53,6 +62,32 @@ impl Tiling {
     /// Whether the last tile along an axis has fewer outputs than others.
     pub fn has_rest(&self, axis: usize) -> bool {
         self.last_outputs(axis) < self.axes[axis].outputs()
+    }
+
+    /// The tiles of an axis by their outputs: whole ones, and the last where it has fewer. As half-open ranges and outputs.
+    pub fn sizes(&self, axis: usize) -> Vec<([i64; 2], i64)> {
+        let (tiles, outputs) = (self.tiles()[axis], self.axes[axis].outputs());
+        let whole = tiles - i64::from(self.has_rest(axis));
+        let ranges = [([0, whole], outputs), ([whole, tiles], self.last_outputs(axis))];
+        ranges.into_iter().filter(|([begin, end], _)| begin < end).collect()
+    }
+
+    /// A row of tiles of so many rows of outputs, from the left: shapes and numbers of tiles. Whole tiles in `inside` share code.
+    pub fn row(&self, rows: i64, inside: [i64; 2]) -> Vec<(Shape, i64)> {
+        let (tiles, outputs) = (self.tiles()[1], self.axes[1].outputs());
+        let at_border = |column: i64| {
+            let columns = outputs.min(self.extents[1] - column * outputs);
+            (Shape { outputs: [rows, columns], column: Some(column) }, 1)
+        };
+        let [begin, end] = inside;
+        let shared = (begin < end).then_some((Shape { outputs: [rows, outputs], column: None }, end - begin));
+        (0..begin).map(at_border).chain(shared).chain((end.max(begin)..tiles).map(at_border)).collect()
+    }
+
+    /// The regions that a tile of so many outputs takes part in.
+    pub fn regions_of(&self, outputs: [i64; 2]) -> Vec<Region> {
+        let takes_part = |region: &Region| (0..2).all(|axis| region.first[axis] < self.axes[axis].reach(outputs[axis]));
+        self.regions().into_iter().filter(takes_part).collect()
     }
 
     /// The regions that are not empty, in the order of memory: those of all rows first, of these those of all columns.
@@ -149,6 +184,38 @@ impl WinogradInput {
         let images = [self.tiling.images];
         vec![pixel_footprint(self.element, &self.input, &images, &window, self.channels), Footprint::leading(numbers)]
     }
+
+    /// The transforms of a tile of so many outputs, down the rows and along the columns.
+    pub fn transforms(&self, outputs: [i64; 2]) -> [Transform; 2] {
+        [0, 1].map(|axis| self.tiling.axes[axis].input(outputs[axis]))
+    }
+
+    /// Whole tiles of a row all of whose columns lie within the image, as a half-open range.
+    pub fn inside(&self) -> [i64; 2] {
+        let axis = self.tiling.axes[1];
+        let is_inside = |&column: &i64| {
+            let first = column * axis.outputs() - self.pads[1];
+            first >= 0
+                && first + axis.points <= self.extents[1]
+                && (column + 1) * axis.outputs() <= self.tiling.extents[1]
+        };
+        let inside: Vec<i64> = (0..self.tiling.tiles()[1]).filter(is_inside).collect();
+        inside.first().zip(inside.last()).map_or([0, 0], |(&first, &last)| [first, last + 1])
+    }
+
+    /// The columns of inputs under a tile that lie within the image.
+    pub fn columns_of(&self, shape: Shape) -> Vec<usize> {
+        let axis = self.tiling.axes[1];
+        let first = shape.column.map(|column| column * axis.outputs() - self.pads[1]);
+        let exists = |&place: &i64| first.is_none_or(|first| (0..self.extents[1]).contains(&(first + place)));
+        (0..axis.reach(shape.outputs[1])).filter(exists).map(|place| place as usize).collect()
+    }
+
+    /// Whether a row of inputs under any tile may lie outside of the image.
+    pub fn has_rows_outside(&self) -> bool {
+        let [rows, pad, taps] = [self.tiling.extents[0], self.pads[0], self.tiling.axes[0].taps];
+        pad > 0 || rows - pad + taps - 1 > self.extents[0]
+    }
 }
 
 impl WinogradOutput {
@@ -158,6 +225,11 @@ impl WinogradOutput {
         let of = |strides| pixel_footprint(self.element, strides, &[self.tiling.images], &window, self.channels);
         let sums = self.tiling.numbers() * self.channels * self.element.bytes();
         [Footprint::leading(sums), of(&self.output)].into_iter().chain(self.operands.iter().map(of)).collect()
+    }
+
+    /// The transforms of a tile of so many outputs, down the rows and along the columns.
+    pub fn transforms(&self, outputs: [i64; 2]) -> [Transform; 2] {
+        [0, 1].map(|axis| self.tiling.axes[axis].output(outputs[axis]))
     }
 }
 

@@ -32,12 +32,13 @@ const fn case(extents: [usize; 2], depth: usize, channels: usize) -> Case {
 
 /// Whole tiles and last tiles of every size on either axis, no tile inside, no padding, uneven numbers of vectors, several
 /// images, a residual sum; kernels of other sizes.
-const CASES: [Case; 14] = [
+const CASES: [Case; 15] = [
     case([16, 16], 16, 32),
     case([13, 18], 32, 24),
     case([7, 7], 64, 64),
     case([9, 11], 48, 80),
     case([4, 4], 128, 128),
+    case([12, 12], 36, 28),
     case([36, 36], 64, 64),
     case([33, 31], 64, 64),
     Case { pads: [0, 0], ..case([14, 11], 24, 40) },

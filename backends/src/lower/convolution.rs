@@ -101,7 +101,7 @@ fn winograd_candidate<'a>(
         element,
         window,
         taps: shape.kernel,
-        pads: [shape.pads[0], shape.pads[1]],
+        pads: shape.pads,
         input: parts.input,
         output: parts.output,
         image: parts.image,

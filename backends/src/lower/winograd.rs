@@ -18,8 +18,8 @@ pub(super) struct Candidate<'a> {
     pub window: &'a Window,
     /// Rows and columns of the kernel.
     pub taps: [i64; 2],
-    /// Rows and columns of zeros above and to the left.
-    pub pads: [i64; 2],
+    /// Zeros above, to the left, below, to the right. No tile lies among them alone where they are fewer than taps.
+    pub pads: [i64; 4],
     pub input: &'a View,
     pub output: &'a View,
     pub image: &'a Image,
@@ -48,7 +48,7 @@ pub(super) fn fits(lowering: &Lowering<'_>, candidate: &Candidate<'_>) -> bool {
     image.extents[1] % element.lanes() == 0
         && result.extents[1] % element.lanes() == 0
         && result.strides(output.lead, 1).channel == 1
-        && pads.iter().zip(taps).all(|(&pad, taps)| (0..taps).contains(&pad))
+        && pads.iter().zip(taps.iter().cycle()).all(|(pad, &taps)| (0..taps).contains(pad))
         && further.iter().map(image_strides).all(|strides| matches!(strides.channel, 0 | 1))
         && lowering.constant_value(lowering.graph.operands(id)[1]).is_some()
 }
@@ -71,7 +71,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) {
         element,
         tiling,
         extents: [window.input_height, window.input_width],
-        pads,
+        pads: [pads[0], pads[1]],
         channels: depth,
         input: to_images(image.strides(input.lead, 1)),
     };

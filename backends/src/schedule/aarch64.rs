@@ -58,17 +58,19 @@ fn along_depth(tile: Tile) -> f64 {
     (tile.rows * tile.vectors) as f64 + tile.rows as f64 / row_loads + tile.vectors as f64 / weights + 2.0 / TURN
 }
 
-/// Products stand behind the load of their weights, and so do loads of two vectors of a row.
-pub(super) fn direct_step(tile: Tile) -> Step {
-    let Loads { pairs_of_blocks, weights } = loads(tile);
-    let vectors = tile.vectors as f64;
-    Step {
-        multiply_adds: (tile.rows * tile.vectors) as f64,
-        loads: tile.rows as f64 / 4.0 + vectors,
-        instructions: along_depth(tile),
-        waits: vectors / weights + if pairs_of_blocks { tile.rows as f64 / 8.0 } else { 0.0 },
-        loads_ahead: false,
-    }
+/// In order, vectors are loaded one by one, a turn before their use.
+fn step(tile: Tile, loads: f64, together: f64, issue: Core) -> Step {
+    let multiply_adds = (tile.rows * tile.vectors) as f64;
+    let instructions = match issue {
+        Core::OutOfOrder => together,
+        Core::InOrder => multiply_adds + loads + 4.0 / TURN,
+    };
+    Step { multiply_adds, loads, instructions, waits: 0.0, loads_ahead: true }
+}
+
+/// Rows as they lie: each load of one brings four steps.
+pub(super) fn direct_step(tile: Tile, issue: Core) -> Step {
+    step(tile, tile.rows as f64 / 4.0 + tile.vectors as f64, along_depth(tile), issue)
 }
 
 /// Loads of rows and of weights bring up to four vectors each.
@@ -79,16 +81,9 @@ fn along_packed_depth(tile: Tile) -> f64 {
     (rows * vectors) as f64 + row_loads + vectors as f64 / 4.0 + 2.0 / TURN
 }
 
-/// In order, vectors are loaded one by one, a step before their use.
+/// Packed rows: a load brings one step of four.
 pub(super) fn packed_step(tile: Tile, issue: Core) -> Step {
-    let Tile { rows, vectors } = tile;
-    let loads = (rows / 4 + vectors) as f64;
-    let multiply_adds = (rows * vectors) as f64;
-    let instructions = match issue {
-        Core::OutOfOrder => along_packed_depth(tile),
-        Core::InOrder => multiply_adds + loads + 4.0 / TURN,
-    };
-    Step { multiply_adds, loads, instructions, waits: 0.0, loads_ahead: true }
+    step(tile, (tile.rows / 4 + tile.vectors) as f64, along_packed_depth(tile), issue)
 }
 
 /// Loads of the sums' start and stores of up to four vectors at once, an address per row, and a few of the loop.

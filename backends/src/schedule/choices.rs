@@ -19,7 +19,7 @@ use crate::cpu::isa::{Architecture, Kernels, Vectors};
 pub enum Choice {
     /// A contraction, by direct sums.
     Contraction(Schedule),
-    /// A convolution of 3x3 taps by Winograd's algorithm; its matrix products are a layer of their own.
+    /// A convolution by Winograd's algorithm; its matrix products are a layer of their own.
     Winograd,
     /// Output columns of a tile of a depthwise convolution.
     Columns(i64),
@@ -193,7 +193,7 @@ mod tests {
     fn text() -> String {
         format!(
             "[aarch64]\n{CONVOLUTION} = tile 8x3 packed blocks 16x2\n{POOL} = columns 6\n\
-             [x86_64 avx512f]\n{CONVOLUTION} = winograd\n"
+             [x86_64 avx512f avx512vl]\n{CONVOLUTION} = winograd\n"
         )
     }
 

@@ -67,10 +67,13 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// The same panels for Cranelift's kernels of x86-64, where our encoder has none: as many rows as fit their registers.
+    /// The same panels and blocks for Cranelift's kernels of x86-64, where our encoder has none: as many rows as fit their
+    /// registers and divide the tile, so that units stay what they are.
     pub fn of_128_bits(self) -> Schedule {
-        let rows = (x86_64::MOST_SUMS / self.tile.vectors.max(1)).clamp(1, self.tile.rows);
-        Schedule { tile: Tile { rows, ..self.tile }, ..self }
+        let most = (x86_64::MOST_SUMS / self.tile.vectors.max(1)).clamp(1, self.tile.rows);
+        let rows = (1..=most).rev().find(|rows| self.tile.rows % rows == 0).unwrap_or(1);
+        let block_tiles = self.block_tiles * (self.tile.rows / rows);
+        Schedule { tile: Tile { rows, ..self.tile }, block_tiles, ..self }
     }
 }
 
@@ -136,7 +139,7 @@ impl Machine {
     pub fn step(&self, tile: Tile, packed: bool) -> Option<Step> {
         match (self.architecture, self.kernels) {
             (Architecture::Aarch64, Kernels::Encoded) if packed => Some(aarch64::packed_step(tile, self.core.issue)),
-            (Architecture::Aarch64, Kernels::Encoded) => Some(aarch64::direct_step(tile)),
+            (Architecture::Aarch64, Kernels::Encoded) => Some(aarch64::direct_step(tile, self.core.issue)),
             (Architecture::Aarch64, Kernels::Clif) => Some(aarch64::clif_step(tile)),
             (Architecture::X86_64, _) => None,
         }

@@ -43,6 +43,22 @@ pub struct Transform {
     pub results: Vec<usize>,
 }
 
+/// The numbers that steps multiply by, each once; those of sums without their signs.
+pub fn factors(transforms: &[Transform]) -> Vec<f64> {
+    let mut factors: Vec<f64> = Vec::new();
+    for step in transforms.iter().flat_map(|transform| &transform.steps) {
+        let factor = match *step {
+            Step::Scale(_, _, factor) => factor,
+            Step::AddScaled(_, _, factor) => factor.abs(),
+            Step::Add(..) | Step::Subtract(..) => continue,
+        };
+        if !factors.contains(&factor) {
+            factors.push(factor);
+        }
+    }
+    factors
+}
+
 /// One axis of a convolution: so many taps, computed at so many points. One point and one tap leave the axis as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Axis {

@@ -4,7 +4,7 @@
 
 pub mod interpreter;
 
-use edgecc_backends::cpu::isa::{Architecture, Halves};
+use edgecc_backends::cpu::isa::{Architecture, Halves, Kernels};
 use edgecc_backends::lower::{LowerOptions, Processor, lower};
 use edgecc_backends::schedule::Machine;
 use edgecc_ir::{
@@ -124,7 +124,7 @@ impl Case {
             graph,
             LowerOptions {
                 processor: Processor::Cpu,
-                machine: Machine { workers_have_scratch: false, ..Machine::new(architecture) },
+                machine: Machine { kernels: Kernels::Clif, workers_have_scratch: false, ..Machine::new(architecture) },
                 halves: Halves::Widened,
                 constants_may_grow: false,
                 choices: None,

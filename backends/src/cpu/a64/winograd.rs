@@ -8,7 +8,7 @@ mod output;
 use half::f16;
 
 use crate::contraction::Element;
-use crate::winograd::{Region, Step, Tiling, Transform};
+use crate::winograd::{Region, Shape, Step, Tiling, Transform, factors};
 
 use super::address::split;
 use super::assembler::Assembler;
@@ -51,13 +51,6 @@ mod register {
 /// The first word of the cells.
 const CELLS_SLOT: u16 = units::SLOTS;
 
-/// Outputs of a tile, and its column where that meets the border.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Shape {
-    outputs: [i64; 2],
-    column: Option<i64>,
-}
-
 /// What both transforms have in common.
 struct Transforming {
     element: Element,
@@ -94,18 +87,7 @@ struct Factors {
 
 impl Factors {
     fn of(element: Element, transforms: &[Transform; 2]) -> Factors {
-        let mut values: Vec<f64> = Vec::new();
-        for step in transforms.iter().flat_map(|transform| &transform.steps) {
-            let value = match *step {
-                Step::Scale(_, _, factor) => factor,
-                Step::AddScaled(_, _, factor) => factor.abs(),
-                Step::Add(..) | Step::Subtract(..) => continue,
-            };
-            if !values.contains(&value) {
-                values.push(value);
-            }
-        }
-        Factors { element, values }
+        Factors { element, values: factors(transforms) }
     }
 
     fn registers(&self) -> usize {
@@ -157,29 +139,14 @@ impl Factors {
     }
 }
 
-/// The tiles of an axis by their outputs: whole ones, and the last where it has fewer.
-fn sizes(tiling: &Tiling, axis: usize) -> Vec<i64> {
-    let whole = tiling.axes[axis].outputs();
-    let rest = tiling.last_outputs(axis);
-    [whole, rest].into_iter().filter(|&outputs| outputs == rest || tiling.tiles()[axis] > 1).take(2).fold(
-        Vec::new(),
-        |mut sizes, outputs| {
-            if !sizes.contains(&outputs) {
-                sizes.push(outputs);
-            }
-            sizes
-        },
-    )
-}
-
 impl Transforming {
     /// `transforms(outputs)` are those of a tile of so many rows and columns of outputs.
     fn of(
         (element, tiling, channels): (Element, Tiling, i64),
         transforms: &dyn Fn([i64; 2]) -> [Transform; 2],
     ) -> Transforming {
-        let rows = sizes(&tiling, 0);
-        let shapes = rows.iter().flat_map(|&row| sizes(&tiling, 1).into_iter().map(move |column| [row, column]));
+        let [rows, columns] = [0, 1].map(|axis| tiling.sizes(axis));
+        let shapes = rows.iter().flat_map(|&(_, row)| columns.iter().map(move |&(_, column)| [row, column]));
         let fitting = shapes.map(|outputs| {
             let both = transforms(outputs);
             let free = REGISTERS - Factors::of(element, &both).registers();
@@ -235,8 +202,8 @@ impl Transforming {
         mut body: impl FnMut(&mut Assembler, i64) -> Option<()>,
     ) -> Option<()> {
         let [.., scratch] = register::SCRATCH;
-        match sizes(&self.tiling, 0).as_slice() {
-            &[whole, rest] => {
+        match self.tiling.sizes(0).as_slice() {
+            &[(_, whole), (_, rest)] => {
                 let (last, next) = (a.label(), a.label());
                 a.constant(scratch, self.tiling.tiles()[0] - 1);
                 a.push(Instruction::Compare(row, scratch));
@@ -248,11 +215,11 @@ impl Transforming {
                 a.place(next);
                 Some(())
             }
-            sizes => sizes.iter().try_for_each(|&size| body(a, size)),
+            sizes => sizes.iter().try_for_each(|&(_, outputs)| body(a, outputs)),
         }
     }
 
-    /// Emits `tile` for each tile of a row: `border` tells those that have code of their own; `next` moves on to the next.
+    /// Emits `tile` for each tile of a row of so many rows of outputs: once for those of `inside`.
     fn tiles(
         &self,
         a: &mut Assembler,
@@ -260,27 +227,18 @@ impl Transforming {
         inside: [i64; 2],
         mut tile: impl FnMut(&mut Assembler, Shape) -> Option<()>,
     ) -> Option<()> {
-        let (tiles, outputs) = (self.tiling.tiles()[1], self.tiling.axes[1].outputs());
-        let known = |column: i64| Shape {
-            outputs: [rows, outputs.min(self.tiling.extents[1] - column * outputs)],
-            column: Some(column),
-        };
-        let [begin, end] = inside;
-        for column in 0..begin {
-            tile(a, known(column))?;
-            self.next_tile(a);
-        }
-        if begin < end {
-            a.constant(register::TILES_LEFT, end - begin);
+        for (shape, count) in self.tiling.row(rows, inside) {
+            if shape.column.is_some() {
+                tile(a, shape)?;
+                self.next_tile(a);
+                continue;
+            }
+            a.constant(register::TILES_LEFT, count);
             let head = a.here();
-            tile(a, Shape { outputs: [rows, outputs], column: None })?;
+            tile(a, shape)?;
             self.next_tile(a);
             a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
             a.push(Instruction::BranchIf(Cond::NotEqual, head));
-        }
-        for column in end.max(begin)..tiles {
-            tile(a, known(column))?;
-            self.next_tile(a);
         }
         Some(())
     }
@@ -325,12 +283,9 @@ impl Transforming {
         mut body: impl FnMut(&mut Assembler, &dyn Fn(usize) -> (X, After)),
     ) {
         let [scratch, ..] = register::SCRATCH;
-        let reach = [0, 1].map(|axis| self.tiling.axes[axis].reach(shape.outputs[axis]));
-        let regions = self.tiling.regions();
-        let taking_part: Vec<&Region> =
-            regions.iter().filter(|region| region.first[0] < reach[0] && region.first[1] < reach[1]).collect();
+        let regions = self.tiling.regions_of(shape.outputs);
         for is_rest in [false, true] {
-            let column: Vec<&&Region> = taking_part.iter().filter(|region| region.is_rest[1] == is_rest).collect();
+            let column: Vec<&Region> = regions.iter().filter(|region| region.is_rest[1] == is_rest).collect();
             let Some(&&first) = column.first() else { continue };
             a.add(register::CELL, SP, i64::from(Assembler::slot_offset(CELLS_SLOT)), scratch);
             a.add(register::CELL, register::CELL, first.first[1] * self.cell_bytes(), scratch);

@@ -12,6 +12,7 @@ use crate::cpu::function::{
     EmitError, branch, carried_loop, compile_kernel, constant, counted_loop, lanes, offset, operand_base, scale,
 };
 use crate::cpu::isa::{Architecture, CpuTarget};
+use crate::cpu::x64;
 use crate::schedule::LANES;
 use crate::winograd::{Region, Step, Tiling, Transform, WinogradInput, WinogradOutput};
 
@@ -22,7 +23,13 @@ use super::nest::split;
 
 /// Emits the transform of inputs. Operands: 0 the input, 1 the numbers.
 pub fn emit_winograd_input(target: &CpuTarget, name: &str, spec: &WinogradInput) -> Result<EmittedKernel, EmitError> {
-    let encoded = target.encodes_a64_of(spec.element).then(|| a64::emit_winograd_input(target, spec)).flatten();
+    let encoded = if target.encodes_a64_of(spec.element) {
+        a64::emit_winograd_input(target, spec)
+    } else if target.encodes_x64() {
+        x64::emit_winograd_input(target, spec)
+    } else {
+        None
+    };
     if let Some(kernel) = encoded {
         return Ok(kernel);
     }
@@ -44,7 +51,13 @@ pub fn emit_winograd_input(target: &CpuTarget, name: &str, spec: &WinogradInput)
 
 /// Emits the transform of sums, with the epilogue. Operands: 0 the sums, 1 the output, 2.. the further operands.
 pub fn emit_winograd_output(target: &CpuTarget, name: &str, spec: &WinogradOutput) -> Result<EmittedKernel, EmitError> {
-    let encoded = target.encodes_a64_of(spec.element).then(|| a64::emit_winograd_output(target, spec)).flatten();
+    let encoded = if target.encodes_a64_of(spec.element) {
+        a64::emit_winograd_output(target, spec)
+    } else if target.encodes_x64() {
+        x64::emit_winograd_output(target, spec)
+    } else {
+        None
+    };
     if let Some(kernel) = encoded {
         return Ok(kernel);
     }
@@ -86,7 +99,7 @@ fn for_each_tile(
 ) -> Result<(), EmitError> {
     let (image, row) = split(b, unit, tiling.tiles()[0]);
     let row = row.unwrap_or_else(|| constant(b, 0));
-    let ranges = [0, 1].map(|axis| tile_ranges(tiling, axis));
+    let ranges = [0, 1].map(|axis| tiling.sizes(axis));
     let exit = b.create_block();
     for (place, &(rows, row_outputs)) in ranges[0].iter().enumerate() {
         let next = b.create_block();
@@ -112,14 +125,6 @@ fn for_each_tile(
     Ok(())
 }
 
-/// The tiles of an axis by their outputs: whole ones, and the last where it has fewer.
-fn tile_ranges(tiling: &Tiling, axis: usize) -> Vec<([i64; 2], i64)> {
-    let (tiles, outputs) = (tiling.tiles()[axis], tiling.axes[axis].outputs());
-    let whole = tiles - i64::from(tiling.has_rest(axis));
-    let ranges = [([0, whole], outputs), ([whole, tiles], tiling.last_outputs(axis))];
-    ranges.into_iter().filter(|([begin, end], _)| begin < end).collect()
-}
-
 fn image_base(b: &mut FunctionBuilder<'_>, base: Value, strides: &Strides, image: Value, element: Element) -> Value {
     let base = offset(b, base, strides.base * element.bytes());
     let moved = scale(b, image, strides.batch[0] * element.bytes());
@@ -136,11 +141,7 @@ struct Numbers {
 
 impl Numbers {
     fn of(b: &mut FunctionBuilder<'_>, base: Value, (tiling, channel_bytes): (&Tiling, i64), tile: &Tile) -> Numbers {
-        let takes_part = |region: &Region| {
-            let reach = |axis: usize| tiling.axes[axis].reach(tile.outputs[axis]);
-            region.first[0] < reach(0) && region.first[1] < reach(1)
-        };
-        let regions: Vec<Region> = tiling.regions().into_iter().filter(takes_part).collect();
+        let regions = tiling.regions_of(tile.outputs);
         let address = |region: &Region| {
             let [rows, columns] = region.tiles;
             let images = scale(b, tile.image, rows);
@@ -277,7 +278,7 @@ fn transform_channels(
     numbers: &Numbers,
     tile: &Tile,
 ) {
-    let transforms = [0, 1].map(|axis| spec.tiling.axes[axis].input(tile.outputs[axis]));
+    let transforms = spec.transforms(tile.outputs);
     let factors = Factors::of(b, &transforms);
     let vector = LANES * spec.element.bytes();
     let carried: Vec<Value> = rows.iter().chain(&numbers.addresses).copied().collect();
@@ -382,7 +383,7 @@ fn output_tile(
     planes: &[Plane],
     tile: &Tile,
 ) -> Result<(), EmitError> {
-    let transforms = [0, 1].map(|axis| spec.tiling.axes[axis].output(tile.outputs[axis]));
+    let transforms = spec.transforms(tile.outputs);
     let factors = Factors::of(b, &transforms);
     let constants = Constants::emit(b, form.0, &spec.epilogue, Width::Four);
     let vector = LANES * spec.element.bytes();

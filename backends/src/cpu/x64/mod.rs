@@ -7,10 +7,12 @@ mod depthwise;
 mod tile;
 mod units;
 mod vector;
+mod winograd;
 mod writer;
 
 pub(super) use contraction::emit_contraction;
 pub(super) use depthwise::emit_depthwise;
+pub(super) use winograd::{emit_winograd_input, emit_winograd_output};
 
 /// Channels of a packed panel, which Cranelift's kernels read too.
 pub(super) const PANEL: i64 = 16;

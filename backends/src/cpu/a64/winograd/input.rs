@@ -5,9 +5,9 @@ use crate::cpu::a64::instruction::{Access, After, Cond, Instruction, SP, V, X, Z
 use crate::cpu::a64::units::for_each_unit;
 use crate::cpu::contraction::EmittedKernel;
 use crate::cpu::isa::CpuTarget;
-use crate::winograd::{Transform, WinogradInput};
+use crate::winograd::{Shape, Transform, WinogradInput};
 
-use super::{CELLS_SLOT, Factors, Shape, Slots, Transforming, register};
+use super::{CELLS_SLOT, Factors, Slots, Transforming, register};
 
 /// The image while a unit is at work.
 mod image {
@@ -27,7 +27,7 @@ mod image {
 /// Emits the transform of inputs. Operands: 0 the input, 1 the numbers.
 pub fn emit_winograd_input(target: &CpuTarget, spec: &WinogradInput) -> Option<EmittedKernel> {
     let form = (spec.element, spec.tiling, spec.channels);
-    let input = Input { spec, common: Transforming::of(form, &|outputs| transforms(spec, outputs)) };
+    let input = Input { spec, common: Transforming::of(form, &|outputs| spec.transforms(outputs)) };
     let rows = spec.tiling.axes[0].points;
     let mut assembler = Assembler::new(target, input.common.stack_words(rows));
     let [unit, end, ..] = register::SCRATCH;
@@ -41,15 +41,10 @@ pub fn emit_winograd_input(target: &CpuTarget, spec: &WinogradInput) -> Option<E
         input.common.locate_unit(a, unit, 1, (image, row));
         input.common.for_each_size(a, row, |a, outputs| {
             input.locate_rows(a, outputs, (image, row));
-            input.common.tiles(a, outputs, input.inside(), |a, shape| input.tile(a, shape))
+            input.common.tiles(a, outputs, spec.inside(), |a, shape| input.tile(a, shape))
         })
     })?;
     Some(EmittedKernel::new(assembler.finish(target.listing), spec.tiling.units(), spec.footprints()))
-}
-
-/// Down the rows, along the columns.
-fn transforms(spec: &WinogradInput, outputs: [i64; 2]) -> [Transform; 2] {
-    [0, 1].map(|axis| spec.tiling.axes[axis].input(outputs[axis]))
 }
 
 struct Input<'a> {
@@ -60,20 +55,6 @@ struct Input<'a> {
 impl Input<'_> {
     fn size(&self) -> i64 {
         self.spec.element.bytes()
-    }
-
-    /// Whole tiles all of whose columns lie within the image.
-    fn inside(&self) -> [i64; 2] {
-        let axis = self.spec.tiling.axes[1];
-        let (outputs, pad) = (axis.outputs(), self.spec.pads[1]);
-        let is_inside = |&column: &i64| {
-            let first = column * outputs - pad;
-            first >= 0
-                && first + axis.points <= self.spec.extents[1]
-                && (column + 1) * outputs <= self.spec.tiling.extents[1]
-        };
-        let inside: Vec<i64> = (0..self.spec.tiling.tiles()[1]).filter(is_inside).collect();
-        inside.first().zip(inside.last()).map_or([0, 0], |(&first, &last)| [first, last + 1])
     }
 
     /// Finds the rows under a row of tiles of so many outputs, and clears the cells.
@@ -98,7 +79,7 @@ impl Input<'_> {
         a.add(image::TILE, image::TILE, start * self.size(), scratch);
         a.add_product(image::TILE, image, spec.input.batch[0] * self.size(), image::TILE, scratch);
         a.add_product(image::TILE, limit, spec.input.row * self.size(), image::TILE, scratch);
-        if spec.pads[0] > 0 || spec.tiling.extents[0] - spec.pads[0] + axis.taps - 1 > spec.extents[0] {
+        if spec.has_rows_outside() {
             self.clear_cells(a, reach);
         }
     }
@@ -119,14 +100,10 @@ impl Input<'_> {
 
     fn tile(&self, a: &mut Assembler, shape: Shape) -> Option<()> {
         let spec = self.spec;
-        let both = transforms(spec, shape.outputs);
+        let both = spec.transforms(shape.outputs);
         let factors = Factors::of(spec.element, &both);
         factors.load(a);
-        let exists = |place: i64| {
-            let first = shape.column.map(|column| column * spec.tiling.axes[1].outputs() - spec.pads[1]);
-            first.is_none_or(|first| (0..spec.extents[1]).contains(&(first + place)))
-        };
-        let columns: Vec<usize> = (0..both[1].operands).filter(|&place| exists(place as i64)).collect();
+        let columns = spec.columns_of(shape);
         let step = spec.input.column * self.size();
         a.constant(image::BACK, spec.input.row * self.size() - columns.len() as i64 * step);
         self.common.groups(a, &factors, |a, slots| {

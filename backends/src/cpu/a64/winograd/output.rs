@@ -10,9 +10,9 @@ use crate::cpu::a64::vector::{Computation, Registers, RowRegisters};
 use crate::cpu::contraction::EmittedKernel;
 use crate::cpu::formula::Formula;
 use crate::cpu::isa::CpuTarget;
-use crate::winograd::{Transform, WinogradOutput};
+use crate::winograd::{Shape, Transform, WinogradOutput};
 
-use super::{CELLS_SLOT, Factors, Shape, Slots, Transforming, register, repeat};
+use super::{CELLS_SLOT, Factors, Slots, Transforming, register, repeat};
 
 /// The output or an operand that differs by pixel.
 #[derive(Clone, Copy)]
@@ -69,16 +69,11 @@ pub fn emit_winograd_output(target: &CpuTarget, spec: &WinogradOutput) -> Option
     Some(EmittedKernel::new(assembler.finish(target.listing), spec.tiling.units(), spec.footprints()))
 }
 
-/// Down the rows, along the columns.
-fn transforms(spec: &WinogradOutput, outputs: [i64; 2]) -> [Transform; 2] {
-    [0, 1].map(|axis| spec.tiling.axes[axis].output(outputs[axis]))
-}
-
 impl<'a> Output<'a> {
     fn of(spec: &'a WinogradOutput) -> Option<Self> {
         let formula = Formula::of(spec.element, &spec.epilogue)?;
         let form = (spec.element, spec.tiling, spec.channels);
-        let common = Transforming::of(form, &|outputs| transforms(spec, outputs));
+        let common = Transforming::of(form, &|outputs| spec.transforms(outputs));
         let mut pool = register::POOL.to_vec();
         let output =
             Plane { index: 1, strides: &spec.output, tile: pool.pop()?, pixel: pool.pop()?, step: pool.pop()? };
@@ -126,7 +121,7 @@ impl<'a> Output<'a> {
 
     fn tile(&self, a: &mut Assembler, shape: Shape) -> Option<()> {
         let [scratch, ..] = register::SCRATCH;
-        let both = transforms(self.spec, shape.outputs);
+        let both = self.spec.transforms(shape.outputs);
         let factors = Factors::of(self.spec.element, &both);
         factors.load(a);
         self.common.groups(a, &factors, |a, slots| {
