@@ -349,7 +349,7 @@ impl Writer {
         let single = magnitudes.single.map(|at| (self.operands - 1, a[self.operands - 1], at));
         let terms = |output: usize| -> Vec<(usize, f64)> {
             let of_pair = |&(sum, difference, factor, at): &(usize, usize, f64, f64)| {
-                (if output % 2 == 0 { sum } else { difference }, factor * at.powi(output as i32))
+                (if output.is_multiple_of(2) { sum } else { difference }, factor * at.powi(output as i32))
             };
             let of_single = single.map(|(slot, factor, at)| (slot, factor * at.powi(output as i32)));
             parts.iter().map(of_pair).chain(of_single).collect()
