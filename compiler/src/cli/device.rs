@@ -15,7 +15,7 @@ pub enum Runner {
     Cpu(Model, Session),
     /// Shaders.
     #[cfg(feature = "gpu")]
-    Gpu(edgecc_runtime::gpu::ShaderModel, edgecc_runtime::gpu::GpuSession),
+    Gpu(edgecc_runtime::gpu::ShaderModel, Box<edgecc_runtime::gpu::GpuSession>),
 }
 
 impl Runner {
@@ -128,7 +128,7 @@ fn on_gpu(model: edgecc_runtime::gpu::ShaderModel, on: &DeviceArguments) -> Resu
     let gpu = Gpu::open(&GpuOptions { adapter: on.adapter.clone() })?;
     eprintln!("note: runs on {}", gpu.adapter());
     let session = model.session(&gpu)?;
-    Ok(Runner::Gpu(model, session))
+    Ok(Runner::Gpu(model, Box::new(session)))
 }
 
 #[cfg(feature = "gpu")]
