@@ -6,7 +6,9 @@ use edgecc::compile::{CompileOptions, Compiled};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_backends::program::Decision;
 use edgecc_backends::schedule::choices::{Choice, Choices, heading};
+use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
+use edgecc_format::ElementType;
 use edgecc_tests::{binary, python, run, sample};
 
 fn digits() -> PathBuf {
@@ -58,15 +60,20 @@ fn other_choices_compile_to_other_bytes_and_always_the_same() {
     assert_ne!(one, usual.to_bytes().expect("bytes"));
 }
 
-/// Sums have one order, whatever the tile.
+/// Sums of aarch64 have one order, whatever the tile; those of x86-64 go in turns where a tile has few rows.
 #[test]
 fn other_choices_have_the_same_results() {
     let Some(host) = Architecture::host() else { return };
     let usual = compile(host, "").expect("compiles");
     let other = compile(host, &choices(&usual, last)).expect("compiles");
     let input: [Array; 1] = [sample::first_image()];
-    let results = [usual, other].map(|compiled| run::run_here(&compiled.to_bytes().expect("bytes"), &input, 2));
-    assert_eq!(results[0], results[1]);
+    let [usual, other] = [usual, other].map(|compiled| {
+        let bytes = run::run_here(&compiled.to_bytes().expect("bytes"), &input, 2).swap_remove(0);
+        Array { element_type: ElementType::F32, extents: vec![1, bytes.len() / 4], bytes }
+    });
+    let agreement = run::agree(&other.bytes, &usual, None, Bound { relative: 1e-5, of_channel: 1e-6 });
+    assert!(agreement.share_of_bound <= 1.0, "{agreement:?}");
+    assert!(host != Architecture::Aarch64 || usual.bytes == other.bytes);
 }
 
 #[test]
