@@ -17,6 +17,7 @@ use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::Graph;
 use edgecc_passes::precision::Precision;
+use edgecc_runtime::has_feature;
 
 use crate::onnx::{ImportError, ImportOptions};
 
@@ -167,6 +168,17 @@ pub fn kinds(options: &CompileOptions) -> (Kind, Vec<Kind>) {
     able.map_or((baseline, Vec::new()), |able| (able, vec![baseline]))
 }
 
+/// Those of [`kinds`] that this machine's processor is of, the most able first.
+pub fn kinds_here(options: &CompileOptions) -> Vec<Kind> {
+    let (best, others) = kinds(options);
+    let runs = |(halves, vectors): &Kind| {
+        let required =
+            [options.architecture.required_features(), halves.required_features(), vectors.required_features()];
+        required.concat().iter().all(|feature| has_feature(feature))
+    };
+    std::iter::once(best).chain(others).filter(runs).collect()
+}
+
 /// A program of a prepared graph for the most able kind of processors and for others. Notes name given schedules of no layer.
 pub fn generate(
     graph: Graph,
@@ -237,11 +249,22 @@ pub(crate) fn optimise(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<(), CompileError> {
-    let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory, precision: options.precision };
-    let mut report = |name: &str, graph: &Graph| observe(Phase { name, graph });
-    edgecc_passes::prepare(graph, &passes, &mut report)?;
-    edgecc_passes::finish(graph, &passes, &mut report)?;
+    edgecc_passes::prepare(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
+    finish(graph, options, observe)
+}
+
+/// Runs the passes behind calibration: a graph behind [`edgecc_passes::prepare`] becomes one that backends lower.
+pub(crate) fn finish(
+    graph: &mut Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<(), CompileError> {
+    edgecc_passes::finish(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
     Ok(())
+}
+
+fn passes(options: &CompileOptions) -> edgecc_passes::Options {
+    edgecc_passes::Options { max_constant_bytes: options.max_memory, precision: options.precision }
 }
 
 /// Reads a model: its graph as it was exported, and what the user should know.

@@ -9,9 +9,9 @@ use edgecc_backends::program::{Decision, KernelSource, Program};
 use edgecc_backends::schedule::choices::{Choice, Choices, heading};
 use edgecc_backends::schedule::{Schedule, layer};
 use edgecc_ir::Graph;
-use edgecc_runtime::{LoadError, LoadOptions, Model, RunError, Session, SessionError, SessionOptions, has_feature};
+use edgecc_runtime::{LoadError, LoadOptions, Model, RunError, Session, SessionError, SessionOptions};
 
-use crate::compile::{CompileError, CompileOptions, Compiled, Kind, generate, kinds};
+use crate::compile::{CompileError, CompileOptions, Compiled, Kind, generate, kinds_here};
 
 /// Schedules that are measured for a layer by the cost model's order, the first choice among them.
 const BY_COST: usize = 4;
@@ -66,13 +66,7 @@ pub fn tune(
     budget: Duration,
     say: &mut dyn FnMut(String),
 ) -> Result<(Choices, Vec<Tuned>), TuneError> {
-    let (best, others) = kinds(options);
-    let runs = |(halves, vectors): &Kind| {
-        let required =
-            [options.architecture.required_features(), halves.required_features(), vectors.required_features()];
-        required.concat().iter().all(|feature| has_feature(feature))
-    };
-    let mut here: Vec<Kind> = std::iter::once(best).chain(others).filter(runs).collect();
+    let mut here = kinds_here(options);
     // Programs that share a heading share their choices: the most able one makes them.
     here.dedup_by_key(|(_, vectors)| *vectors);
     let mut choices = options.schedules.clone();

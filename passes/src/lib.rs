@@ -4,6 +4,7 @@ pub mod fuse;
 pub mod layout;
 pub mod pipeline;
 pub mod precision;
+pub mod prune;
 pub mod quantize;
 mod query;
 pub mod simplify;

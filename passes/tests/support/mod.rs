@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod random;
+
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, PoolKind, ReduceKind, Scalar, Shape, Tensor, TensorType,
     UnaryOp, Window, eval, infer,
