@@ -253,6 +253,16 @@ pub(crate) fn optimise(
     finish(graph, options, observe)
 }
 
+/// Makes integer arithmetic of quantised values.
+pub(crate) fn integers(
+    graph: &mut Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<(), CompileError> {
+    edgecc_passes::integers(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
+    Ok(())
+}
+
 /// Runs the passes behind calibration: a graph behind [`edgecc_passes::prepare`] becomes one that backends lower.
 pub(crate) fn finish(
     graph: &mut Graph,

@@ -9,4 +9,4 @@ pub mod quantize;
 mod query;
 pub mod simplify;
 
-pub use pipeline::{FINISH, Group, Options, PREPARE, PassError, Phase, Report, finish, prepare};
+pub use pipeline::{FINISH, Group, INTEGERS, Options, PREPARE, PassError, Phase, Report, finish, integers, prepare};

@@ -185,6 +185,11 @@ pub const INTEGERS: &[Group] = &[Group {
             sentence: "Makes contractions of dequantised values contractions of the integers.",
             run: |graph, _| quantize::integer_contractions(graph),
         },
+        Phase {
+            name: "average-integers",
+            sentence: "Makes averages of dequantised images sums of the integers.",
+            run: |graph, _| quantize::average_integers(graph),
+        },
     ],
     rounds: ROUNDS,
 }];
@@ -261,15 +266,25 @@ impl Report {
     }
 }
 
+/// Makes integer arithmetic of quantised values.
+pub fn integers(
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<Report, PassError> {
+    run(INTEGERS, graph, options, observe)
+}
+
 /// Runs the first half. `observe` sees the graph after every phase that rewrote it.
 pub fn prepare(
     graph: &mut Graph,
     options: &Options,
     observe: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<Report, PassError> {
-    let integers = run(INTEGERS, graph, options, observe)?;
-    let mut report = run(PREPARE, graph, options, observe)?;
-    integers.rewrites.iter().for_each(|&(name, count)| report.add(name, count));
+    let mut report = integers(graph, options, observe)?;
+    for (name, count) in run(PREPARE, graph, options, observe)?.rewrites {
+        report.add(name, count);
+    }
     Ok(report)
 }
 
