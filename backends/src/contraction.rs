@@ -1,9 +1,10 @@
-//! What a contraction computes, apart from how: matrix products and convolutions over f32 and f16.
+//! What a contraction computes, apart from how: matrix products and convolutions over f32, f16 and i8.
 
 use edgecc_ir::{DType, Expr};
 
-/// The elements of a contraction's input, weights, further operands and result. Epilogues are of f32 either way: they widen
-/// halves that they read, and narrow their result.
+/// The elements of a contraction's input and weights. Epilogues over f32 and f16 are of f32: they widen halves that they read,
+/// and narrow their result. Over i8 they begin with the exact sum as an i32; what they read further and what they give is of any
+/// type, and each operation rounds as [`edgecc_ir::eval`] does it, so that results are the same bits everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Element {
     /// IEEE 754 binary32.
@@ -11,6 +12,8 @@ pub enum Element {
     F32,
     /// IEEE 754 binary16. Sums may be rounded to it.
     F16,
+    /// Integers, whose products are summed in i32 modulo 2^32.
+    I8,
 }
 
 impl Element {
@@ -19,6 +22,7 @@ impl Element {
         match dtype {
             DType::F32 => Some(Element::F32),
             DType::F16 => Some(Element::F16),
+            DType::I8 => Some(Element::I8),
             _ => None,
         }
     }
@@ -28,6 +32,15 @@ impl Element {
         match self {
             Element::F32 => DType::F32,
             Element::F16 => DType::F16,
+            Element::I8 => DType::I8,
+        }
+    }
+
+    /// The type of a sum: of an epilogue's argument 0.
+    pub const fn sum_dtype(self) -> DType {
+        match self {
+            Element::F32 | Element::F16 => DType::F32,
+            Element::I8 => DType::I32,
         }
     }
 
@@ -36,21 +49,38 @@ impl Element {
         match self {
             Element::F32 => 4,
             Element::F16 => 2,
+            Element::I8 => 1,
         }
     }
 
-    /// Elements of a register of 128 bits, to which packed weights are padded.
+    /// Sums of a register of 128 bits: the channels of a vector, to which packed weights are padded.
     pub const fn lanes(self) -> i64 {
+        match self {
+            Element::F32 | Element::I8 => 4,
+            Element::F16 => 8,
+        }
+    }
+
+    /// Channels to which packed weights of depthwise convolutions are padded: a register of 128 bits.
+    pub const fn depthwise_lanes(self) -> i64 {
         16 / self.bytes()
     }
 
-    /// The expression that leaves a sum as it is.
+    /// Elements of the depth that lie side by side for each channel of packed weights, to which runs of the depth are padded.
+    pub const fn depth_block(self) -> i64 {
+        match self {
+            Element::F32 | Element::F16 => 1,
+            Element::I8 => 8,
+        }
+    }
+
+    /// The expression that makes an element of a sum.
     pub fn plain_epilogue(self) -> Expr {
-        let mut expr = Expr::argument(0, DType::F32);
+        let mut expr = Expr::argument(0, self.sum_dtype());
         match self {
             Element::F32 => expr,
-            Element::F16 => {
-                let root = expr.cast(DType::F16, expr.root());
+            Element::F16 | Element::I8 => {
+                let root = expr.cast(self.dtype(), expr.root());
                 expr.with_root(root)
             }
         }
@@ -222,11 +252,11 @@ pub(crate) fn whole_parts([begin, end]: [i64; 2], size: i64) -> [i64; 2] {
 }
 
 /// `output[b, y, x, n] = epilogue(sum over taps t and k of input[b, y*s+t.row, x*s+t.column, k] * weight[b, t, k, n], ...)`.
-/// The sum runs over taps in their order and over k upwards, by fused multiply-add from zero. A plain matrix product is
+/// The sum runs over taps in their order and over k upwards, by fused multiply-add from zero; of i8 it is exact. A plain matrix product is
 /// [`Window::matrix`]; groups of a convolution are a batch axis that moves input, weights and output alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContractionSpec {
-    /// The type of the elements of every operand.
+    /// The type of the elements of input and weights.
     pub element: Element,
     /// Extents of the batch axes, outermost first.
     pub batch: Vec<i64>,
@@ -246,6 +276,24 @@ pub struct ContractionSpec {
     pub operands: Vec<Strides>,
     /// Result from the sum (argument 0) and the further operands.
     pub epilogue: Expr,
+}
+
+impl ContractionSpec {
+    /// The types of the kernel's operands: input, weights, output, and the further ones.
+    pub fn types(&self) -> Vec<DType> {
+        operand_types(self.element, &self.epilogue, self.operands.len())
+    }
+}
+
+/// The types of input, weights, output and further operands. The epilogue says those of the last two: each further operand
+/// has the type of the argument that reads it.
+fn operand_types(element: Element, epilogue: &Expr, further: usize) -> Vec<DType> {
+    let mut types = vec![element.dtype(), element.dtype(), epilogue.dtype_of(epilogue.root())];
+    types.extend((1..=further).map(|number| {
+        let argument = epilogue.arguments().find(|&(n, _)| usize::from(n) == number);
+        argument.map_or(element.dtype(), |(_, dtype)| dtype)
+    }));
+    types
 }
 
 /// Where run-time weights lie, in elements. Their matrices have one tap.
@@ -276,7 +324,7 @@ pub enum Combination {
 /// over the rows of taps in their order, and within a row by ascending column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DepthwiseSpec {
-    /// The type of the elements of every operand.
+    /// The type of the elements of input and weights.
     pub element: Element,
     /// Extents of the batch axes, outermost first.
     pub batch: Vec<i64>,
@@ -296,6 +344,13 @@ pub struct DepthwiseSpec {
     pub epilogue: Expr,
 }
 
+impl DepthwiseSpec {
+    /// The types of the kernel's operands: input, weights, output, and the further ones.
+    pub fn types(&self) -> Vec<DType> {
+        operand_types(self.element, &self.epilogue, self.operands.len())
+    }
+}
+
 /// The bytes of an operand that a kernel may touch, relative to the operand's address: `begin..end`, empty where equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Footprint {
@@ -312,40 +367,35 @@ impl Footprint {
     }
 
     /// From lowest and highest element.
-    fn elements(lowest: i64, highest: i64, element: Element) -> Self {
-        Footprint { begin: lowest * element.bytes(), end: (highest + 1) * element.bytes() }
+    fn elements(lowest: i64, highest: i64, dtype: DType) -> Self {
+        let size = dtype.size() as i64;
+        Footprint { begin: lowest * size, end: (highest + 1) * size }
     }
 }
 
 /// The footprint of an operand read or written at every output pixel and channel.
-pub fn pixel_footprint(
-    element: Element,
-    strides: &Strides,
-    batch: &[i64],
-    window: &Window,
-    channels: i64,
-) -> Footprint {
+pub fn pixel_footprint(dtype: DType, strides: &Strides, batch: &[i64], window: &Window, channels: i64) -> Footprint {
     if window.pixels() == 0 || channels == 0 || batch.contains(&0) {
         return Footprint::default();
     }
     let moves = strides.batch.iter().zip(batch).map(|(&stride, &extent)| stride * (extent - 1));
     let pixels = [strides.row * (window.height - 1), strides.column * (window.width - 1)];
-    bounds(element, strides.base, moves.chain(pixels).chain([strides.channel * (channels - 1)]))
+    bounds(dtype, strides.base, moves.chain(pixels).chain([strides.channel * (channels - 1)]))
 }
 
 /// The footprint of the input under the window's taps.
-pub fn input_footprint(element: Element, strides: &Strides, batch: &[i64], window: &Window, depth: i64) -> Footprint {
+pub fn input_footprint(dtype: DType, strides: &Strides, batch: &[i64], window: &Window, depth: i64) -> Footprint {
     let Some([rows, columns]) = window.reached().filter(|_| depth > 0 && !batch.contains(&0)) else {
         return Footprint::default();
     };
     let moves = strides.batch.iter().zip(batch).map(|(&stride, &extent)| stride * (extent - 1));
     let pixels = [(rows[1] - rows[0]) * strides.row, (columns[1] - columns[0]) * strides.column];
     let first = strides.base + rows[0] * strides.row + columns[0] * strides.column;
-    bounds(element, first, moves.chain(pixels).chain([depth - 1]))
+    bounds(dtype, first, moves.chain(pixels).chain([depth - 1]))
 }
 
 /// From the first element and the farthest move along each axis.
-pub(crate) fn bounds(element: Element, first: i64, moves: impl Iterator<Item = i64>) -> Footprint {
+pub(crate) fn bounds(dtype: DType, first: i64, moves: impl Iterator<Item = i64>) -> Footprint {
     let (lowest, highest) = moves.fold((first, first), |(low, high), reach| (low + reach.min(0), high + reach.max(0)));
-    Footprint::elements(lowest, highest, element)
+    Footprint::elements(lowest, highest, dtype)
 }

@@ -4,7 +4,8 @@ use crate::contraction::{ContractionSpec, Element, divide_up};
 use crate::schedule::Schedule;
 
 /// Packed weights of a contraction: `[matrix][panel][tap][k][channel of the panel]`. Every panel has `panel` channels
-/// but the last, which has as many as are left, padded with zeros to whole vectors.
+/// but the last, which has as many as are left, padded with zeros to whole vectors. Of i8 the depth is in blocks of eight:
+/// `[matrix][panel][run of taps][block of the run][channel of the panel][8]`, where each run is padded with zeros to whole blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PackedLayout {
     /// The type of a weight.
@@ -13,6 +14,8 @@ pub struct PackedLayout {
     pub matrices: i64,
     /// Taps of a matrix.
     pub taps: i64,
+    /// Taps of a run of i8, whose inputs lie side by side.
+    pub run: i64,
     /// Input channels of a tap.
     pub depth: i64,
     /// Output channels.
@@ -29,6 +32,7 @@ impl PackedLayout {
             element: spec.element,
             matrices: 1 + reach.sum::<i64>(),
             taps: spec.window.taps.len() as i64,
+            run: if spec.element == Element::I8 { run_length(spec) as i64 } else { 1 },
             depth: spec.depth,
             channels: spec.channels,
             panel: schedule.tile.vectors * schedule.lanes,
@@ -52,13 +56,30 @@ impl PackedLayout {
 
     /// Elements from one panel to the next.
     pub fn panel_elements(&self) -> i64 {
-        self.taps * self.depth * self.panel
+        self.rows() * self.panel
+    }
+
+    /// Elements that a channel has of a run, with the padding behind them.
+    pub fn run_rows(&self) -> i64 {
+        let block = self.element.depth_block();
+        divide_up(self.run * self.depth, block) * block
+    }
+
+    /// Elements that a channel has of a matrix.
+    fn rows(&self) -> i64 {
+        self.taps / self.run * self.run_rows()
+    }
+
+    /// Tap and k of an element of a channel; `None` of padding.
+    fn place(&self, row: i64) -> Option<(i64, i64)> {
+        let (run, place) = (row / self.run_rows(), row % self.run_rows());
+        (place < self.run * self.depth).then(|| (run * self.run + place / self.depth, place % self.depth))
     }
 
     /// Elements of one matrix.
     pub fn matrix_elements(&self) -> i64 {
         let last = self.padded(self.last_channels());
-        self.full_panels() * self.panel_elements() + self.taps * self.depth * last
+        self.full_panels() * self.panel_elements() + self.rows() * last
     }
 
     /// Bytes of all matrices.
@@ -80,14 +101,17 @@ impl PackedLayout {
 
 /// Packs weights: `weight(matrix, tap, k, channel)` is the value, `tap` the place in the spec's list.
 pub fn pack_weights(layout: &PackedLayout, weight: impl Fn(i64, i64, i64, i64) -> f32) -> Vec<f32> {
+    let block = layout.element.depth_block();
     let mut packed = Vec::with_capacity((layout.matrices * layout.matrix_elements()) as usize);
     for matrix in 0..layout.matrices {
         for panel in 0..layout.panels() {
-            for row in 0..layout.taps * layout.depth {
-                let (tap, k) = (row / layout.depth, row % layout.depth);
+            for first_row in (0..layout.rows()).step_by(block as usize) {
                 let first = panel * layout.panel;
-                let channels = first..first + layout.width(panel);
-                packed.extend(channels.map(|n| if n < layout.channels { weight(matrix, tap, k, n) } else { 0.0 }));
+                for n in first..first + layout.width(panel) {
+                    let places =
+                        (first_row..first_row + block).map(|row| layout.place(row).filter(|_| n < layout.channels));
+                    packed.extend(places.map(|place| place.map_or(0.0, |(tap, k)| weight(matrix, tap, k, n))));
+                }
             }
         }
     }
@@ -138,11 +162,13 @@ impl TapTable {
     }
 }
 
-/// The number of taps in each run of pixels that are neighbours in memory: all runs are equally long.
+/// The number of taps in each run of pixels that are neighbours in memory: all runs are equally long. Packed weights of i8 have no
+/// padding within a run, so that none is longer than a tap where some taps of a pixel may miss the input.
 fn run_length(spec: &ContractionSpec) -> usize {
     let taps = &spec.window.taps;
     let follows = |at: usize| taps[at].row == taps[at - 1].row && taps[at].column == taps[at - 1].column + 1;
-    if spec.input.column != spec.depth || taps.is_empty() {
+    let by_tap = spec.element == Element::I8 && !spec.window.is_interior();
+    if spec.input.column != spec.depth || taps.is_empty() || by_tap {
         return 1;
     }
     let length = (1..taps.len()).find(|&at| !follows(at)).unwrap_or(taps.len());

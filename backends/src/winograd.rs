@@ -182,7 +182,10 @@ impl WinogradInput {
         let window = dense_window(self.extents);
         let numbers = self.tiling.numbers() * self.channels * self.element.bytes();
         let images = [self.tiling.images];
-        vec![pixel_footprint(self.element, &self.input, &images, &window, self.channels), Footprint::leading(numbers)]
+        vec![
+            pixel_footprint(self.element.dtype(), &self.input, &images, &window, self.channels),
+            Footprint::leading(numbers),
+        ]
     }
 
     /// The transforms of a tile of so many outputs, down the rows and along the columns.
@@ -222,7 +225,8 @@ impl WinogradOutput {
     /// The bytes that it may touch: sums, output, further operands.
     pub fn footprints(&self) -> Vec<Footprint> {
         let window = dense_window(self.tiling.extents);
-        let of = |strides| pixel_footprint(self.element, strides, &[self.tiling.images], &window, self.channels);
+        let of =
+            |strides| pixel_footprint(self.element.dtype(), strides, &[self.tiling.images], &window, self.channels);
         let sums = self.tiling.numbers() * self.channels * self.element.bytes();
         [Footprint::leading(sums), of(&self.output)].into_iter().chain(self.operands.iter().map(of)).collect()
     }

@@ -427,6 +427,7 @@ fn weights_packed_at_run_time() {
             element: Element::F32,
             matrices: 2 * heads,
             taps: 1,
+            run: 1,
             depth,
             channels,
             panel,

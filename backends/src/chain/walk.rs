@@ -3,6 +3,7 @@
 use super::Span;
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides, Window, divide_up};
 use crate::cpu::contraction::depthwise_unit_rows;
+use crate::cpu::contraction::operand;
 use crate::cpu::isa::CpuTarget;
 use crate::kernel::linear::{Linear, mentions};
 use crate::kernel::{Access, Index, LoopKernel, Stmt, Value, Var};
@@ -81,21 +82,22 @@ fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Option<Walk> {
         block_panels: panels,
         ..*schedule
     };
-    let size = spec.element.bytes();
-    let dense = |strides: &Strides, height: i64, width: i64, channels: i64| {
+    let types = spec.types();
+    let dense = |operand: usize, strides: &Strides, height: i64, width: i64, channels: i64| {
+        let bytes = channels * types[operand].size() as i64;
         let rows = match is_matrix {
-            true => Rows { count: width, bytes: channels * size },
-            false => Rows { count: height, bytes: width * channels * size },
+            true => Rows { count: width, bytes },
+            false => Rows { count: height, bytes: width * bytes },
         };
         is_dense(strides, &spec.batch, [height, width, channels]).then_some(rows)
     };
     Some(Walk {
         images: Some(spec.batch.iter().product()),
         unit_rows,
-        input_operand: 0,
-        output_operand: 2,
-        input: dense(&spec.input, window.input_height, window.input_width, spec.depth),
-        output: dense(&spec.output, window.height, window.width, spec.channels),
+        input_operand: operand::INPUT,
+        output_operand: operand::OUTPUT,
+        input: dense(operand::INPUT, &spec.input, window.input_height, window.input_width, spec.depth),
+        output: dense(operand::OUTPUT, &spec.output, window.height, window.width, spec.channels),
         step: if is_matrix { 1 } else { window.step[0] },
         reach: if is_matrix { [0, 0] } else { reach(window) },
         scratch: schedule.scratch(spec) as i64,
@@ -123,18 +125,19 @@ fn is_matrix(window: &Window) -> bool {
 
 fn of_depthwise(spec: &DepthwiseSpec, source: &KernelSource, unit_rows: i64) -> Walk {
     let window = &spec.window;
-    let dense = |strides: &Strides, height: i64, width: i64| {
-        let rows = Rows { count: height, bytes: width * spec.channels * spec.element.bytes() };
+    let types = spec.types();
+    let dense = |operand: usize, strides: &Strides, height: i64, width: i64| {
+        let rows = Rows { count: height, bytes: width * spec.channels * types[operand].size() as i64 };
         is_dense(strides, &spec.batch, [height, width, spec.channels]).then_some(rows)
     };
     Walk {
         source: source.clone(),
         images: Some(spec.batch.iter().product()),
         unit_rows,
-        input_operand: 0,
-        output_operand: 2,
-        input: dense(&spec.input, window.input_height, window.input_width),
-        output: dense(&spec.output, window.height, window.width),
+        input_operand: operand::INPUT,
+        output_operand: operand::OUTPUT,
+        input: dense(operand::INPUT, &spec.input, window.input_height, window.input_width),
+        output: dense(operand::OUTPUT, &spec.output, window.height, window.width),
         step: window.step[0],
         reach: reach(window),
         scratch: 0,

@@ -212,7 +212,12 @@ impl CpuTarget {
 
     /// Whether our encoder of aarch64 writes kernels over such elements.
     pub(super) fn encodes_a64_of(&self, element: Element) -> bool {
-        self.encodes_a64() && (element == Element::F32 || self.halves == Halves::Native)
+        let is_encoded = match element {
+            Element::F32 => true,
+            Element::F16 => self.halves == Halves::Native,
+            Element::I8 => false,
+        };
+        self.encodes_a64() && is_encoded
     }
 
     /// Whether our encoder of aarch64 takes part.

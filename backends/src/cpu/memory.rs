@@ -87,7 +87,8 @@ impl Memory<'_, '_> {
         matches!(self.dtype, DType::F16 | DType::BF16)
     }
 
-    fn lane_of(&mut self, one: Value) -> Value {
+    /// An element as a lane.
+    pub fn lane_of(&mut self, one: Value) -> Value {
         match self.dtype {
             DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::U32 => one,
             DType::I8 | DType::I16 => self.b.ins().sextend(types::I32, one),

@@ -29,12 +29,12 @@ fn bindings_refused(program: &Program, step: &Step) -> Option<String> {
 }
 
 fn kernel_refused(source: &KernelSource) -> Option<String> {
-    let halves = |element: Element| (element == Element::F16).then(|| "on f16".to_string());
+    let other = |element: Element| (element != Element::F32).then(|| format!("on {}", element.dtype()));
     match source {
         KernelSource::Loops(kernel) => nest_refused(kernel),
-        KernelSource::Contraction(spec, _) => halves(spec.element).or_else(|| expression::refused(&spec.epilogue)),
-        KernelSource::Depthwise(spec, _) => halves(spec.element).or_else(|| expression::refused(&spec.epilogue)),
-        KernelSource::Pack(_, layout) => halves(layout.element),
+        KernelSource::Contraction(spec, _) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),
+        KernelSource::Depthwise(spec, _) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),
+        KernelSource::Pack(_, layout) => other(layout.element),
         KernelSource::WinogradInput(_) | KernelSource::WinogradOutput(_) => Some("by Winograd's transforms".into()),
         KernelSource::Chain(_) => Some("by bands of rows".into()),
     }

@@ -35,7 +35,7 @@ impl Lowering<'_> {
         self.decide(layer, Choice::Contraction(chosen), possible.into_iter().map(Choice::Contraction));
         match (spec.element, self.options.halves) {
             (Element::F16, Halves::Widened) => chosen.widened(),
-            (Element::F16, Halves::Native) | (Element::F32, _) => chosen,
+            (Element::F16, Halves::Native) | (Element::F32 | Element::I8, _) => chosen,
         }
     }
 

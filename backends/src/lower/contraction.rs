@@ -163,5 +163,6 @@ pub(super) fn to_bytes(element: Element, values: Vec<f32>) -> bytes::Bytes {
     match element {
         Element::F32 => bytes::Bytes::from_owner(Packed(values)),
         Element::F16 => values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
+        Element::I8 => values.into_iter().map(|value| value as i8 as u8).collect(),
     }
 }

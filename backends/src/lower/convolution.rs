@@ -302,7 +302,8 @@ pub(super) fn max_pool(
     let Some(element) = Element::of(source.dtype) else { return false };
     let LowerOptions { processor, machine, .. } = lowering.options;
     let is_written = match (processor, machine.architecture) {
-        (Processor::Gpu, _) | (Processor::Cpu, Architecture::Aarch64) => true,
+        (Processor::Gpu, _) => element != Element::I8,
+        (Processor::Cpu, Architecture::Aarch64) => true,
         (Processor::Cpu, Architecture::X86_64) => machine.kernels == Kernels::Encoded && element == Element::F32,
     };
     if !adjacent(source) || !adjacent(result) || !is_written {

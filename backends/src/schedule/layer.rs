@@ -64,6 +64,7 @@ pub(super) fn element(layer: &str) -> Option<Element> {
     let element = match words.next()? {
         "f32" => Element::F32,
         "f16" => Element::F16,
+        "i8" => Element::I8,
         _ => return None,
     };
     let follow =
@@ -75,6 +76,7 @@ fn line(kind: &str, element: Element, pairs: impl Iterator<Item = (&'static str,
     let element = match element {
         Element::F32 => "f32",
         Element::F16 => "f16",
+        Element::I8 => "i8",
     };
     pairs.fold(format!("{kind} {element}"), |mut line, (name, value)| {
         // A string takes all that is written.

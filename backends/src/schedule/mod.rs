@@ -1,6 +1,7 @@
 //! How a contraction runs: tables of numbers per instruction set and core class, what a tile costs by them, and choices given.
 
 mod aarch64;
+mod bytes;
 pub mod choices;
 pub mod cores;
 pub mod cycles;
@@ -67,10 +68,15 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// The same panels and blocks for Cranelift's kernels of x86-64, where our encoder has none: as many rows as fit their
-    /// registers and divide the tile, so that units stay what they are.
-    pub fn of_128_bits(self) -> Schedule {
-        let most = (x86_64::MOST_SUMS / self.tile.vectors.max(1)).clamp(1, self.tile.rows);
+    /// The same panels and blocks for Cranelift's kernel, where our encoder has none and its registers are not enough for the
+    /// tile: as many rows as fit and divide it, so that units stay what they are.
+    pub fn of_clif(self, architecture: Architecture, element: Element) -> Schedule {
+        let sums = match (architecture, element) {
+            (Architecture::Aarch64, Element::F32 | Element::F16) => return self,
+            (Architecture::X86_64, Element::F32 | Element::F16) => x86_64::MOST_SUMS,
+            (architecture, Element::I8) => bytes::most_clif_sums(architecture),
+        };
+        let most = (sums / self.tile.vectors.max(1)).clamp(1, self.tile.rows);
         let rows = (1..=most).rev().find(|rows| self.tile.rows % rows == 0).unwrap_or(1);
         let block_tiles = self.block_tiles * (self.tile.rows / rows);
         Schedule { tile: Tile { rows, ..self.tile }, block_tiles, ..self }
@@ -117,6 +123,7 @@ impl Machine {
 
     fn table(&self, element: Element) -> &'static CoreTable {
         match (self.architecture, self.kernels) {
+            _ if element == Element::I8 => &bytes::TABLE,
             (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
             (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
             (Architecture::X86_64, _) if self.vectors == Vectors::Avx512 && element == Element::F32 => {
@@ -229,11 +236,13 @@ pub fn depthwise_schedule(spec: &DepthwiseSpec, architecture: Architecture) -> D
 
 /// Every tile of columns, by instructions.
 pub fn depthwise_schedules(spec: &DepthwiseSpec, architecture: Architecture) -> Vec<DepthwiseSchedule> {
-    let lanes = spec.element.lanes();
+    let lanes = spec.element.depthwise_lanes();
     // Vectors of any width read weights whose channels all lie side by side.
-    let (candidates, registers, block) = match architecture {
-        Architecture::Aarch64 => (4..=8, 30, lanes),
-        Architecture::X86_64 => (2..=6, 14, (divide_up(spec.channels, lanes) * lanes).max(lanes)),
+    let all = (divide_up(spec.channels, lanes) * lanes).max(lanes);
+    let (candidates, registers, block) = match (architecture, spec.element) {
+        (Architecture::Aarch64, Element::F32 | Element::F16) => (4..=8, 30, lanes),
+        (Architecture::Aarch64, Element::I8) => (4..=8, 30, all),
+        (Architecture::X86_64, _) => (2..=6, 14, all),
     };
     let mut candidates: Vec<i64> = candidates.rev().collect();
     candidates.sort_by_key(|&columns| depthwise_cost(spec, columns));
@@ -284,7 +293,8 @@ fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool)
         let (part, packed) = (Tile { rows, vectors }, packs_rows && rows == tile.rows);
         let along = if packed { table.along_packed_depth } else { table.along_depth };
         let around = Cost::issued((table.around_depth)(part), machine.core);
-        let along = match machine.step(part, packed) {
+        let step = machine.step(part, packed).filter(|_| spec.element != Element::I8);
+        let along = match step {
             Some(step) => Cost { instructions: along(part), cycles: step.cycles(machine.core) },
             None => Cost::issued(along(part), machine.core),
         };

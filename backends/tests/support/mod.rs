@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod data;
+pub mod integers;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ impl Buffer {
             Element::F16 => {
                 Buffer::new(&values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect::<Vec<u8>>())
             }
+            Element::I8 => Buffer::new(&values.iter().map(|&value| value as i8 as u8).collect::<Vec<u8>>()),
         }
     }
 
@@ -72,6 +74,7 @@ impl Buffer {
                 let halves = self.content().chunks_exact(2);
                 halves.map(|half| f16::from_le_bytes([half[0], half[1]]).to_f32()).collect()
             }
+            Element::I8 => self.content().iter().map(|&byte| f32::from(byte as i8)).collect(),
         }
     }
 

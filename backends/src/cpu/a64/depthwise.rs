@@ -179,7 +179,7 @@ impl<'a> Depthwise<'a> {
     fn sums(&self, tile: Tile, group: Group) -> Sums {
         let (rows, columns, vectors) = (self.band.rows, tile.columns, group.vectors);
         let first = match self.spec.element {
-            Element::F32 => 0,
+            Element::F32 | Element::I8 => 0,
             Element::F16 => REGISTERS - rows * columns * vectors,
         };
         Sums { first, rows, columns, vectors }
@@ -478,7 +478,7 @@ impl<'a> Depthwise<'a> {
                 let first = shape.at(row, column, 0);
                 if !self.has_weights() {
                     let least = match self.spec.element {
-                        Element::F32 => [f32::NEG_INFINITY.to_bits(); 4],
+                        Element::F32 | Element::I8 => [f32::NEG_INFINITY.to_bits(); 4],
                         Element::F16 => [u32::from(f16::NEG_INFINITY.to_bits()) * 0x1_0001; 4],
                     };
                     (0..group.vectors).for_each(|vector| a.literal(shape.at(row, column, vector), least));

@@ -29,7 +29,7 @@ impl Arrangement {
     /// The lanes of elements.
     pub(in crate::cpu) const fn of(element: Element) -> Self {
         match element {
-            Element::F32 => Arrangement::S4,
+            Element::F32 | Element::I8 => Arrangement::S4,
             Element::F16 => Arrangement::H8,
         }
     }

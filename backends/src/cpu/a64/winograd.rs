@@ -99,7 +99,7 @@ impl Factors {
             let mut lanes = [0u32; 4];
             for (place, &value) in values.iter().enumerate() {
                 match self.element {
-                    Element::F32 => lanes[place] = (value as f32).to_bits(),
+                    Element::F32 | Element::I8 => lanes[place] = (value as f32).to_bits(),
                     Element::F16 => {
                         lanes[place / 2] |= u32::from(f16::from_f64(value).to_bits()) << (16 * (place % 2));
                     }

@@ -6,13 +6,13 @@ use cranelift_codegen::ir::{BlockArg, ConstantData, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 use crate::contraction::Element;
-use crate::cpu::expr::Width;
+use crate::cpu::expr::{Width, machine_type};
 use crate::cpu::function::{access, constant, jump, lanes, offset};
 use crate::cpu::isa::Architecture;
 
 use super::elements::load_elements;
 
-/// Elements of the depth that one load of an input row brings.
+/// Elements of the depth that one load of an input row brings, of f32 and f16.
 const BLOCK: i64 = 4;
 
 /// The sums of a tile, `[row][vector]` in row-major order, and the address of the next weights.
@@ -34,7 +34,11 @@ impl Depth {
     /// Bytes of the depth covered by whole blocks. Row addresses come moved forward by it, because the loop's offset runs
     /// up to zero and is its own count.
     pub fn block_bytes(&self) -> i64 {
-        self.depth / BLOCK * self.block_size()
+        let block = match self.element {
+            Element::F32 | Element::F16 => BLOCK,
+            Element::I8 => Element::I8.depth_block(),
+        };
+        self.depth / block * block * self.element.bytes()
     }
 
     /// Bytes of a block.
@@ -44,11 +48,14 @@ impl Depth {
 
     /// Four elements as f32.
     fn load(&self, b: &mut FunctionBuilder<'_>, address: Value, place: i64) -> Value {
-        load_elements(b, (self.architecture, self.element), Width::Four, address, place * self.block_size())
+        load_elements(b, (self.architecture, self.element.dtype()), Width::Four, address, place * self.block_size())
     }
 
     /// Adds the products of `depth` elements of every row with as many rows of weights.
     pub fn emit(&self, b: &mut FunctionBuilder<'_>, rows: &[Value], sums: Sums) -> Sums {
+        if self.element == Element::I8 {
+            return self.products_of_bytes(b, rows, sums);
+        }
         let blocks = self.depth / BLOCK;
         let sums = match blocks {
             0 => sums,
@@ -147,7 +154,7 @@ impl Depth {
             for (row, &address) in rows.iter().enumerate() {
                 let address = b.ins().iadd(address, position);
                 let size = self.element.bytes();
-                let scalar = load_elements(b, (self.architecture, self.element), Width::One, address, k * size);
+                let scalar = load_elements(b, (self.architecture, self.element.dtype()), Width::One, address, k * size);
                 let spread = b.ins().splat(types::F32X4, scalar);
                 for (sum, &weights) in sums.values[row * vectors..].iter_mut().zip(&weights) {
                     *sum = b.ins().fma(spread, weights, *sum);
@@ -182,12 +189,12 @@ fn spread_lane(b: &mut FunctionBuilder<'_>, vector: Value, lane: u8) -> Value {
     b.ins().bitcast(types::F32X4, lanes(), spread)
 }
 
-/// Sums that start at zero.
-pub(super) fn zeros(b: &mut FunctionBuilder<'_>, count: i64) -> Vec<Value> {
+/// Vectors of sums that start at zero.
+pub(super) fn zeros(b: &mut FunctionBuilder<'_>, element: Element, count: i64) -> Vec<Value> {
     (0..count)
         .map(|_| {
             let zero = b.func.dfg.constants.insert(ConstantData::from(vec![0u8; 16]));
-            b.ins().vconst(types::F32X4, zero)
+            b.ins().vconst(machine_type(element.sum_dtype(), Width::Four), zero)
         })
         .collect()
 }

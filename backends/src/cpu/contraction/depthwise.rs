@@ -12,7 +12,7 @@ use crate::contraction::{
     Combination, DepthwiseSpec, Element, Footprint, Strides, divide_up, input_footprint, pixel_footprint,
 };
 use crate::cpu::a64;
-use crate::cpu::expr::{Width, machine_type};
+use crate::cpu::expr::{Width, fits_lanes, machine_type};
 use crate::cpu::function::{
     EmitError, KernelParameters, branch, compile_kernel, constant, counted_loop, offset, scale,
 };
@@ -20,9 +20,9 @@ use crate::cpu::isa::{Architecture, CpuTarget};
 use crate::cpu::x64;
 use crate::schedule::{DepthwiseSchedule, LANES};
 
-use super::elements::{load_elements, store_elements};
+use super::elements::{Form, load_elements, spread, store_elements};
 use super::epilogue::{Constants, each};
-use super::nest::{Unit, batch_offsets, split};
+use super::nest::{Unit, batch_offsets, in_bytes, split};
 use super::{EmittedKernel, operand};
 
 /// Packs depthwise weights: `[block of channels][tap][channel]` as the schedule asks, padded with zeros. `weight(tap, channel)`
@@ -44,7 +44,8 @@ pub fn pack_depthwise(
 }
 
 fn packed_elements(spec: &DepthwiseSpec) -> i64 {
-    divide_up(spec.channels, spec.element.lanes()) * spec.element.lanes() * spec.window.taps.len() as i64
+    let lanes = spec.element.depthwise_lanes();
+    divide_up(spec.channels, lanes) * lanes * spec.window.taps.len() as i64
 }
 
 /// Emits a depthwise convolution with weights as [`pack_depthwise`] lays them out.
@@ -65,7 +66,8 @@ pub fn emit_depthwise(
     {
         return Ok(kernel);
     }
-    let emission = Depthwise { spec, schedule, architecture: target.architecture, rows: rows_of_taps(spec) };
+    let (architecture, rows, types) = (target.architecture, rows_of_taps(spec), spec.types());
+    let emission = Depthwise { spec, types, schedule, architecture, rows };
     let code = compile_kernel(target, name, |b, parameters| emission.emit(b, parameters))?;
     let units = spec.batch.iter().product::<i64>() * spec.window.height;
     Ok(EmittedKernel::new(code, units, footprints(spec)))
@@ -92,6 +94,9 @@ fn check(name: &str, spec: &DepthwiseSpec) -> Result<(), EmitError> {
     if spec.epilogue.arity() > spec.operands.len() + 1 {
         return refuse("the epilogue asks for more operands than there are");
     }
+    if !fits_lanes(&spec.epilogue) {
+        return refuse("the epilogue computes with at most 32 bits");
+    }
     if spec.window.taps.is_empty() || spec.window.step.iter().any(|&step| step < 1) {
         return refuse("a window has taps and positive steps");
     }
@@ -100,16 +105,17 @@ fn check(name: &str, spec: &DepthwiseSpec) -> Result<(), EmitError> {
 
 fn footprints(spec: &DepthwiseSpec) -> Vec<Footprint> {
     let DepthwiseSpec { element, batch, window, channels, .. } = spec;
+    let types = spec.types();
     let mut footprints = vec![
-        input_footprint(*element, &spec.input, batch, window, *channels),
+        input_footprint(types[operand::INPUT], &spec.input, batch, window, *channels),
         Footprint::leading(match spec.combination {
             Combination::Products => packed_elements(spec) * element.bytes(),
             Combination::Maximum => 0,
         }),
-        pixel_footprint(*element, &spec.output, batch, window, *channels),
+        pixel_footprint(types[operand::OUTPUT], &spec.output, batch, window, *channels),
     ];
-    let further = |strides| pixel_footprint(*element, strides, batch, window, *channels);
-    footprints.extend(spec.operands.iter().map(further));
+    let further = spec.operands.iter().zip(&types[operand::FURTHER..]);
+    footprints.extend(further.map(|(strides, &dtype)| pixel_footprint(dtype, strides, batch, window, *channels)));
     footprints
 }
 
@@ -134,6 +140,8 @@ fn rows_of_taps(spec: &DepthwiseSpec) -> Vec<RowOfTaps> {
 
 struct Depthwise<'a> {
     spec: &'a DepthwiseSpec,
+    /// The operands' types.
+    types: Vec<DType>,
     architecture: Architecture,
     schedule: &'a DepthwiseSchedule,
     rows: Vec<RowOfTaps>,
@@ -207,7 +215,7 @@ impl Depthwise<'_> {
         let spec = self.spec;
         let mut strides = vec![spec.input.batch.clone(), vec![0; spec.batch.len()], spec.output.batch.clone()];
         strides.extend(spec.operands.iter().map(|strides| strides.batch.clone()));
-        batch_offsets(b, batch, (&spec.batch, spec.element.bytes()), &strides)
+        batch_offsets(b, batch, &spec.batch, &in_bytes(strides, &self.types))
     }
 
     /// One body for rows whose taps all lie within the input, one for the others.
@@ -295,7 +303,7 @@ impl Depthwise<'_> {
 
     fn at(&self, b: &mut FunctionBuilder<'_>, row: &Row<'_>, index: usize, strides: &Strides, first: Value) -> Value {
         let base = row.unit.address(b, index);
-        let size = self.spec.element.bytes();
+        let size = self.size(index);
         let base = offset(b, base, strides.base * size);
         let row_bytes = scale(b, row.number, strides.row * size);
         let column_bytes = scale(b, first, strides.column * size);
@@ -346,13 +354,14 @@ impl Depthwise<'_> {
 
     /// The addresses of channels further on; the weights' move by those of as many taps.
     fn moved(&self, b: &mut FunctionBuilder<'_>, here: &Addresses, channels: i64, taps: i64) -> Addresses {
-        let strides = self.spec.operands.iter();
-        let bytes = channels * self.spec.element.bytes();
+        let strides = self.spec.operands.iter().enumerate();
+        let bytes = |index: usize| channels * self.size(index);
+        let further = here.further.iter().zip(strides);
         Addresses {
-            rows: here.rows.iter().map(|&row| offset(b, row, bytes)).collect(),
-            weights: offset(b, here.weights, bytes * taps),
-            output: offset(b, here.output, bytes),
-            further: here.further.iter().zip(strides).map(|(&at, s)| offset(b, at, bytes * s.channel)).collect(),
+            rows: here.rows.iter().map(|&row| offset(b, row, bytes(operand::INPUT))).collect(),
+            weights: offset(b, here.weights, bytes(operand::WEIGHTS) * taps),
+            output: offset(b, here.output, bytes(operand::OUTPUT)),
+            further: further.map(|(&at, (n, s))| offset(b, at, bytes(operand::FURTHER + n) * s.channel)).collect(),
         }
     }
 
@@ -366,7 +375,7 @@ impl Depthwise<'_> {
         width: Width,
         constants: &Constants,
     ) -> Result<(), EmitError> {
-        let kind = machine_type(DType::F32, width);
+        let kind = machine_type(self.spec.element.sum_dtype(), width);
         let channels = Channels { columns, width, weights: here.weights };
         let mut sums: Vec<Option<Value>> = vec![None; columns.count as usize];
         match &row.within {
@@ -386,18 +395,55 @@ impl Depthwise<'_> {
         self.epilogue(b, here, width, constants, &sums)
     }
 
-    fn form(&self) -> (Architecture, Element) {
-        (self.architecture, self.spec.element)
+    /// How an operand is read or written.
+    fn form(&self, index: usize) -> Form {
+        (self.architecture, self.types[index])
+    }
+
+    /// Bytes of an element of an operand.
+    fn size(&self, index: usize) -> i64 {
+        self.types[index].size() as i64
+    }
+
+    /// An element of input or weights as a term of the sum.
+    fn load(&self, b: &mut FunctionBuilder<'_>, width: Width, address: Value, at: i64) -> Value {
+        let value = load_elements(b, self.form(operand::INPUT), width, address, at);
+        match (self.spec.element, width) {
+            (Element::I8, Width::One) => b.ins().sextend(types::I32, value),
+            (Element::I8, Width::Four) | (Element::F32 | Element::F16, _) => value,
+        }
     }
 
     /// What no tap at all becomes.
     fn nothing(&self, b: &mut FunctionBuilder<'_>, kind: Type) -> Value {
-        match self.spec.combination {
-            Combination::Products => zero(b, kind),
-            Combination::Maximum => {
-                let least = b.ins().f32const(f32::NEG_INFINITY);
-                if kind == types::F32 { least } else { b.ins().splat(kind, least) }
+        let one = match (self.spec.element, self.spec.combination) {
+            (Element::I8, Combination::Products) => b.ins().iconst(types::I32, 0),
+            (Element::I8, Combination::Maximum) => b.ins().iconst(types::I32, i64::from(i8::MIN)),
+            (Element::F32 | Element::F16, Combination::Products) => return zero(b, kind),
+            (Element::F32 | Element::F16, Combination::Maximum) => b.ins().f32const(f32::NEG_INFINITY),
+        };
+        if kind.is_vector() { b.ins().splat(kind, one) } else { one }
+    }
+
+    /// A sum, or what there is none of yet, joined with one more position of the input.
+    fn join(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        joined: Option<Value>,
+        input: Value,
+        weights: impl FnOnce() -> Value,
+    ) -> Value {
+        match (self.spec.element, self.spec.combination, joined) {
+            (_, Combination::Maximum, None) => input,
+            (Element::I8, Combination::Maximum, Some(largest)) => b.ins().smax(largest, input),
+            (Element::F32 | Element::F16, Combination::Maximum, Some(largest)) => b.ins().fmax(largest, input),
+            (Element::I8, Combination::Products, None) => b.ins().imul(input, weights()),
+            (Element::I8, Combination::Products, Some(sum)) => {
+                let product = b.ins().imul(input, weights());
+                b.ins().iadd(sum, product)
             }
+            (Element::F32 | Element::F16, Combination::Products, None) => b.ins().fmul(input, weights()),
+            (Element::F32 | Element::F16, Combination::Products, Some(sum)) => b.ins().fma(input, weights(), sum),
         }
     }
 
@@ -412,10 +458,10 @@ impl Depthwise<'_> {
         before: &[Option<Value>],
     ) -> Vec<Option<Value>> {
         let (inside, exit) = (b.create_block(), b.create_block());
+        let kind = machine_type(self.spec.element.sum_dtype(), channels.width);
         let arguments =
             |sums: &[Option<Value>]| sums.iter().flatten().map(|&sum| sum.into()).collect::<Vec<BlockArg>>();
-        let after =
-            before.iter().map(|_| Some(b.append_block_param(exit, machine_type(DType::F32, channels.width)))).collect();
+        let after = before.iter().map(|_| Some(b.append_block_param(exit, kind))).collect();
         b.ins().brif(within, inside, &[], exit, &arguments(before));
         b.switch_to_block(inside);
         let mut sums = before.to_vec();
@@ -436,17 +482,17 @@ impl Depthwise<'_> {
         sums: &mut [Option<Value>],
     ) {
         let Channels { columns, width, weights } = channels;
-        let (form, size) = (self.form(), self.spec.element.bytes());
+        let size = self.spec.element.bytes();
         let products = self.products(columns, row);
         let mut inputs: BTreeMap<i64, Value> = BTreeMap::new();
         let mut input = |b: &mut FunctionBuilder<'_>, position: i64| {
             let place = position * self.spec.input.column * size;
-            *inputs.entry(position).or_insert_with(|| load_elements(b, form, width, address, place))
+            *inputs.entry(position).or_insert_with(|| self.load(b, width, address, place))
         };
         let Some(first) = products.first() else { return };
         input(b, first.position);
         let block = self.schedule.block;
-        let weight = |&(_, tap): &(i64, i64)| load_elements(b, form, width, weights, tap * block * size);
+        let weight = |&(_, tap): &(i64, i64)| self.load(b, width, weights, tap * block * size);
         let weights: Vec<Value> = match self.spec.combination {
             Combination::Products => row.taps.iter().map(weight).collect(),
             Combination::Maximum => Vec::new(),
@@ -457,12 +503,7 @@ impl Depthwise<'_> {
             }
             let input = input(b, product.position);
             let sum = &mut sums[product.column];
-            *sum = Some(match (self.spec.combination, *sum) {
-                (Combination::Products, None) => b.ins().fmul(input, weights[product.tap]),
-                (Combination::Products, Some(sum)) => b.ins().fma(input, weights[product.tap], sum),
-                (Combination::Maximum, None) => input,
-                (Combination::Maximum, Some(largest)) => b.ins().fmax(largest, input),
-            });
+            *sum = Some(self.join(b, *sum, input, || weights[product.tap]));
         }
     }
 
@@ -496,9 +537,9 @@ impl Depthwise<'_> {
         sums: &[Value],
     ) -> Result<(), EmitError> {
         let spec = self.spec;
-        let (form, size) = (self.form(), spec.element.bytes());
         let mut arguments = vec![sums.to_vec()];
-        for (strides, &address) in spec.operands.iter().zip(&here.further) {
+        for (n, (strides, &address)) in spec.operands.iter().zip(&here.further).enumerate() {
+            let (form, size) = (self.form(operand::FURTHER + n), self.size(operand::FURTHER + n));
             let at = |column: usize| column as i64 * strides.column * size;
             let is_shared = strides.column == 0;
             arguments
@@ -506,8 +547,8 @@ impl Depthwise<'_> {
         }
         let results = constants.apply(b, &spec.epilogue, &arguments)?;
         for (column, &result) in results.iter().enumerate() {
-            let at = column as i64 * spec.output.column * size;
-            store_elements(b, form, width, result, here.output, at);
+            let at = column as i64 * spec.output.column * self.size(operand::OUTPUT);
+            store_elements(b, self.form(operand::OUTPUT), width, result, here.output, at);
         }
         Ok(())
     }
@@ -515,7 +556,7 @@ impl Depthwise<'_> {
 
 fn load_operand(
     b: &mut FunctionBuilder<'_>,
-    form: (Architecture, Element),
+    form: Form,
     width: Width,
     strides: &Strides,
     address: Value,
@@ -525,9 +566,9 @@ fn load_operand(
         return load_elements(b, form, width, address, place);
     }
     let scalar = load_elements(b, form, Width::One, address, place);
-    b.ins().splat(types::F32X4, scalar)
+    spread(b, form, scalar)
 }
 
 fn zero(b: &mut FunctionBuilder<'_>, kind: Type) -> Value {
-    if kind == types::F32 { b.ins().f32const(0.0) } else { super::depth::zeros(b, 1)[0] }
+    if kind == types::F32 { b.ins().f32const(0.0) } else { super::depth::zeros(b, Element::F32, 1)[0] }
 }

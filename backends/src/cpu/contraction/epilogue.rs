@@ -1,16 +1,16 @@
 //! From sums to stored results.
 
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Value};
 use cranelift_frontend::FunctionBuilder;
 use edgecc_ir::{Expr, ExprNode};
 
-use crate::contraction::{Element, Strides};
+use crate::contraction::Strides;
 use crate::cpu::expr::{Shared, Width, emit_constant, emit_items};
 use crate::cpu::function::{EmitError, offset, scale};
 use crate::cpu::isa::Architecture;
 use crate::schedule::LANES;
 
-use super::elements::{load_elements, store_elements};
+use super::elements::{Form, element_of, lane_of, load_elements, spread, store_elements};
 use super::operand;
 use super::pixels::{Pixels, Placed, addresses};
 use super::tile::Tile;
@@ -22,13 +22,13 @@ struct PixelOperand {
     channel: i64,
     /// Every pixel has the same values.
     is_shared: bool,
-    form: (Architecture, Element),
+    form: Form,
 }
 
 impl PixelOperand {
     /// Whether channels lie side by side.
     fn has_neighbours(&self) -> bool {
-        self.channel == self.form.1.bytes()
+        self.channel == self.form.1.size() as i64
     }
 }
 
@@ -71,8 +71,9 @@ fn locate(
 ) -> PixelOperand {
     let spec = tile.nest.spec;
     let base = tile.unit.address(b, index);
-    let form = (tile.nest.architecture, spec.element);
-    let size = spec.element.bytes();
+    let dtype = spec.types()[index];
+    let form = (tile.nest.architecture, dtype);
+    let size = dtype.size() as i64;
     let channel = strides.channel * size;
     let panel = scale(b, tile.panel, tile.nest.layout.panel * channel);
     let base = if channel == 0 { base } else { b.ins().iadd(base, panel) };
@@ -90,10 +91,11 @@ fn load_channels(b: &mut FunctionBuilder<'_>, operand: &PixelOperand, row: usize
         return load_elements(b, operand.form, Width::Four, address, first * operand.channel);
     }
     let scalar = load_elements(b, operand.form, Width::One, address, first * operand.channel);
-    let vector = b.ins().splat(types::F32X4, scalar);
+    let vector = spread(b, operand.form, scalar);
     let others = if operand.channel == 0 { 1..1 } else { 1..lanes };
     others.fold(vector, |vector, lane| {
         let scalar = load_elements(b, operand.form, Width::One, address, (first + lane) * operand.channel);
+        let scalar = lane_of(b, operand.form, scalar);
         b.ins().insertlane(vector, scalar, lane as u8)
     })
 }
@@ -112,6 +114,7 @@ fn store_channels(
     }
     for lane in 0..lanes {
         let scalar = b.ins().extractlane(value, lane as u8);
+        let scalar = element_of(b, output.form, scalar);
         let far = offset(b, address, (first + lane) * output.channel);
         store_elements(b, output.form, Width::One, scalar, far, 0);
     }

@@ -9,6 +9,7 @@ pub(super) mod geometry;
 mod nest;
 mod pack;
 mod pixels;
+mod products;
 mod tile;
 mod winograd;
 
@@ -18,13 +19,14 @@ pub(super) use nest::split;
 pub use pack::emit_pack;
 pub use winograd::{emit_winograd_input, emit_winograd_output};
 
-use crate::contraction::{ContractionSpec, Footprint, input_footprint, pixel_footprint};
+use crate::contraction::{ContractionSpec, Element, Footprint, input_footprint, pixel_footprint};
 use crate::pack::{PackedLayout, TapTable};
 use crate::schedule::Schedule;
 
 use super::a64;
+use super::expr::fits_lanes;
 use super::function::{EmitError, FunctionCode, compile_kernel};
-use super::isa::{Architecture, CpuTarget, Kernels};
+use super::isa::{CpuTarget, Kernels};
 use super::x64;
 
 /// Operand numbers of contraction kernels.
@@ -79,9 +81,9 @@ pub fn emit_contraction(
     if let Some(kernel) = encoded {
         return Ok(kernel);
     }
-    let schedule = match (target.architecture, target.kernels) {
-        (Architecture::X86_64, Kernels::Encoded) => schedule.of_128_bits(),
-        _ => *schedule,
+    let schedule = match (spec.element, target.kernels) {
+        (Element::F32 | Element::F16, Kernels::Clif) => *schedule,
+        (Element::I8, _) | (_, Kernels::Encoded) => schedule.of_clif(target.architecture, spec.element),
     };
     let nest = nest::Nest::new(spec, &schedule, target.architecture);
     let code = compile_kernel(target, name, |b, parameters| nest.emit(b, parameters))?;
@@ -100,6 +102,9 @@ fn check(name: &str, spec: &ContractionSpec) -> Result<(), EmitError> {
     if spec.epilogue.arity() > spec.operands.len() + 1 {
         return refuse("the epilogue asks for more operands than there are");
     }
+    if !fits_lanes(&spec.epilogue) {
+        return refuse("the epilogue computes with at most 32 bits");
+    }
     if spec.window.taps.is_empty() || spec.depth < 1 {
         return refuse("a contraction sums over at least one element");
     }
@@ -111,13 +116,14 @@ fn check(name: &str, spec: &ContractionSpec) -> Result<(), EmitError> {
 
 fn footprints(spec: &ContractionSpec, layout: &PackedLayout) -> Vec<Footprint> {
     let ContractionSpec { batch, window, .. } = spec;
+    let types = spec.types();
     let mut footprints = vec![
-        input_footprint(spec.element, &spec.input, batch, window, spec.depth),
+        input_footprint(types[operand::INPUT], &spec.input, batch, window, spec.depth),
         Footprint::leading(layout.bytes()),
-        pixel_footprint(spec.element, &spec.output, batch, window, spec.channels),
+        pixel_footprint(types[operand::OUTPUT], &spec.output, batch, window, spec.channels),
     ];
-    let further = |strides| pixel_footprint(spec.element, strides, batch, window, spec.channels);
-    footprints.extend(spec.operands.iter().map(further));
+    let further = spec.operands.iter().zip(&types[operand::FURTHER..]);
+    footprints.extend(further.map(|(strides, &dtype)| pixel_footprint(dtype, strides, batch, window, spec.channels)));
     if TapTable::is_read(spec) {
         footprints.push(Footprint::leading(TapTable::of(spec).bytes.len() as i64));
     }

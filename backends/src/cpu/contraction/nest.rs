@@ -3,6 +3,7 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use cranelift_frontend::FunctionBuilder;
+use edgecc_ir::DType;
 
 use crate::contraction::{ContractionSpec, Strides, divide_up};
 use crate::cpu::function::{EmitError, KernelParameters, branch, constant, counted_loop, offset, operand_base, scale};
@@ -90,7 +91,7 @@ impl<'a> Nest<'a> {
         let image = |strides: &Strides| strides.batch.clone();
         let mut strides = vec![image(&self.spec.input), weights.collect(), image(&self.spec.output)];
         strides.extend(self.spec.operands.iter().map(image));
-        batch_offsets(b, batch, (&self.spec.batch, self.spec.element.bytes()), &strides)
+        batch_offsets(b, batch, &self.spec.batch, &in_bytes(strides, &self.spec.types()))
     }
 
     /// Full panels of the block, then the last narrower one where the block holds it.
@@ -148,12 +149,17 @@ impl<'a> Nest<'a> {
     }
 }
 
-/// Bytes that each operand moves for a number that counts the batch axes row-major; `strides[operand][axis]` in elements of
-/// `size` bytes.
+/// `strides[operand][axis]` of operands of these types, from elements to bytes.
+pub(super) fn in_bytes(strides: Vec<Vec<i64>>, types: &[DType]) -> Vec<Vec<i64>> {
+    let pairs = strides.into_iter().zip(types);
+    pairs.map(|(axes, dtype)| axes.into_iter().map(|stride| stride * dtype.size() as i64).collect()).collect()
+}
+
+/// Bytes that each operand moves for a number that counts the batch axes row-major; `strides[operand][axis]` in bytes.
 pub(super) fn batch_offsets(
     b: &mut FunctionBuilder<'_>,
     batch: Value,
-    (extents, size): (&[i64], i64),
+    extents: &[i64],
     strides: &[Vec<i64>],
 ) -> Vec<Option<Value>> {
     let mut moved = vec![None; strides.len()];
@@ -162,7 +168,7 @@ pub(super) fn batch_offsets(
         let index = if axis == 0 { Some(rest) } else { take_axis(b, &mut rest, extent) };
         let Some(index) = index.filter(|_| extent > 1) else { continue };
         for (moved, strides) in moved.iter_mut().zip(strides).filter(|(_, strides)| strides[axis] != 0) {
-            let bytes = scale(b, index, strides[axis] * size);
+            let bytes = scale(b, index, strides[axis]);
             *moved = Some(moved.map_or(bytes, |before| b.ins().iadd(before, bytes)));
         }
     }

@@ -24,9 +24,13 @@ pub fn emit_pack(
     layout: &PackedLayout,
 ) -> Result<EmittedKernel, EmitError> {
     let matrices: i64 = weights.batch.iter().product();
-    let fits = layout.taps == 1 && layout.matrices == matrices && weights.batch.len() == weights.batch_strides.len();
+    let fits = layout.element != Element::I8
+        && layout.taps == 1
+        && layout.matrices == matrices
+        && weights.batch.len() == weights.batch_strides.len();
     if !fits || layout.depth < 1 {
-        let reason = "run-time weights have one tap, and as many matrices as their batch counts".to_owned();
+        let reason =
+            "run-time weights are of f32 or f16, have one tap, and as many matrices as their batch counts".to_owned();
         return Err(EmitError::Unsupported { kernel: name.to_owned(), reason });
     }
     let code = compile_kernel(target, name, |b, parameters| emit(b, parameters, weights, layout))?;
@@ -37,7 +41,7 @@ pub fn emit_pack(
 fn footprint(weights: &RuntimeWeights, layout: &PackedLayout) -> Footprint {
     let matrices = weights.batch.iter().zip(&weights.batch_strides).map(|(&extent, &stride)| (extent - 1) * stride);
     let within = [(layout.depth - 1) * weights.depth_stride, (layout.channels - 1) * weights.channel_stride];
-    bounds(layout.element, weights.base, matrices.chain(within))
+    bounds(layout.element.dtype(), weights.base, matrices.chain(within))
 }
 
 fn emit(
@@ -50,7 +54,8 @@ fn emit(
         let size = layout.element.bytes();
         let (matrix, panel) = split(b, number, layout.panels());
         let panel = panel.unwrap_or_else(|| constant(b, 0));
-        let moved = batch_offsets(b, matrix, (&weights.batch, size), std::slice::from_ref(&weights.batch_strides));
+        let strides = weights.batch_strides.iter().map(|&stride| stride * size).collect();
+        let moved = batch_offsets(b, matrix, &weights.batch, &[strides]);
         let unit = Unit::new(parameters.bases, moved);
         let source = unit.address(b, 0);
         let source = offset(b, source, weights.base * size);
@@ -103,6 +108,7 @@ fn copy_panel(
     let one = match layout.element {
         Element::F32 => types::I32,
         Element::F16 => types::I16,
+        Element::I8 => types::I8,
     };
     carried_loop(b, layout.depth, &[source, packed], |b, addresses| {
         let (from, to) = (addresses[0], addresses[1]);

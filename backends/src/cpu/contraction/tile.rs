@@ -116,7 +116,7 @@ impl Tile<'_> {
         let base = self.unit.address(b, operand::WEIGHTS);
         let panel = scale(b, self.panel, self.nest.layout.panel_elements() * self.bytes());
         let weights = b.ins().iadd(base, panel);
-        Sums { weights, values: zeros(b, self.shape.rows * self.shape.vectors) }
+        Sums { weights, values: zeros(b, self.nest.spec.element, self.shape.rows * self.shape.vectors) }
     }
 
     fn input(&self, b: &mut FunctionBuilder<'_>, pixels: &Pixels, moved: i64) -> Vec<Value> {

@@ -11,13 +11,13 @@ use crate::cpu::expr::Width;
 use crate::cpu::function::{
     EmitError, branch, carried_loop, compile_kernel, constant, counted_loop, lanes, offset, operand_base, scale,
 };
-use crate::cpu::isa::{Architecture, CpuTarget};
+use crate::cpu::isa::CpuTarget;
 use crate::cpu::x64;
 use crate::schedule::LANES;
 use crate::winograd::{Region, Step, Tiling, Transform, WinogradInput, WinogradOutput};
 
 use super::EmittedKernel;
-use super::elements::{load_elements, store_elements};
+use super::elements::{Form, load_elements, store_elements};
 use super::epilogue::Constants;
 use super::nest::split;
 
@@ -33,7 +33,7 @@ pub fn emit_winograd_input(target: &CpuTarget, name: &str, spec: &WinogradInput)
     if let Some(kernel) = encoded {
         return Ok(kernel);
     }
-    let form = (target.architecture, spec.element);
+    let form = (target.architecture, spec.element.dtype());
     let code = compile_kernel(target, name, |b, parameters| {
         counted_loop(b, parameters.begin, parameters.end, 1, |b, unit| {
             let input = operand_base(b, parameters.bases, 0);
@@ -61,7 +61,7 @@ pub fn emit_winograd_output(target: &CpuTarget, name: &str, spec: &WinogradOutpu
     if let Some(kernel) = encoded {
         return Ok(kernel);
     }
-    let form = (target.architecture, spec.element);
+    let form = (target.architecture, spec.element.dtype());
     let code = compile_kernel(target, name, |b, parameters| {
         counted_loop(b, parameters.begin, parameters.end, 1, |b, unit| {
             let sums = operand_base(b, parameters.bases, 0);
@@ -171,7 +171,7 @@ impl Numbers {
 /// A tile inside of the input, or one whose rows and columns are tested.
 fn input_tile(
     b: &mut FunctionBuilder<'_>,
-    form: (Architecture, Element),
+    form: Form,
     spec: &WinogradInput,
     (input, numbers): (Value, &Numbers),
     tile: &Tile,
@@ -272,7 +272,7 @@ impl Clipped {
 /// All channels of a tile.
 fn transform_channels(
     b: &mut FunctionBuilder<'_>,
-    form: (Architecture, Element),
+    form: Form,
     spec: &WinogradInput,
     (rows, columns, row_masks): (&[Value], &[Column], &[Option<Value>]),
     numbers: &Numbers,
@@ -377,7 +377,7 @@ impl Plane {
 
 fn output_tile(
     b: &mut FunctionBuilder<'_>,
-    form: (Architecture, Element),
+    form: Form,
     spec: &WinogradOutput,
     sums: &Numbers,
     planes: &[Plane],
@@ -417,7 +417,7 @@ fn output_tile(
 /// One row of results of one vector of channels, from the transformed sums.
 fn output_row(
     b: &mut FunctionBuilder<'_>,
-    form: (Architecture, Element),
+    form: Form,
     (epilogue, constants): (&edgecc_ir::Expr, &Constants),
     planes: &[Plane],
     (row, channel): (usize, Value),

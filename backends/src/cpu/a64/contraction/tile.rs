@@ -37,7 +37,7 @@ impl Shape {
     /// Sums come first; of halves last, since factors by lanes lie in the first 16 registers.
     pub fn first_sum(&self) -> i64 {
         match self.element {
-            Element::F32 => 0,
+            Element::F32 | Element::I8 => 0,
             Element::F16 => 32 - self.sums(),
         }
     }
@@ -45,7 +45,7 @@ impl Shape {
     /// The first of the registers that hold no sums, as many as are left.
     pub fn first_other(&self) -> i64 {
         match self.element {
-            Element::F32 => self.sums(),
+            Element::F32 | Element::I8 => self.sums(),
             Element::F16 => 0,
         }
     }

@@ -1,0 +1,48 @@
+//! Contractions of i8. Panels are of eight channels on every processor, so that all programs of an artifact read the same
+//! packed weights.
+
+use super::{CoreTable, Tile};
+use crate::cpu::isa::Architecture;
+
+/// Two vectors of sums for each row.
+const VECTORS: i64 = 2;
+
+/// Tiles by instructions for each product of four: 7x2 1.15, 8x2 1.19, 6x2 1.16, 4x2 1.22.
+pub(super) const TABLE: CoreTable = CoreTable {
+    tiles: &[
+        Tile { rows: 7, vectors: VECTORS },
+        Tile { rows: 8, vectors: VECTORS },
+        Tile { rows: 6, vectors: VECTORS },
+        Tile { rows: 4, vectors: VECTORS },
+    ],
+    narrow_tiles: &[
+        Tile { rows: 1, vectors: VECTORS },
+        Tile { rows: 2, vectors: VECTORS },
+        Tile { rows: 3, vectors: VECTORS },
+    ],
+    packed_tiles: &[],
+    along_depth,
+    along_packed_depth: along_depth,
+    around_depth,
+    fits: |_, _| true,
+    least_blocks: 8,
+};
+
+/// For each element of the depth a quarter of a product for each sum, and of the loads.
+fn along_depth(tile: Tile) -> f64 {
+    let row_loads = if tile.rows <= 7 { 8.0 } else { 4.0 };
+    ((tile.rows * tile.vectors) as f64 + tile.rows as f64 / row_loads + tile.vectors as f64 / 2.0 + 0.25) / 4.0
+}
+
+/// About six instructions for each sum until it is stored, and a few of the loop.
+fn around_depth(tile: Tile) -> f64 {
+    (6 * tile.rows * tile.vectors + 8) as f64
+}
+
+/// Vectors of sums for whose parts, one of each channel, Cranelift's kernel has registers.
+pub(super) const fn most_clif_sums(architecture: Architecture) -> i64 {
+    match architecture {
+        Architecture::Aarch64 => 4,
+        Architecture::X86_64 => 2,
+    }
+}
