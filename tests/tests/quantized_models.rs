@@ -135,6 +135,6 @@ fn a_person_is_seen_where_there_is_one_and_the_face_is_found() {
     let expected = reference::read(&face.reference(&folder)).outputs;
     let values = |(bytes, array): (Vec<u8>, &Array)| Array { bytes, ..array.clone() }.to_f64();
     let outputs: Vec<Vec<f64>> = run_on_host(&folder, face).into_iter().zip(&expected).map(values).collect();
-    // A step of the corners is 0.043.
-    pictures::assert_face_within(&outputs, &folder, 0.02, 0.03);
+    // The corners are within a step, which is 0.043.
+    pictures::assert_face_within(&outputs, &folder, 0.02, 0.043);
 }
