@@ -123,7 +123,7 @@ pub fn compile(
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
     let (graph, notes) = prepare(model, options, observe)?;
-    let compiled = generate(graph, options, kinds(options))?;
+    let compiled = compile_prepared(graph, options, observe)?;
     Ok(Compiled { notes: [notes, compiled.notes].concat(), ..compiled })
 }
 
@@ -133,11 +133,21 @@ pub fn compile_graph(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
-    optimise(&mut graph, options, observe)?;
+    simplify(&mut graph, options, observe)?;
+    compile_prepared(graph, options, observe)
+}
+
+/// Compiles a graph behind [`prepare`].
+pub fn compile_prepared(
+    mut graph: Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<Compiled, CompileError> {
+    finish(&mut graph, options, observe)?;
     generate(graph, options, kinds(options))
 }
 
-/// Reads a model: its graph behind every pass, and what the user should know.
+/// Reads a model: its graph behind the passes that calibration, pruning and tuning stand behind, and what the user should know.
 pub fn prepare(
     model: &Path,
     options: &CompileOptions,
@@ -147,7 +157,7 @@ pub fn prepare(
     let imported = crate::onnx::import(&model, &options.import)?;
     let mut graph = imported.graph;
     observe(Phase { name: "import", graph: &graph });
-    optimise(&mut graph, options, observe)?;
+    simplify(&mut graph, options, observe)?;
     // Passes have folded most weights into new ones.
     model.let_go();
     Ok((graph, imported.notes))
@@ -179,7 +189,7 @@ pub fn kinds_here(options: &CompileOptions) -> Vec<Kind> {
     std::iter::once(best).chain(others).filter(runs).collect()
 }
 
-/// A program of a prepared graph for the most able kind of processors and for others. Notes name given schedules of no layer.
+/// A program of a graph behind every pass for the most able kind of processors and for others. Notes name given schedules of no layer.
 pub fn generate(
     graph: Graph,
     options: &CompileOptions,
@@ -243,18 +253,18 @@ fn generate_for(
     Ok(ForProcessors { halves, vectors, program, plan, emitted })
 }
 
-/// Runs every pass: the graph becomes one that backends lower.
-pub(crate) fn optimise(
+/// Runs the first half of the passes.
+pub(crate) fn simplify(
     graph: &mut Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<(), CompileError> {
     edgecc_passes::prepare(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
-    finish(graph, options, observe)
+    Ok(())
 }
 
-/// Runs the passes behind calibration: a graph behind [`edgecc_passes::prepare`] becomes one that backends lower.
-pub(crate) fn finish(
+/// Runs the second half of the passes: a graph behind the first becomes one that backends lower.
+pub fn finish(
     graph: &mut Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),

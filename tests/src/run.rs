@@ -1,8 +1,9 @@
 //! Compiling and running models in tests.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use edgecc::compile::{CompileOptions, Compiled, compile};
+use edgecc::compile::{CompileError, CompileOptions, Compiled, compile, compile_prepared, prepare};
 use edgecc::onnx::ImportOptions;
 use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
@@ -12,6 +13,7 @@ use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
 use edgecc_passes::precision::Precision;
+use edgecc_passes::prune::{Recipe, prune};
 use edgecc_runtime::{LoadOptions, Model, ProgramChoice, SessionOptions};
 
 /// Options for a model whose inputs have these shapes.
@@ -58,7 +60,7 @@ pub fn shapes(model: &Path, inputs: &[Array]) -> Result<Vec<(String, Vec<usize>)
 }
 
 /// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`,
-/// `--no-chains`, `--cpu=x1`.
+/// `--no-chains`, `--cpu=x1`, `--prune=0.5` (by weights alone).
 pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> Result<Compiled, String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
     let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
@@ -69,7 +71,15 @@ pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> R
     let allow_size = has("--allow-size");
     let adjust = |options| CompileOptions { allow_size, chains, kernels, precision, core, ..options };
     let input = Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes: Vec::new() };
-    compile_with(model, Architecture::Aarch64, &[input], adjust)
+    let Some(fraction) = flags.iter().find_map(|flag| flag.strip_prefix("--prune=")) else {
+        return compile_with(model, Architecture::Aarch64, &[input], adjust);
+    };
+    let fraction = fraction.parse().map_err(|_| format!("{fraction} is no fraction"))?;
+    let options = adjust(options(Architecture::Aarch64, &shapes(model, &[input])?));
+    let text = |error: CompileError| error.to_string();
+    let (graph, _) = prepare(model, &options, &mut |_| {}).map_err(text)?;
+    let pruned = prune(&graph, &Recipe::of(fraction), &BTreeMap::new()).map_err(|error| error.to_string())?;
+    compile_prepared(pruned.graph, &options, &mut |_| {}).map_err(text)
 }
 
 /// Runs an artifact of this machine on inputs in graph order.
