@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use edgecc::array::to_tensor;
 use edgecc::calibrate::samples::Samples;
 use edgecc::calibrate::synthetic::synthetic;
 use edgecc::compile::{CompileOptions, prepare};
 use edgecc::picture::Normalisation;
 use edgecc::prune::{Calibration, prune, refit};
 use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::Array;
 use edgecc_ir::{DType, Graph, Shape, Tensor, eval};
 use edgecc_passes::prune::{Pruned, Ranking, Recipe, prune as cut};
 use edgecc_tests::graphs::{Way, artifact, outputs_emulated, outputs_here};
-use edgecc_tests::models::MODELS;
+use edgecc_tests::models::{MODELS, Row};
 use edgecc_tests::networks::{Activation, Network, layers};
-use edgecc_tests::reference::shared;
+use edgecc_tests::reference::{self, shared};
 use edgecc_tests::report::say;
 use edgecc_tests::{cross, numbers, run};
 
@@ -70,7 +72,7 @@ fn bench_networks_compute_here_and_on_aarch64_what_the_evaluator_does() {
 fn error(before: &Graph, after: &Graph, samples: &Samples) -> f64 {
     let (mut apart, mut size) = (0.0, 0.0);
     for run in &samples.runs {
-        let tensor = |array: &edgecc_device::tensor_file::Array| {
+        let tensor = |array: &Array| {
             Tensor::dense(DType::F32, Shape::new(&array.extents), array.bytes.clone().into()).expect("a tensor")
         };
         let inputs: Vec<Tensor> = run.iter().map(tensor).collect();
@@ -112,11 +114,15 @@ fn fitted_weights_bring_results_near_to_those_before() {
     }
 }
 
-/// Prunes a model to half, compiles it and compares a run with the evaluator's; what is left of the multiply-adds.
-fn check_model(path: &Path, compile: &CompileOptions) -> Result<f64, String> {
-    let (graph, _) = prepare(path, compile, &mut |_| {}).map_err(|error| error.to_string())?;
+/// Prunes a model to half, compiles it and compares a run with the evaluator's, on these inputs or on noise; what is left of
+/// the multiply-adds.
+fn check_model(path: &Path, given: &[Array]) -> Result<f64, String> {
+    let shapes = if given.is_empty() { Vec::new() } else { run::shapes(path, given)? };
+    let options = run::options(Architecture::host().expect("a host"), &shapes);
+    let (graph, _) = prepare(path, &options, &mut |_| {}).map_err(|error| error.to_string())?;
     let pruned = by_weights(&graph, 0.5);
-    let inputs = numbers::inputs(&pruned.graph);
+    let given = given.iter().map(to_tensor).collect::<Result<Vec<_>, _>>()?;
+    let inputs = if given.is_empty() { numbers::inputs(&pruned.graph) } else { given };
     let expected = eval::run(&pruned.graph, &inputs).map_err(|error| error.to_string())?;
     for outputs in outputs_here(&pruned.graph, &inputs, &expected, Way::USUAL) {
         assert_close(&path.display().to_string(), &expected, &outputs);
@@ -137,17 +143,15 @@ fn onnx_files(folder: &Path) -> Vec<PathBuf> {
 #[ignore = "minutes"]
 fn models_of_half_the_multiply_adds_compute_what_the_evaluator_does() {
     let Some(folder) = shared("models") else { return };
-    let mut files: Vec<PathBuf> = MODELS.iter().map(|row| row.model(&folder)).collect();
-    files.extend(onnx_files(&folder.join("light")));
-    files.extend(std::env::var_os("EDGECC_MODELS").into_iter().flat_map(|folder| onnx_files(Path::new(&folder))));
-    for file in files {
+    let reference = |row: &Row| reference::read(&row.reference(&folder)).inputs;
+    let mut cases: Vec<(PathBuf, Vec<Array>)> = MODELS.iter().map(|row| (row.model(&folder), reference(row))).collect();
+    let mut others = onnx_files(&folder.join("light"));
+    others.extend(std::env::var_os("EDGECC_MODELS").into_iter().flat_map(|folder| onnx_files(Path::new(&folder))));
+    cases.extend(others.into_iter().map(|file| (file, Vec::new())));
+    for (file, inputs) in cases {
         let started = Instant::now();
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        match check_model(&file, &options()) {
-            Ok(left) => {
-                say(&format!("{name}: {left:.3} of the multiply-adds left, {:.0} s", started.elapsed().as_secs_f64()))
-            }
-            Err(error) => say(&format!("{name}: {error}")),
-        }
+        let left = check_model(&file, &inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
+        say(&format!("{name}: {left:.3} of the multiply-adds left, {:.0} s", started.elapsed().as_secs_f64()));
     }
 }
