@@ -15,8 +15,9 @@ use edgecc_format::WriteError;
 use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
+use super::prune::{check as check_samples, prune, with_record};
 use super::{CliError, CliResult, print};
-use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile};
+use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
 use crate::shaders::CompiledShaders;
 use crate::target::{SHADERS, Target, processor, target};
@@ -28,6 +29,7 @@ const WEIGHTS: &str = "weights";
 /// Compiles a model and writes what `--emit` asks for.
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
+    check_samples(arguments)?;
     if arguments.target == SHADERS {
         return shaders(arguments, model);
     }
@@ -38,16 +40,19 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let listing = listing(arguments.emit);
     let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
     let usual = compile_options(&arguments.reading, target.architecture, labels)?;
-    let options = CompileOptions { listing, linked, ..for_core(usual, core) };
+    let options = CompileOptions { listing, linked, ..with_record(for_core(usual, core), arguments) };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
-    let compiled = compile(model, &options, &mut |phase| {
+    let mut observe = |phase: Phase<'_>| {
         progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
-    })?;
+    };
+    let (graph, notes) = prepare(model, &options, &mut observe)?;
+    let graph = prune(arguments, graph, &options, &progress)?;
+    let compiled = compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
-    compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().chain(&compiled.notes).for_each(|note| eprintln!("note: {note}"));
     write_stage(arguments, target, &compiled)
 }
 
@@ -57,16 +62,20 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
     if arguments.cpu != GENERIC.name {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
-    let options = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
+    let usual = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
+    let options = with_record(usual, arguments);
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
-    let compiled = crate::shaders::compile(model, &options, &mut |phase| {
+    let mut observe = |phase: Phase<'_>| {
         progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
-    })?;
+    };
+    let (graph, notes) = prepare(model, &options, &mut observe)?;
+    let graph = prune(arguments, graph, &options, &progress)?;
+    let compiled = crate::shaders::compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
-    compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
     let path = arguments.output.as_deref();
     match arguments.emit {
         Stage::Graph => write_text(path, &compiled.graph.to_text()),

@@ -11,6 +11,7 @@ mod loading;
 mod moved;
 mod options;
 mod progress;
+mod prune;
 mod run;
 mod tune;
 
@@ -21,8 +22,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use edgecc_device::inputs::InputError;
 use edgecc_format::WriteError;
+use edgecc_passes::prune::PruneError;
 use edgecc_runtime::{LoadError, SessionError};
 
+use crate::calibrate::capture::CaptureError;
+use crate::calibrate::samples::SampleError;
 use crate::compile::CompileError;
 use crate::picture::PictureError;
 use crate::tune::TuneError;
@@ -55,6 +59,12 @@ pub enum CliError {
     /// Measuring schedules.
     #[error(transparent)]
     Tune(#[from] TuneError),
+    /// Samples.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// Pruning.
+    #[error(transparent)]
+    Prune(#[from] crate::prune::Error),
     /// The evaluator.
     #[error("the model cannot be evaluated: {0}")]
     Evaluate(#[from] edgecc_ir::eval::EvalError),
@@ -103,6 +113,8 @@ impl CliError {
             #[cfg(feature = "gpu")]
             CliError::Gpu(_) => 1,
             CliError::Usage(_) => 2,
+            CliError::Sample(error) => sample_code(error),
+            CliError::Prune(error) => prune_code(error),
             CliError::Check(_) => 3,
             CliError::Input(InputError::File(_)) => 4,
             CliError::Input(_) => 2,
@@ -110,6 +122,25 @@ impl CliError {
             CliError::Picture(_) => 2,
             CliError::Io { .. } | CliError::TensorFile(_) => 4,
         }
+    }
+}
+
+fn sample_code(error: &SampleError) -> u8 {
+    match error {
+        SampleError::Io { .. } | SampleError::Input(InputError::File(_)) => 4,
+        SampleError::Picture(PictureError::Image { .. }) => 4,
+        _ => 2,
+    }
+}
+
+fn prune_code(error: &crate::prune::Error) -> u8 {
+    use crate::prune::Error;
+    match error {
+        Error::Prune(PruneError::UnknownLayer(_)) => 2,
+        Error::Prune(PruneError::Cut(_) | PruneError::Verify(_)) | Error::Fit(_) => 70,
+        Error::Capture(CaptureError::Compile(error)) => compile_code(error),
+        Error::Capture(CaptureError::Element { .. }) => 70,
+        Error::Capture(_) => 1,
     }
 }
 
