@@ -12,10 +12,12 @@ use edgecc_backends::schedule::cores::GENERIC;
 use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
 
+use super::inputs::check_samples;
 use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
-use super::prune::{check as check_samples, prune, with_record};
+use super::prune::{prune, with_record as with_pruning};
+use super::quantize::{quantize, with_record as with_integers};
 use super::{CliError, CliResult, print};
 use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
@@ -40,7 +42,7 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let listing = listing(arguments.emit);
     let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
     let usual = compile_options(&arguments.reading, target.architecture, labels)?;
-    let options = CompileOptions { listing, linked, ..with_record(for_core(usual, core), arguments) };
+    let options = CompileOptions { listing, linked, ..recorded(for_core(usual, core), arguments) };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -49,11 +51,17 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     };
     let (graph, notes) = prepare(model, &options, &mut observe)?;
     let graph = prune(arguments, graph, &options, &progress)?;
+    let graph = quantize(arguments, graph, &options, &progress)?;
     let compiled = compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
     notes.iter().chain(&compiled.notes).for_each(|note| eprintln!("note: {note}"));
     write_stage(arguments, target, &compiled)
+}
+
+/// Options whose record names how the model is made smaller.
+fn recorded(options: CompileOptions, arguments: &BuildArguments) -> CompileOptions {
+    with_integers(with_pruning(options, arguments), &arguments.quantization)
 }
 
 /// Compiles a model to shaders and writes what `--emit` asks for.
@@ -63,7 +71,7 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
     let usual = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
-    let options = with_record(usual, arguments);
+    let options = recorded(usual, arguments);
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -72,6 +80,7 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
     };
     let (graph, notes) = prepare(model, &options, &mut observe)?;
     let graph = prune(arguments, graph, &options, &progress)?;
+    let graph = quantize(arguments, graph, &options, &progress)?;
     let compiled = crate::shaders::compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
@@ -208,7 +217,7 @@ fn summary(path: &Path, made: &str, program: &Program, plan: &Plan, size: u64) -
     )
 }
 
-fn write_text(path: Option<&Path>, text: &str) -> CliResult {
+pub(super) fn write_text(path: Option<&Path>, text: &str) -> CliResult {
     let failed = |path: &Path, source| CliError::Io { path: path.into(), source };
     match path {
         None => print(text),

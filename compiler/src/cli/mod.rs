@@ -12,6 +12,7 @@ mod moved;
 mod options;
 mod progress;
 mod prune;
+mod quantize;
 mod run;
 mod tune;
 
@@ -29,6 +30,7 @@ use crate::calibrate::capture::CaptureError;
 use crate::calibrate::samples::SampleError;
 use crate::compile::CompileError;
 use crate::picture::PictureError;
+use crate::quantize::QuantizeError;
 use crate::tune::TuneError;
 use options::{CommandLine, Verb};
 
@@ -65,6 +67,9 @@ pub enum CliError {
     /// Pruning.
     #[error(transparent)]
     Prune(#[from] crate::prune::Error),
+    /// Quantization.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// The evaluator.
     #[error("the model cannot be evaluated: {0}")]
     Evaluate(#[from] edgecc_ir::eval::EvalError),
@@ -115,6 +120,7 @@ impl CliError {
             CliError::Usage(_) => 2,
             CliError::Sample(error) => sample_code(error),
             CliError::Prune(error) => prune_code(error),
+            CliError::Quantize(error) => quantize_code(error),
             CliError::Check(_) => 3,
             CliError::Input(InputError::File(_)) => 4,
             CliError::Input(_) => 2,
@@ -138,9 +144,25 @@ fn prune_code(error: &crate::prune::Error) -> u8 {
     match error {
         Error::Prune(PruneError::UnknownLayer(_)) => 2,
         Error::Prune(PruneError::Cut(_) | PruneError::Verify(_)) | Error::Fit(_) => 70,
-        Error::Capture(CaptureError::Compile(error)) => compile_code(error),
-        Error::Capture(CaptureError::Element { .. }) => 70,
-        Error::Capture(_) => 1,
+        Error::Capture(error) => capture_code(error),
+    }
+}
+
+fn quantize_code(error: &QuantizeError) -> u8 {
+    match error {
+        QuantizeError::Unknown(_) => 2,
+        QuantizeError::NotFinite { .. } => 1,
+        QuantizeError::Capture(error) => capture_code(error),
+        QuantizeError::Compile(error) => compile_code(error),
+        QuantizeError::Type(_) => 70,
+    }
+}
+
+fn capture_code(error: &CaptureError) -> u8 {
+    match error {
+        CaptureError::Compile(error) => compile_code(error),
+        CaptureError::Element { .. } => 70,
+        _ => 1,
     }
 }
 

@@ -124,6 +124,8 @@ pub struct BuildArguments {
     #[command(flatten)]
     pub pruning: PruneArguments,
     #[command(flatten)]
+    pub quantization: QuantizeArguments,
+    #[command(flatten)]
     pub samples: DataArguments,
     /// What to write: graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
     #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact, hide_possible_values = true)]
@@ -221,6 +223,30 @@ pub enum PruneRanking {
     Global,
     /// Channels within a layer
     Local,
+}
+
+/// Quantization.
+#[derive(Debug, Clone, Args)]
+pub struct QuantizeArguments {
+    /// Make layers compute with integers, by ranges from the samples: int8
+    #[arg(long, value_name = "WIDTH", value_enum, hide_possible_values = true)]
+    pub quantize: Option<IntegerWidth>,
+    /// An ONNX node whose layer keeps its numbers
+    #[arg(long, value_name = "NODE", requires = "quantize")]
+    pub quantize_keep: Vec<String>,
+    /// Give layers back to f32, the most sensitive first, until no more than this share of the samples changes its first class (1 less the cosine, of outputs that are no classes): 0.5% or 0.005
+    #[arg(long, value_name = "SHARE", requires = "quantize", value_parser = parse_share)]
+    pub max_drop: Option<f64>,
+    /// Write what became of each layer: text, or JSON to a file that ends in .json; - for standard output
+    #[arg(long, value_name = "FILE", requires = "quantize")]
+    pub report: Option<PathBuf>,
+}
+
+/// The integers of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IntegerWidth {
+    /// Eight bits
+    Int8,
 }
 
 /// `edgecc run`.
@@ -322,6 +348,15 @@ pub struct TuneArguments {
 pub struct OpsArguments {
     /// A model
     pub model: Option<PathBuf>,
+}
+
+/// A share as a number or in percent.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
+    match number.trim().parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&(share * unit)) => Ok(share * unit),
+        _ => Err(format!("`{text}` is no share: 0.5% or 0.005")),
+    }
 }
 
 fn parse_dim(text: &str) -> Result<(String, usize), String> {

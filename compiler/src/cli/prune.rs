@@ -6,19 +6,13 @@ use edgecc_ir::Graph;
 use edgecc_passes::prune::{LayerRule, Pruned, Ranking, Recipe};
 use edgecc_runtime::big_cores;
 
-use super::inputs::normalisation;
-use super::options::{BuildArguments, DataArguments, PruneArguments, PruneRanking};
+use super::CliError;
+use super::inputs::samples;
+use super::options::{BuildArguments, PruneArguments, PruneRanking};
 use super::progress::Progress;
-use super::{CliError, CliResult};
-use crate::calibrate::samples::{SampleError, Samples};
-use crate::calibrate::synthetic::synthetic;
 use crate::compile::CompileOptions;
 use crate::prune::{Calibration, prune as cut, refit};
 
-/// Samples that are made up where none are given.
-const MADE_UP: usize = 16;
-/// The seed that they are made of.
-const SEED: u64 = 1;
 /// Names that a line of the table has room for.
 const NAMES: usize = 3;
 
@@ -62,14 +56,6 @@ pub fn with_record(options: CompileOptions, arguments: &BuildArguments) -> Compi
     CompileOptions { configuration, ..options }
 }
 
-/// `--data` belongs to what reads samples.
-pub fn check(arguments: &BuildArguments) -> CliResult {
-    match arguments.pruning.prune.is_none() && !arguments.samples.data.is_empty() {
-        true => Err(CliError::Usage("--data is for --prune".into())),
-        false => Ok(()),
-    }
-}
-
 fn recipe(arguments: &PruneArguments) -> Option<Recipe> {
     let ranking = match arguments.prune_ranking {
         PruneRanking::Global => Ranking::Global,
@@ -77,15 +63,6 @@ fn recipe(arguments: &PruneArguments) -> Option<Recipe> {
     };
     let layers = arguments.prune_keep.iter().map(|name| LayerRule { name: name.clone(), least: 1.0 }).collect();
     Some(Recipe { ranking, multiple: arguments.prune_multiple, layers, ..Recipe::of(arguments.prune?) })
-}
-
-fn samples(arguments: &DataArguments, graph: &Graph) -> Result<Samples, SampleError> {
-    let normalisation = normalisation(&arguments.pictures);
-    if arguments.data.is_empty() {
-        eprintln!("note: calibrated on samples that are made up; real ones, by --data, tell more");
-        return synthetic(graph, &normalisation, MADE_UP, SEED);
-    }
-    Samples::read(graph, &arguments.data, &normalisation)
 }
 
 /// A line for each group, for each layer that is in none, and for the whole.
