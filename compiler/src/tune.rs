@@ -66,15 +66,14 @@ pub fn tune(
     budget: Duration,
     say: &mut dyn FnMut(String),
 ) -> Result<(Choices, Vec<Tuned>), TuneError> {
-    let (best, others) = kinds(options);
-    let runs = |(halves, vectors): &Kind| {
-        let required =
-            [options.architecture.required_features(), halves.required_features(), vectors.required_features()];
-        required.concat().iter().all(|feature| has_feature(feature))
+    let (best, others) = kinds(graph, options);
+    let runs = |kind: &Kind| {
+        let baseline = options.architecture.required_features().iter().copied();
+        baseline.chain(kind.required_features()).all(has_feature)
     };
     let mut here: Vec<Kind> = std::iter::once(best).chain(others).filter(runs).collect();
     // Programs that share a heading share their choices: the most able one makes them.
-    here.dedup_by_key(|(_, vectors)| *vectors);
+    here.dedup_by_key(|kind| kind.vectors);
     let mut choices = options.schedules.clone();
     let mut tuned = Vec::new();
     for &kind in &here {
@@ -95,7 +94,7 @@ struct Tuning<'a> {
 
 impl Tuning<'_> {
     fn run(&mut self, choices: &mut Choices) -> Result<Tuned, TuneError> {
-        let heading = heading(self.options.architecture, self.options.kernels, self.kind.1);
+        let heading = heading(self.options.architecture, self.options.kernels, self.kind.vectors);
         let before = choices.clone();
         let decisions = self.compile(choices)?.best.program.decisions;
         let mut layers = self.choose_algorithms(&heading, &decisions, choices)?;
