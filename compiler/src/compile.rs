@@ -17,6 +17,7 @@ use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::{DType, Graph};
 use edgecc_passes::precision::Precision;
+use edgecc_runtime::has_feature;
 
 use crate::onnx::{ImportError, ImportOptions};
 
@@ -135,8 +136,7 @@ pub fn compile(
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
     let (graph, notes) = prepare(model, options, observe)?;
-    let kinds = kinds(&graph, options);
-    let compiled = generate(graph, options, kinds)?;
+    let compiled = compile_prepared(graph, options, observe)?;
     Ok(Compiled { notes: [notes, compiled.notes].concat(), ..compiled })
 }
 
@@ -146,12 +146,22 @@ pub fn compile_graph(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
-    optimise(&mut graph, options, observe)?;
+    simplify(&mut graph, options, observe)?;
+    compile_prepared(graph, options, observe)
+}
+
+/// Compiles a graph behind [`prepare`].
+pub fn compile_prepared(
+    mut graph: Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<Compiled, CompileError> {
+    finish(&mut graph, options, observe)?;
     let kinds = kinds(&graph, options);
     generate(graph, options, kinds)
 }
 
-/// Reads a model: its graph behind every pass, and what the user should know.
+/// Reads a model: its graph behind the passes that calibration, pruning and tuning stand behind, and what the user should know.
 pub fn prepare(
     model: &Path,
     options: &CompileOptions,
@@ -161,7 +171,7 @@ pub fn prepare(
     let imported = crate::onnx::import(&model, &options.import)?;
     let mut graph = imported.graph;
     observe(Phase { name: "import", graph: &graph });
-    optimise(&mut graph, options, observe)?;
+    simplify(&mut graph, options, observe)?;
     // Passes have folded most weights into new ones.
     model.let_go();
     Ok((graph, imported.notes))
@@ -202,7 +212,17 @@ fn sums_integers(graph: &Graph) -> bool {
     graph.ids().any(sums)
 }
 
-/// A program of a prepared graph for the most able kind of processors and for others. Notes name given schedules of no layer.
+/// Those of [`kinds`] that this machine's processor is of, the most able first.
+pub fn kinds_here(graph: &Graph, options: &CompileOptions) -> Vec<Kind> {
+    let (best, others) = kinds(graph, options);
+    let runs = |kind: &Kind| {
+        let baseline = options.architecture.required_features().iter().copied();
+        baseline.chain(kind.required_features()).all(has_feature)
+    };
+    std::iter::once(best).chain(others).filter(runs).collect()
+}
+
+/// A program of a graph behind every pass for the most able kind of processors and for others. Notes name given schedules of no layer.
 pub fn generate(
     graph: Graph,
     options: &CompileOptions,
@@ -264,17 +284,38 @@ fn generate_for(graph: &Graph, options: &CompileOptions, kind: Kind) -> Result<F
     Ok(ForProcessors { kind, program, plan, emitted })
 }
 
-/// Runs every pass: the graph becomes one that backends lower.
-pub(crate) fn optimise(
+/// Runs the first half of the passes.
+pub(crate) fn simplify(
     graph: &mut Graph,
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<(), CompileError> {
-    let passes = edgecc_passes::Options { max_constant_bytes: options.max_memory, precision: options.precision };
-    let mut report = |name: &str, graph: &Graph| observe(Phase { name, graph });
-    edgecc_passes::prepare(graph, &passes, &mut report)?;
-    edgecc_passes::finish(graph, &passes, &mut report)?;
+    edgecc_passes::prepare(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
     Ok(())
+}
+
+/// Makes integer arithmetic of quantised values.
+pub(crate) fn integers(
+    graph: &mut Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<(), CompileError> {
+    edgecc_passes::integers(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
+    Ok(())
+}
+
+/// Runs the second half of the passes: a graph behind the first becomes one that backends lower.
+pub fn finish(
+    graph: &mut Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<(), CompileError> {
+    edgecc_passes::finish(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
+    Ok(())
+}
+
+fn passes(options: &CompileOptions) -> edgecc_passes::Options {
+    edgecc_passes::Options { max_constant_bytes: options.max_memory, precision: options.precision }
 }
 
 /// Reads a model: its graph as it was exported, and what the user should know.

@@ -13,7 +13,7 @@ use edgecc_backends::schedule::cores::GENERIC;
 use edgecc_format::{ConstantPool, Contents, Manifest, WriteError};
 use edgecc_ir::Graph;
 
-use crate::compile::{CompileError, CompileOptions, Phase, manifest, optimise};
+use crate::compile::{CompileError, CompileOptions, Phase, finish, manifest, prepare, simplify};
 
 /// A model compiled to shaders.
 pub struct CompiledShaders {
@@ -37,11 +37,8 @@ pub fn compile(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<CompiledShaders, CompileError> {
-    let model = crate::onnx::read(model)?;
-    let imported = crate::onnx::import(&model, &options.import)?;
-    observe(Phase { name: "import", graph: &imported.graph });
-    let compiled = compile_graph(imported.graph, options, observe)?;
-    Ok(CompiledShaders { notes: imported.notes, ..compiled })
+    let (graph, notes) = prepare(model, options, observe)?;
+    Ok(CompiledShaders { notes, ..compile_prepared(graph, options, observe)? })
 }
 
 /// Compiles a graph to shaders.
@@ -50,7 +47,17 @@ pub fn compile_graph(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<CompiledShaders, CompileError> {
-    optimise(&mut graph, options, observe)?;
+    simplify(&mut graph, options, observe)?;
+    compile_prepared(graph, options, observe)
+}
+
+/// Compiles a graph behind [`prepare`] to shaders.
+pub fn compile_prepared(
+    mut graph: Graph,
+    options: &CompileOptions,
+    observe: &mut dyn FnMut(Phase<'_>),
+) -> Result<CompiledShaders, CompileError> {
+    finish(&mut graph, options, observe)?;
     let program = lower(&graph, LOWERING)?;
     check(&program)?;
     let plan = plan_aligned(&program, OFFSET_ALIGNMENT);

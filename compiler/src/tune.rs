@@ -9,9 +9,9 @@ use edgecc_backends::program::{Decision, KernelSource, Program};
 use edgecc_backends::schedule::choices::{Choice, Choices, heading};
 use edgecc_backends::schedule::{Schedule, layer};
 use edgecc_ir::Graph;
-use edgecc_runtime::{LoadError, LoadOptions, Model, RunError, Session, SessionError, SessionOptions, has_feature};
+use edgecc_runtime::{LoadError, LoadOptions, Model, RunError, Session, SessionError, SessionOptions};
 
-use crate::compile::{CompileError, CompileOptions, Compiled, Kind, generate, kinds};
+use crate::compile::{CompileError, CompileOptions, Compiled, Kind, generate, kinds_here};
 
 /// Schedules that are measured for a layer by the cost model's order, the first choice among them.
 const BY_COST: usize = 4;
@@ -66,12 +66,7 @@ pub fn tune(
     budget: Duration,
     say: &mut dyn FnMut(String),
 ) -> Result<(Choices, Vec<Tuned>), TuneError> {
-    let (best, others) = kinds(graph, options);
-    let runs = |kind: &Kind| {
-        let baseline = options.architecture.required_features().iter().copied();
-        baseline.chain(kind.required_features()).all(has_feature)
-    };
-    let mut here: Vec<Kind> = std::iter::once(best).chain(others).filter(runs).collect();
+    let mut here = kinds_here(graph, options);
     // Programs that share a heading share their choices: the most able one makes them.
     here.dedup_by_key(|kind| kind.vectors);
     let mut choices = options.schedules.clone();

@@ -276,14 +276,38 @@ impl Expr {
                     Some(id) => id,
                     None => self.arg(n, dtype),
                 },
-                ExprNode::Constant(value) => self.constant(value),
-                ExprNode::Unary(op, a) => self.unary(op, copy(a)),
-                ExprNode::Binary(op, a, b) => self.binary(op, copy(a), copy(b)),
-                ExprNode::Select(c, a, b) => self.select(copy(c), copy(a), copy(b)),
-                ExprNode::Cast(dtype, a) => self.cast(dtype, copy(a)),
+                node => self.copied(node, copy),
             };
         }
         copies[other.root().index()]
+    }
+
+    /// Copies `other` into this expression, with what `instead` adds in place of one of its nodes, and returns its result.
+    pub fn inline_but(&mut self, other: &Expr, node: ExprId, instead: impl FnOnce(&mut Expr) -> ExprId) -> ExprId {
+        let instead = instead(self);
+        let mut copies: Vec<ExprId> = Vec::with_capacity(other.nodes.len());
+        for (index, &own) in other.nodes.iter().enumerate() {
+            let copy = |id: ExprId| copies[id.index()];
+            let id = if index == node.index() { instead } else { self.copied(own, copy) };
+            copies.push(id);
+        }
+        copies[other.root().index()]
+    }
+
+    fn copied(&mut self, node: ExprNode, copy: impl Fn(ExprId) -> ExprId) -> ExprId {
+        match node {
+            ExprNode::Argument(n, dtype) => self.arg(n, dtype),
+            ExprNode::Constant(value) => self.constant(value),
+            ExprNode::Unary(op, a) => self.unary(op, copy(a)),
+            ExprNode::Binary(op, a, b) => self.binary(op, copy(a), copy(b)),
+            ExprNode::Select(c, a, b) => self.select(copy(c), copy(a), copy(b)),
+            ExprNode::Cast(dtype, a) => self.cast(dtype, copy(a)),
+        }
+    }
+
+    /// The ids of all nodes, operands before their users.
+    pub fn ids(&self) -> impl Iterator<Item = ExprId> + use<> {
+        (0..self.nodes.len() as u16).map(ExprId)
     }
 
     /// The same expression with argument `n` renamed to `rename(n)`.

@@ -109,7 +109,7 @@ pub struct Resample {
 /// An operator: what a node computes of its operands. Logical axes throughout (images N,C,H,W); layouts change no meaning.
 ///
 /// `epilogue` of a contraction is an expression over argument 0, the accumulator in the element type of operand 0 (of halves
-/// also f32), and arguments 1.., the operands behind the first two, each broadcastable to the result.
+/// also f32, of i8 i32), and arguments 1.., the operands behind the first two, each broadcastable to the result.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Op {
     /// An input of the graph. No operands; the node's type is its own.
@@ -371,8 +371,8 @@ impl Op {
         }
     }
 
-    /// The epilogue that leaves an accumulator of this type as it is.
+    /// The epilogue that leaves sums over elements of this type as they are.
     pub fn plain_epilogue(dtype: DType) -> Expr {
-        Expr::argument(0, dtype)
+        Expr::argument(0, if dtype == DType::I8 { DType::I32 } else { dtype })
     }
 }

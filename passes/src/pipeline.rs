@@ -3,7 +3,7 @@
 use edgecc_ir::{Graph, VerifyError, verify};
 
 use crate::precision::Precision;
-use crate::{fuse, layout, precision, simplify};
+use crate::{fuse, layout, precision, quantize, simplify};
 
 /// What a caller decides about the passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,11 +133,66 @@ const FUSE: &[Phase] = &[
         run: |graph, _| fuse::fuse_maps(graph),
     },
     Phase {
+        name: "fold-requantize",
+        sentence: "Makes one multiplication of the way from sums of integers to integers.",
+        run: |graph, _| quantize::fold_requantize(graph),
+    },
+    Phase {
+        name: "inline-fused",
+        sentence: "Writes constants of one repeated element into fused expressions, and drops operands that they do not read.",
+        run: |graph, _| simplify::inline_scalars(graph),
+    },
+    Phase {
         name: "simplify-fused",
         sentence: "Removes operations from fused expressions that do not change their value.",
         run: |graph, _| simplify::simplify_expressions(graph),
     },
 ];
+
+/// Quantised values become integer arithmetic. Weights stay integers until then.
+pub const INTEGERS: &[Group] = &[Group {
+    phases: &[
+        Phase {
+            name: "fold-integers",
+            sentence: "Evaluates operators on constants, but for the integers that stand for numbers.",
+            run: |graph, options| {
+                let stays = |graph: &Graph, id| quantize::dequantized(graph, id).is_some();
+                simplify::fold_constants_but(graph, options.max_constant_bytes, stays)
+            },
+        },
+        Phase {
+            name: "sink-dequantize",
+            sentence: "Moves dequantization behind movement.",
+            run: |graph, _| quantize::sink_dequantize(graph),
+        },
+        Phase {
+            name: "hoist-quantize",
+            sentence: "Moves quantization in front of movement.",
+            run: |graph, _| quantize::hoist_quantize(graph),
+        },
+        Phase {
+            name: "cancel-quantize",
+            sentence: "Removes quantization of what was just dequantised alike.",
+            run: |graph, _| quantize::cancel_quantize(graph),
+        },
+        Phase {
+            name: "sign-integers",
+            sentence: "Makes unsigned integers of 8 bits signed.",
+            run: |graph, _| quantize::sign_integers(graph),
+        },
+        Phase {
+            name: "integer-contractions",
+            sentence: "Makes contractions of dequantised values contractions of the integers.",
+            run: |graph, _| quantize::integer_contractions(graph),
+        },
+        Phase {
+            name: "average-integers",
+            sentence: "Makes averages of dequantised images sums of the integers.",
+            run: |graph, _| quantize::average_integers(graph),
+        },
+    ],
+    rounds: ROUNDS,
+}];
 
 /// Before calibration and tuning: the smallest graph, contractions with folded scales, nothing fused.
 pub const PREPARE: &[Group] = &[
@@ -211,13 +266,26 @@ impl Report {
     }
 }
 
+/// Makes integer arithmetic of quantised values.
+pub fn integers(
+    graph: &mut Graph,
+    options: &Options,
+    observe: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<Report, PassError> {
+    run(INTEGERS, graph, options, observe)
+}
+
 /// Runs the first half. `observe` sees the graph after every phase that rewrote it.
 pub fn prepare(
     graph: &mut Graph,
     options: &Options,
     observe: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<Report, PassError> {
-    run(PREPARE, graph, options, observe)
+    let mut report = integers(graph, options, observe)?;
+    for (name, count) in run(PREPARE, graph, options, observe)?.rewrites {
+        report.add(name, count);
+    }
+    Ok(report)
 }
 
 /// Runs the second half. `observe` sees the graph after every phase that rewrote it.

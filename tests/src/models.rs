@@ -64,6 +64,15 @@ pub const PICTURES: [Row; 6] = [
     real("blazeface_front_128", ".real_astronaut"),
 ];
 
+/// Models whose values are integers: as other tools quantised them.
+pub const QUANTIZED: [Row; 5] = [
+    noise("mlperftiny_kws_dscnn_int8"),
+    noise("mlperftiny_vww96_int8"),
+    noise("ultraface_slim320_qdq_u8s8_pc"),
+    real("ultraface_slim320_qdq_u8s8_pc", ".real_astronaut"),
+    noise("super_resolution_10_qop_u8"),
+];
+
 impl Row {
     /// The model's file in the folder of models.
     pub fn model(&self, folder: &Path) -> PathBuf {

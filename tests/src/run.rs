@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use edgecc::compile::{CompileOptions, Compiled, compile};
+use edgecc::calibrate::synthetic::synthetic;
+use edgecc::compile::{CompileOptions, Compiled, compile, compile_prepared, prepare};
 use edgecc::onnx::ImportOptions;
+use edgecc::picture::Normalisation;
+use edgecc::quantize::{QuantizeOptions, Report, quantize};
 use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
 use edgecc_backends::schedule::choices::Choices;
@@ -57,8 +60,8 @@ pub fn shapes(model: &Path, inputs: &[Array]) -> Result<Vec<(String, Vec<usize>)
     Ok(names.into_iter().zip(inputs.iter().map(|input| input.extents.clone())).collect())
 }
 
-/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`,
-/// `--no-chains`, `--cpu=x1`.
+/// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`, `--int8`
+/// (quantised on made-up samples), `--no-chains`, `--cpu=x1`.
 pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> Result<Compiled, String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
     let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
@@ -69,7 +72,24 @@ pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> R
     let allow_size = has("--allow-size");
     let adjust = |options| CompileOptions { allow_size, chains, kernels, precision, core, ..options };
     let input = Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes: Vec::new() };
+    if has("--int8") {
+        let options = adjust(options(Architecture::Aarch64, &shapes(model, &[input])?));
+        return quantized(model, &options).map(|(compiled, _)| compiled);
+    }
     compile_with(model, Architecture::Aarch64, &[input], adjust)
+}
+
+/// Samples that networks are quantised on in tests.
+const SAMPLES: usize = 4;
+
+/// Compiles a model that is quantised on made-up samples, with the report of its loss.
+pub fn quantized(model: &Path, options: &CompileOptions) -> Result<(Compiled, Report), String> {
+    let (mut graph, _) = prepare(model, options, &mut |_| {}).map_err(|error| error.to_string())?;
+    let samples = synthetic(&graph, &Normalisation::default(), SAMPLES, 1).map_err(|error| error.to_string())?;
+    let report = quantize(&mut graph, options, &QuantizeOptions::default(), &samples, 2, &mut |_| {});
+    let report = report.map_err(|error| error.to_string())?;
+    let compiled = compile_prepared(graph, options, &mut |_| {}).map_err(|error| error.to_string())?;
+    Ok((compiled, report))
 }
 
 /// Runs an artifact of this machine on inputs in graph order.

@@ -1,5 +1,5 @@
-//! Convolutions and matrix products of f32 and f16 as contractions. Other element types and run-time weights of convolutions take
-//! the plain loop nest.
+//! Convolutions and matrix products of f32, f16 and i8 as contractions. Other element types and run-time weights of convolutions,
+//! and of i8 at all, take the plain loop nest.
 
 use edgecc_ir::{DType, Expr, NodeId, Op, Tensor};
 use half::f16;
@@ -30,25 +30,32 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
     Ok(())
 }
 
-/// f32 or f16 throughout, sums in f32, at least one element to sum over, one or two spatial axes, constant weights of a convolution.
+/// f32 or f16 throughout with sums in f32, or i8 with constant weights; at least one element to sum over, one or two spatial axes,
+/// constant weights of a convolution.
 fn is_tiled(lowering: &Lowering<'_>, id: NodeId) -> bool {
     let graph = lowering.graph;
     let operands = graph.operands(id);
     let result = graph.ty(id);
-    let plain =
-        Element::of(result.dtype).is_some() && operands.iter().all(|&operand| graph.ty(operand).dtype == result.dtype);
+    let Some(element) = Element::of(graph.ty(operands[0]).dtype) else { return false };
+    let has_weights = lowering.constant_value(operands[1]).is_some();
+    let has_types = match element {
+        Element::F32 | Element::F16 => {
+            std::iter::once(&id).chain(operands).all(|&value| graph.ty(value).dtype == element.dtype())
+        }
+        Element::I8 => has_weights,
+    };
     let full = operands[..2].iter().all(|&operand| graph.ty(operand).shape.elements() != Ok(0));
-    let accumulates = |expr: &Expr| expr.arguments().all(|(n, dtype)| n > 0 || dtype == DType::F32);
+    let accumulates = |expr: &Expr| expr.arguments().all(|(n, dtype)| n > 0 || dtype == element.sum_dtype());
     let shape = match graph.op(id) {
-        Op::Conv { .. } => matches!(result.shape.rank(), 3 | 4) && lowering.constant_value(operands[1]).is_some(),
+        Op::Conv { .. } => matches!(result.shape.rank(), 3 | 4) && has_weights,
         Op::ConvTranspose { window, .. } => {
             let covered = window.kernel.iter().zip(&window.strides).all(|(kernel, stride)| kernel >= stride);
             let dense = window.dilations.iter().all(|&dilation| dilation == 1);
-            matches!(result.shape.rank(), 3 | 4) && lowering.constant_value(operands[1]).is_some() && covered && dense
+            matches!(result.shape.rank(), 3 | 4) && has_weights && covered && dense
         }
         _ => true,
     };
-    plain && full && shape && result.shape.elements() != Ok(0) && graph.op(id).epilogue().is_some_and(accumulates)
+    has_types && full && shape && result.shape.elements() != Ok(0) && graph.op(id).epilogue().is_some_and(accumulates)
 }
 
 /// Adds the step. Operands in the order of the kernel: input, weights, output, further operands, tap table.
@@ -122,6 +129,7 @@ pub(super) fn pack(
 /// Constant elements by row-major position, without a copy.
 pub(super) enum Weights<'a> {
     Singles(&'a [u8]),
+    Integers(&'a [u8]),
     Halves(&'a [u8]),
     Numbers(&'a [f32]),
     Splat(f32),
@@ -131,6 +139,7 @@ impl<'a> Weights<'a> {
     pub(super) fn of(tensor: &'a Tensor) -> Self {
         match tensor.data() {
             edgecc_ir::TensorData::Dense(bytes) if tensor.dtype() == DType::F16 => Weights::Halves(bytes),
+            edgecc_ir::TensorData::Dense(bytes) if tensor.dtype() == DType::I8 => Weights::Integers(bytes),
             edgecc_ir::TensorData::Dense(bytes) => Weights::Singles(bytes),
             edgecc_ir::TensorData::Splat(value) => Weights::Splat(value.as_f64() as f32),
         }
@@ -146,6 +155,7 @@ impl<'a> Weights<'a> {
                 [a, b] => f16::from_le_bytes([a, b]).to_f32(),
                 _ => 0.0,
             },
+            Weights::Integers(bytes) => bytes[position] as i8 as f32,
             Weights::Numbers(numbers) => numbers[position],
             Weights::Splat(value) => *value,
         }

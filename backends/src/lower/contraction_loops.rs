@@ -2,7 +2,7 @@
 //!
 //! Channels are cut in groups: images are seen as `[N, group, channel of the group, spatial..]`.
 
-use edgecc_ir::{BinaryOp, NodeId, Op, Shape, Window};
+use edgecc_ir::{BinaryOp, DType, NodeId, Op, Shape, Window};
 
 use super::builder::{Builder, computed};
 use super::nest::Space;
@@ -79,7 +79,7 @@ impl Parts {
     ) {
         let Some(epilogue) = lowering.graph.op(id).epilogue() else { return };
         let body = builder.block(|b| {
-            let sum = b.number(computed(self.read[0].dtype), 0.0);
+            let sum = b.number(summed(self.read[0].dtype), 0.0);
             terms(b, &space, sum);
             let further = (0..self.further.len()).map(|n| b.load_stored(FURTHER + n, space.position(2 + n)));
             let arguments: Vec<Local> = std::iter::once(sum).chain(further.collect::<Vec<_>>()).collect();
@@ -93,10 +93,20 @@ impl Parts {
     }
 }
 
+/// The type in which products of elements are summed.
+fn summed(dtype: DType) -> DType {
+    if dtype == DType::I8 { DType::I32 } else { computed(dtype) }
+}
+
 /// `sum += left * right` at two positions.
 fn multiply_add(builder: &mut Builder, sum: Local, left: Index, right: Index) {
-    let left = builder.load(LEFT, left);
-    let right = builder.load(RIGHT, right);
+    let dtype = builder.dtype(sum);
+    let factor = |builder: &mut Builder, buffer: usize, index: Index| {
+        let value = builder.load(buffer, index);
+        if builder.dtype(value) == dtype { value } else { builder.cast(dtype, value) }
+    };
+    let left = factor(builder, LEFT, left);
+    let right = factor(builder, RIGHT, right);
     let product = builder.binary(BinaryOp::Mul, left, right);
     builder.fold(sum, BinaryOp::Add, product);
 }

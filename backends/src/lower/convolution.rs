@@ -39,9 +39,9 @@ impl Image {
     }
 }
 
-/// The elements of a contraction, all of whose operands have the result's type.
-fn element_of(output: &View) -> Element {
-    Element::of(output.dtype).unwrap_or_default()
+/// The elements that a contraction sums.
+fn element_of(input: &View) -> Element {
+    Element::of(input.dtype).unwrap_or_default()
 }
 
 fn two<T: Copy>(list: &[T], single: T) -> [T; 2] {
@@ -91,8 +91,8 @@ fn winograd_candidate<'a>(
     window: &'a Window,
     shape: &KernelShape,
 ) -> Option<winograd::Candidate<'a>> {
-    let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1);
-    let element = element_of(parts.output);
+    let element = element_of(parts.input);
+    let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1) && element != Element::I8;
     let channels = (parts.image.extents[1], parts.result.extents[1]);
     let outputs = (parts.image.extents[0], [window.height, window.width]);
     let (axes, pays) = cheapest_axes(element, outputs, shape.kernel, channels)?;
@@ -216,7 +216,7 @@ fn specify(
 ) -> ContractionSpec {
     let further = further_views(lowering, parts.id);
     ContractionSpec {
-        element: element_of(parts.output),
+        element: element_of(parts.input),
         batch: vec![parts.image.extents[0], parts.groups],
         depth: parts.image.extents[1] / parts.groups,
         channels: parts.result.extents[1] / parts.groups,
@@ -263,7 +263,7 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let further = further_views(lowering, parts.id);
     let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
     let spec = DepthwiseSpec {
-        element: element_of(parts.output),
+        element: element_of(parts.input),
         batch: vec![parts.image.extents[0]],
         channels: parts.image.extents[1],
         combination: Combination::Products,

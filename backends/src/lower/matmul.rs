@@ -36,7 +36,7 @@ pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool,
         Strides { base: view.lead as i64, batch: batch_strides(view), row: 0, column: row, channel }
     };
     let mut spec = ContractionSpec {
-        element: Element::of(output.dtype).unwrap_or_default(),
+        element: Element::of(left.dtype).unwrap_or_default(),
         batch: output.extents[..leading].iter().map(|&extent| extent as i64).collect(),
         window: Window::matrix(output.extents[leading] as i64),
         depth: left.extents[left.rank() - 1] as i64,

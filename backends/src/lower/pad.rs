@@ -1,4 +1,5 @@
-//! Padding and tiling: copies between windows, so that no element asks where it comes from.
+//! Padding and tiling: copies between windows, so that no element asks where it comes from. What was written inside of the
+//! borders stays there.
 
 use edgecc_ir::{NodeId, PadMode};
 
@@ -81,7 +82,10 @@ fn copy_runs(lowering: &mut Lowering<'_>, id: NodeId, source: &View, result: &Vi
         let counts = list(|run| run.count);
         let steps: Vec<isize> = chosen.iter().map(|run| run.step).collect();
         let from = source.sliced(&list(|run| run.source), &steps, &counts);
-        push_copy(lowering, id, &from, &result.sliced(&list(|run| run.at), &vec![1; counts.len()], &counts));
+        let to = result.sliced(&list(|run| run.at), &vec![1; counts.len()], &counts);
+        if from != to {
+            push_copy(lowering, id, &from, &to);
+        }
     }
 }
 

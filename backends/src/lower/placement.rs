@@ -1,10 +1,10 @@
-//! Placement: which values are written straight to where they are wanted, so that concat, outputs and reshapes of outputs
-//! copy nothing.
+//! Placement: which values are written straight to where they are wanted, so that concat, pad, outputs and reshapes of
+//! outputs copy nothing.
 //!
 //! Decided backwards from the outputs: a value that a step computes may be written into a window of the storage of the
-//! concat or output that wants it. A value has one place; whoever else wants it copies.
+//! concat, pad or output that wants it. A value has one place; whoever else wants it copies.
 
-use edgecc_ir::{Graph, Layout, NodeId, Op, TensorType};
+use edgecc_ir::{Graph, Layout, NodeId, Op, PadMode, TensorType};
 
 use super::Lowering;
 use crate::view::View;
@@ -20,6 +20,7 @@ pub(super) fn place(lowering: &mut Lowering<'_>) {
         match lowering.graph.op(id) {
             Op::Concat { axis } => place_parts(lowering, id, *axis),
             Op::Reshape(_) | Op::Relayout(_) => place_source(lowering, id),
+            Op::Pad { mode: PadMode::Constant, before, .. } => place_inside(lowering, id, before),
             _ => {}
         }
     }
@@ -34,6 +35,17 @@ fn place_parts(lowering: &mut Lowering<'_>, id: NodeId, axis: usize) {
         start += lowering.graph.ty(part).shape.dim(axis);
         claim(lowering, part, window);
     }
+}
+
+/// `pad(x)`: `x` is written inside of the borders.
+fn place_inside(lowering: &mut Lowering<'_>, id: NodeId, before: &[usize]) {
+    let source = lowering.graph.operands(id)[0];
+    if !is_written(lowering.graph, source) || lowering.placed(source).is_some() {
+        return;
+    }
+    let whole = lowering.destination(id);
+    let inside = whole.sliced(before, &vec![1; whole.rank()], &lowering.graph.ty(source).shape.extents());
+    claim(lowering, source, inside);
 }
 
 /// The window of a concat's result that holds a part of type `ty` from `start` along `axis`.

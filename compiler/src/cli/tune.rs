@@ -10,7 +10,7 @@ use super::loading::{compile_options, for_core};
 use super::options::TuneArguments;
 use super::progress::Progress;
 use super::{CliError, CliResult, print};
-use crate::compile::prepare;
+use crate::compile::{finish, prepare};
 use crate::target::{processor, target};
 use crate::tune::{Tuned, tune as measure};
 
@@ -22,7 +22,8 @@ pub fn tune(arguments: &TuneArguments) -> CliResult {
     let options = for_core(compile_options(&arguments.reading, host.architecture, Vec::new())?, core);
     let progress = Progress::start("reading the model");
     let mut phase = |phase: crate::compile::Phase<'_>| progress.phase(|| format!("compiling, past {}", phase.name));
-    let (graph, notes) = prepare(&arguments.model, &options, &mut phase)?;
+    let (mut graph, notes) = prepare(&arguments.model, &options, &mut phase)?;
+    finish(&mut graph, &options, &mut phase)?;
     let budget = Duration::from_secs(arguments.budget);
     let (choices, tuned) = measure(&graph, &options, budget, &mut |work| progress.phase(|| work))?;
     drop(progress);

@@ -193,6 +193,11 @@ impl<'a, 'm> Context<'a, 'm> {
         if let Some(value) = self.folded(&op, operands)? {
             return Ok(self.constant(value));
         }
+        self.add_as_is(op, operands)
+    }
+
+    /// Adds a node, also over constants alone.
+    pub(super) fn add_as_is(&mut self, op: Op, operands: &[NodeId]) -> Imported<NodeId> {
         let origin = self.origin();
         let id = self.importer.graph.add(op, operands, origin).or_else(|error| invalid(error.to_string()))?;
         match self.importer.graph.node(id).ty() {

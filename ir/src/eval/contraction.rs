@@ -103,7 +103,7 @@ pub(super) fn matmul(
     operands: &[&Tensor],
     ty: &TensorType,
 ) -> Result<Tensor, EvalError> {
-    if ty.dtype.is_integer() {
+    if operands[0].dtype().is_integer() {
         return integer_matmul(transpose_a, transpose_b, epilogue, operands, ty);
     }
     let (a, b) = (to_f64(operands[0]), to_f64(operands[1]));
@@ -125,7 +125,7 @@ fn integer_matmul(
     each_product(transpose_a, transpose_b, operands, ty, |to, from_a, from_b| {
         sums[to] = sums[to].wrapping_add(a[from_a].wrapping_mul(b[from_b]));
     });
-    let dtype = operands[0].dtype();
+    let dtype = accumulator_type(operands[0].dtype(), epilogue);
     finish_scalars(sums.into_iter().map(|sum| Scalar::from_i64(dtype, sum)), epilogue, operands, ty)
 }
 
@@ -165,9 +165,9 @@ fn each_product(
     });
 }
 
-/// Rounds the sums to the operands' type and applies the epilogue.
+/// Rounds the sums to the accumulator's type and applies the epilogue. Sums of i8 are exact: each product is below 2^15.
 fn finish(sums: Vec<f64>, epilogue: &Expr, operands: &[&Tensor], ty: &TensorType) -> Result<Tensor, EvalError> {
-    if epilogue.is_argument(0) {
+    if epilogue.is_argument(0) && ty.dtype.is_float() {
         return from_f64(ty, sums);
     }
     let plain = |dtype: DType| dtype == DType::F32;

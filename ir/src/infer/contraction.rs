@@ -1,7 +1,7 @@
 //! Convolutions and matrix products.
 
 use super::window::{self, conv_transpose_extent, window_extent};
-use super::{Checked, check_arguments, float, list, require};
+use super::{Checked, check_arguments, list, require};
 use crate::expr::Expr;
 use crate::op::Window;
 use crate::shape::Shape;
@@ -76,7 +76,7 @@ fn matrix(ty: &TensorType, transposed: bool) -> (Shape, usize, usize) {
 }
 
 fn check_image(window: &Window, groups: usize, x: &TensorType, w: &TensorType) -> Checked<()> {
-    float(x)?;
+    require(x.dtype.is_float() || x.dtype == DType::I8, || format!("takes floating point or i8, got {x}"))?;
     window::check(window, x)?;
     require(x.dtype == w.dtype, || format!("{x} and weights {w} have unlike element types"))?;
     require(groups > 0, || "groups is 0".into())?;
@@ -84,10 +84,15 @@ fn check_image(window: &Window, groups: usize, x: &TensorType, w: &TensorType) -
     require(w.shape.extents()[2..] == window.kernel[..], || format!("weights {w} for a kernel of {:?}", window.kernel))
 }
 
-/// The type of sums over elements of `dtype`, which the epilogue reads as argument 0: that of the elements; of halves also f32.
+/// The type of sums over elements of `dtype`, which the epilogue reads as argument 0: that of the elements; of halves also
+/// f32; of i8 it is i32.
 pub(crate) fn accumulator_type(dtype: DType, epilogue: &Expr) -> DType {
     let is_wide = || epilogue.arguments().any(|argument| argument == (0, DType::F32));
-    if matches!(dtype, DType::F16 | DType::BF16) && is_wide() { DType::F32 } else { dtype }
+    match dtype {
+        DType::F16 | DType::BF16 if is_wide() => DType::F32,
+        DType::I8 => DType::I32,
+        _ => dtype,
+    }
 }
 
 fn finish(dtype: DType, shape: Shape, epilogue: &Expr, operands: &[&TensorType]) -> Checked<TensorType> {

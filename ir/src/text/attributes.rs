@@ -140,7 +140,7 @@ fn named<T: PartialEq>(names: &[(T, &'static str)], value: T) -> Option<&'static
 }
 
 fn of_epilogue(epilogue: &Expr, element: Option<DType>) -> Vec<Attribute> {
-    let is_wide = element.is_some_and(|element| accumulator_type(element, epilogue) != element);
+    let is_wide = element.is_some_and(|element| element.is_float() && accumulator_type(element, epilogue) != element);
     if epilogue.is_argument(0) && !is_wide {
         return Vec::new();
     }

@@ -169,3 +169,17 @@ pub(crate) fn scaled(weights: &Tensor, factors: &[f64], channel: impl Fn(usize) 
     let scale = |(index, weight): (usize, f32)| (weight as f64 * factors[channel(index)]) as f32;
     Tensor::from_f32(shape, &weights.to_f32().into_iter().enumerate().map(scale).collect::<Vec<_>>())
 }
+
+/// The contraction with a further operand behind `extras` others, which is added to the accumulator.
+pub(crate) fn with_bias(mut op: Op, extras: usize) -> Option<Op> {
+    let epilogue = op.epilogue_mut()?;
+    let mut expr = Expr::new();
+    let root = expr.inline(epilogue, |expr, n, dtype| {
+        (n == 0).then(|| {
+            let (acc, bias) = (expr.arg(0, dtype), expr.arg(extras as u16 + 1, dtype));
+            expr.binary(BinaryOp::Add, acc, bias)
+        })
+    });
+    *epilogue = expr.with_root(root);
+    Some(op)
+}

@@ -1,8 +1,8 @@
 //! Scales and shifts per channel in front of a contraction.
 
-use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, Tensor};
+use edgecc_ir::{DType, Graph, NodeId, Op, Tensor};
 
-use super::channels::{Affine, bias_shape, channel_axis, channel_tensor, channel_values, scaled};
+use super::channels::{Affine, bias_shape, channel_axis, channel_tensor, channel_values, scaled, with_bias};
 use crate::query::{is_constant, map_expr};
 
 /// `conv(x * s + t, w) => conv(x, w * s) + sum(w * t)`, for convolutions and matrix products with constant weights.
@@ -114,18 +114,4 @@ fn locate(op: &Op, weights: &Tensor, channels: usize, index: usize) -> Place {
             }
         }
     }
-}
-
-/// The contraction with a further operand behind `extras` others, which is added to the accumulator.
-fn with_bias(mut op: Op, extras: usize) -> Option<Op> {
-    let epilogue = op.epilogue_mut()?;
-    let mut expr = Expr::new();
-    let root = expr.inline(epilogue, |expr, n, dtype| {
-        (n == 0).then(|| {
-            let (acc, bias) = (expr.arg(0, dtype), expr.arg(extras as u16 + 1, dtype));
-            expr.binary(BinaryOp::Add, acc, bias)
-        })
-    });
-    *epilogue = expr.with_root(root);
-    Some(op)
 }

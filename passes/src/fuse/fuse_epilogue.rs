@@ -1,6 +1,6 @@
 //! Maps that read a contraction.
 
-use edgecc_ir::{Expr, Graph, NodeId, Op};
+use edgecc_ir::{DType, Expr, Graph, NodeId, Op};
 
 use crate::query::{map_expr, place_among};
 
@@ -11,7 +11,8 @@ const MAX_NODES: usize = 64;
 
 /// `map(conv(x, w), y) => conv(x, w, y)` with the map as epilogue: activations, residual sums, products.
 ///
-/// Nothing else reads the contraction; the map has its type, and its other operands the same element type. Of two contractions under one map, the later one in the
+/// Nothing else reads the contraction; the map has its type, and its other operands the same element type, but where integers
+/// are summed. Of two contractions under one map, the later one in the
 /// graph's order takes it, when the other's result is there. Limits bound operands and expression. Exact.
 pub fn fuse_epilogue(graph: &mut Graph) -> usize {
     let order = graph.order();
@@ -44,10 +45,21 @@ fn last_contraction(graph: &Graph, map: NodeId, place: &[usize]) -> Option<NodeI
     let fits = |&&id: &&NodeId| {
         graph.op(id).epilogue().is_some()
             && graph.only_user(id) == Some(map)
-            && graph.ty(id) == graph.ty(map)
-            && graph.operands(map).iter().all(|&operand| graph.ty(operand).dtype == graph.ty(id).dtype)
+            && graph.ty(id).shape == graph.ty(map).shape
+            && (sums_integers(graph, id) || has_one_type(graph, map, id))
     };
     graph.operands(map).iter().filter(fits).max_by_key(|id| place[id.index()]).copied()
+}
+
+fn sums_integers(graph: &Graph, contraction: NodeId) -> bool {
+    graph.ty(graph.operands(contraction)[0]).dtype == DType::I8
+}
+
+/// Whether a map's operands and result have the contraction's element type.
+fn has_one_type(graph: &Graph, map: NodeId, contraction: NodeId) -> bool {
+    let dtype = graph.ty(contraction).dtype;
+    graph.ty(map) == graph.ty(contraction)
+        && graph.operands(map).iter().all(|&operand| graph.ty(operand).dtype == dtype)
 }
 
 /// The map's expression over the contraction's epilogue, and the operands behind the first two.

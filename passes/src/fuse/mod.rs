@@ -1,6 +1,6 @@
 //! Passes that join nodes into one.
 
-mod channels;
+pub(crate) mod channels;
 mod fold_batchnorm;
 mod fold_leading_affine;
 mod fuse_epilogue;

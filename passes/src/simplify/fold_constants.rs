@@ -11,8 +11,16 @@ const LARGE: usize = 1 << 20;
 /// that weights are not stored twice. A reshaped constant shares its bytes, and a tensor of one repeated element stays
 /// one, however large. Relayouts stay: constants are row-major. Exact.
 pub fn fold_constants(graph: &mut Graph, max_bytes: usize) -> usize {
+    fold_constants_but(graph, max_bytes, |_, _| false)
+}
+
+/// As [`fold_constants`], but for the nodes that `stays` tells.
+pub(crate) fn fold_constants_but(graph: &mut Graph, max_bytes: usize, stays: impl Fn(&Graph, NodeId) -> bool) -> usize {
     let mut rewrites = 0;
     for id in graph.order() {
+        if stays(graph, id) {
+            continue;
+        }
         if let Some(value) = folded(graph, id, max_bytes) {
             let origin = graph.node(id).origin().clone();
             rewrites += graph.rewrite(id, Op::Constant(value), &[], origin).is_ok() as usize;

@@ -62,7 +62,8 @@ impl Pad {
 fn with_pad(graph: &Graph, op: &Op, pad: &Pad) -> Option<Op> {
     let mut op = op.clone();
     match &mut op {
-        Op::Conv { window, .. } if is_zero(pad.fill) => grow(window, pad),
+        // Integers have their padding written out.
+        Op::Conv { window, .. } if is_zero(pad.fill) && pad.fill.dtype().is_float() => grow(window, pad),
         Op::Pool { kind: PoolKind::Average { count_pads }, window, ceil: false } if is_zero(pad.fill) => {
             if !*count_pads && window.pads_before.iter().chain(&window.pads_after).any(|&pad| pad > 0) {
                 return None;

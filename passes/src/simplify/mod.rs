@@ -19,6 +19,7 @@ pub use absorb_transposes::absorb_transposes;
 pub use common_subexpressions::common_subexpressions;
 pub use compose_movements::compose_movements;
 pub use fold_constants::fold_constants;
+pub(crate) use fold_constants::fold_constants_but;
 pub use fold_pads::fold_pads;
 pub use inline_scalars::inline_scalars;
 pub use narrow_constants::narrow_constants;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod random;
+
 use edgecc_ir::{
     BinaryOp, DType, Expr, Graph, Layout, NodeId, Op, Origin, PoolKind, ReduceKind, Scalar, Shape, Tensor, TensorType,
     UnaryOp, Window, eval, infer,
@@ -244,4 +246,57 @@ fn addresses(graph: &Graph, id: NodeId) -> Vec<usize> {
         places = places.iter().flat_map(|&place| (0..extent).map(move |i| place + i * stride)).collect();
     }
     places
+}
+
+/// `saturate(round(x / scale) + zero)`, with scale and zero point as operands.
+pub fn quantize(graph: &mut Graph, x: NodeId, dtype: DType, scale: f32, zero: i64) -> NodeId {
+    let scale = scalar(graph, scale);
+    let zero = graph.constant(Tensor::scalar(Scalar::from_i64(dtype, zero)), Origin::default());
+    let mut expr = Expr::new();
+    let (x_arg, scale_arg, zero_arg) = (expr.arg(0, DType::F32), expr.arg(1, DType::F32), expr.arg(2, dtype));
+    let ratio = expr.binary(BinaryOp::Div, x_arg, scale_arg);
+    let steps = expr.unary(UnaryOp::Round, ratio);
+    let zero_value = expr.cast(DType::F32, zero_arg);
+    let steps = expr.binary(BinaryOp::Add, steps, zero_value);
+    let root = expr.cast(dtype, steps);
+    add(graph, Op::Map(expr.with_root(root)), &[x, scale, zero])
+}
+
+/// `(q - zero) * scale`, with scale and zero point as operands of one element or one per position of an axis.
+pub fn dequantize(graph: &mut Graph, q: NodeId, scale: NodeId, zero: NodeId) -> NodeId {
+    let dtype = graph.ty(q).dtype;
+    let mut expr = Expr::new();
+    let (q_arg, scale_arg, zero_arg) = (expr.arg(0, dtype), expr.arg(1, DType::F32), expr.arg(2, dtype));
+    let [wide, zero_value] = [q_arg, zero_arg].map(|id| expr.cast(DType::F32, id));
+    let centred = expr.binary(BinaryOp::Sub, wide, zero_value);
+    let root = expr.binary(BinaryOp::Mul, centred, scale_arg);
+    add(graph, Op::Map(expr.with_root(root)), &[q, scale, zero])
+}
+
+/// [`dequantize`] with one scale and zero point.
+pub fn dequantize_all(graph: &mut Graph, q: NodeId, scale: f32, zero: i64) -> NodeId {
+    let dtype = graph.ty(q).dtype;
+    let (scale, zero) = (scalar(graph, scale), Tensor::scalar(Scalar::from_i64(dtype, zero)));
+    let zero = graph.constant(zero, Origin::default());
+    dequantize(graph, q, scale, zero)
+}
+
+/// A constant of integers that cover their type from end to end.
+pub fn integers(graph: &mut Graph, dtype: DType, extents: &[usize], seed: u64) -> NodeId {
+    let count = extents.iter().product();
+    let middle = if dtype == DType::U8 { 127.5 } else { -0.5 };
+    let values = numbers(count, seed).into_iter().map(|x| Scalar::from_f64(dtype, (x as f64 * 127.5 + middle).round()));
+    let tensor = Tensor::from_scalars(dtype, Shape::new(extents), values).expect("as many as the shape has");
+    graph.constant(tensor, Origin::default())
+}
+
+/// Constant weights behind dequantization with a scale for each position of axis 0 and the zero point `zero`.
+pub fn quantized_weights(graph: &mut Graph, dtype: DType, extents: &[usize], zero: i64, seed: u64) -> NodeId {
+    let q = integers(graph, dtype, extents, seed);
+    let per_channel: Vec<usize> = (0..extents.len()).map(|axis| if axis == 0 { extents[0] } else { 1 }).collect();
+    let scales: Vec<f32> = numbers(extents[0], seed + 9).iter().map(|x| 0.01 + x.abs() / 50.0).collect();
+    let scales = constant(graph, &per_channel, &scales);
+    let zeros = Tensor::splat(Shape::new(&per_channel), Scalar::from_i64(dtype, zero)).expect("a small shape");
+    let zeros = graph.constant(zeros, Origin::default());
+    dequantize(graph, q, scales, zeros)
 }

@@ -112,7 +112,8 @@ fn arrays<E: From<InputError>>(
     Ok(vec![(place, array)])
 }
 
-fn named_arrays(argument: &str, file: &Path, inputs: &[Port]) -> Result<Vec<(usize, Array)>, InputError> {
+/// The arrays of a `.npz` by place of the input; those named `out_N` are left out. Errors name `argument`.
+pub fn named_arrays(argument: &str, file: &Path, inputs: &[Port]) -> Result<Vec<(usize, Array)>, InputError> {
     let mut arrays = Vec::new();
     for (name, array) in read_npz(file)? {
         match place_of(&name, inputs, "in_") {
@@ -139,7 +140,7 @@ fn fits(port: &Port, kind: &str, array: Array) -> Result<Array, InputError> {
     if array.element_type == port.element_type() && array.extents.iter().copied().eq(extents) {
         return Ok(array);
     }
-    let given = type_name(array.element_type, array.extents.iter().map(|&extent| extent as u64));
+    let given = describe_array(&array);
     Err(InputError::Mismatch { name: format!("{kind} `{}`", port.name), wanted: describe(port), given })
 }
 
@@ -147,6 +148,11 @@ fn fits(port: &Port, kind: &str, array: Array) -> Result<Array, InputError> {
 pub fn describe(port: &Port) -> String {
     let element_type = ElementType::try_from(port.element_type).unwrap_or(ElementType::Unspecified);
     type_name(element_type, port.dims.iter().map(|dim| dim.capacity()))
+}
+
+/// `f32[1x3x8x8]`.
+pub fn describe_array(array: &Array) -> String {
+    type_name(array.element_type, array.extents.iter().map(|&extent| extent as u64))
 }
 
 fn type_name(element_type: ElementType, extents: impl Iterator<Item = u64>) -> String {

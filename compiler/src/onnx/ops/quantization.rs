@@ -1,6 +1,7 @@
-//! Quantised operators as arithmetic on their values.
+//! Quantised operators as arithmetic on their values. One map stands for each quantization and dequantization, so that passes find
+//! the integers again.
 
-use edgecc_ir::{BinaryOp, DType, NodeId, Op, ReduceKind, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, Expr, NodeId, Op, ReduceKind, UnaryOp};
 
 use super::Row;
 use super::contraction::{product, window};
@@ -18,16 +19,9 @@ pub(super) const TABLE: &[Row] = &[
     ("QuantizeLinear", 10, quantize),
 ];
 
-/// Smallest and largest value of a quantised type.
-fn bounds(dtype: DType) -> Option<(f64, f64)> {
-    Some(match dtype {
-        DType::U8 => (0.0, 255.0),
-        DType::I8 => (-128.0, 127.0),
-        DType::U16 => (0.0, 65535.0),
-        DType::I16 => (-32768.0, 32767.0),
-        DType::I32 => (-2147483648.0, 2147483647.0),
-        _ => return None,
-    })
+/// Whether integers of a type stand for numbers.
+fn is_quantized_type(dtype: DType) -> bool {
+    matches!(dtype, DType::U8 | DType::I8 | DType::U16 | DType::I16 | DType::I32)
 }
 
 /// A parameter so that it broadcasts against `x`: a scalar, one value along an axis, or one per block of it.
@@ -80,19 +74,23 @@ fn value_of(
     axis: i64,
     block: usize,
 ) -> Imported<NodeId> {
-    if bounds(c.dtype(x)?).is_none() {
+    if !is_quantized_type(c.dtype(x)?) {
         return unsupported(format!("elements of {}", c.dtype(x)?));
     }
-    let element = c.dtype(scale)?;
-    let wide = if element == DType::F32 { DType::F32 } else { element };
-    let mut value = c.cast(x, wide)?;
+    let wide = c.dtype(scale)?;
+    let mut operands = vec![x, along(c, scale, x, axis, block)?];
+    let mut expr = Expr::argument(0, c.dtype(x)?);
+    let mut value = expr.cast(wide, expr.root());
     if let Some(zero) = zero {
-        let zero = along(c, zero, x, axis, block)?;
-        let zero = c.cast(zero, wide)?;
-        value = c.binary(BinaryOp::Sub, value, zero)?;
+        operands.push(along(c, zero, x, axis, block)?);
+        let zero = expr.arg(2, c.dtype(zero)?);
+        let zero = expr.cast(wide, zero);
+        value = expr.binary(BinaryOp::Sub, value, zero);
     }
-    let scale = along(c, scale, x, axis, block)?;
-    c.binary(BinaryOp::Mul, value, scale)
+    let scale = expr.arg(1, wide);
+    let root = expr.binary(BinaryOp::Mul, value, scale);
+    // Constants too, so that passes see the integers of weights.
+    c.add_as_is(Op::Map(expr.with_root(root)), &operands)
 }
 
 /// `saturate(round_half_even(x / scale) + zero)`.
@@ -116,21 +114,25 @@ fn quantized(
     axis: i64,
     block: usize,
 ) -> Imported<NodeId> {
-    let Some((low, high)) = bounds(target) else { return unsupported(format!("a result of {target}")) };
-    let value = c.cast(x, DType::F32)?;
-    let scale = along(c, scale, x, axis, block)?;
-    let scale = c.cast(scale, DType::F32)?;
-    let ratio = c.binary(BinaryOp::Div, value, scale)?;
-    let mut steps = c.unary(UnaryOp::Round, ratio)?;
-    if let Some(zero) = zero {
-        let zero = along(c, zero, x, axis, block)?;
-        let zero = c.cast(zero, DType::F32)?;
-        steps = c.binary(BinaryOp::Add, steps, zero)?;
+    if !is_quantized_type(target) {
+        return unsupported(format!("a result of {target}"));
     }
-    let (low, high) = (c.number(DType::F32, low), c.number(DType::F32, high));
-    let steps = c.binary(BinaryOp::Max, steps, low)?;
-    let steps = c.binary(BinaryOp::Min, steps, high)?;
-    c.cast(steps, target)
+    let mut operands = vec![x, along(c, scale, x, axis, block)?];
+    let mut expr = Expr::argument(0, c.dtype(x)?);
+    let value = expr.cast(DType::F32, expr.root());
+    let scale = expr.arg(1, c.dtype(scale)?);
+    let scale = expr.cast(DType::F32, scale);
+    let ratio = expr.binary(BinaryOp::Div, value, scale);
+    let mut steps = expr.unary(UnaryOp::Round, ratio);
+    if let Some(zero) = zero {
+        operands.push(along(c, zero, x, axis, block)?);
+        let zero = expr.arg(2, c.dtype(zero)?);
+        let zero = expr.cast(DType::F32, zero);
+        steps = expr.binary(BinaryOp::Add, steps, zero);
+    }
+    // The cast saturates.
+    let root = expr.cast(target, steps);
+    c.add(Op::Map(expr.with_root(root)), &operands)
 }
 
 /// Scale and zero point of u8 from the range of x, which holds 0.

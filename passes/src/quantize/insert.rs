@@ -1,0 +1,121 @@
+//! Quantization as it is decided, written into a graph of numbers.
+
+use std::collections::BTreeMap;
+
+use edgecc_ir::{DType, Graph, NodeId, Op, Scalar, Tensor, TypeError};
+
+use super::affine::{Affine, along, dequantize, integer_range, quantize_expr};
+use crate::fuse::channels::{bias_epilogue, bias_shape, channel_axis, channel_tensor, channel_values, with_bias};
+
+/// What becomes of a graph's values and layers.
+#[derive(Clone, Debug, Default)]
+pub struct Decisions {
+    /// Values, with what their integers stand for.
+    pub values: BTreeMap<NodeId, Affine>,
+    /// Layers, with their weights.
+    pub layers: BTreeMap<NodeId, QuantizedWeights>,
+}
+
+/// Weights of a layer as integers.
+#[derive(Clone, Debug)]
+pub struct QuantizedWeights {
+    /// The integers, of the weights' shape.
+    pub integers: Tensor,
+    /// What they stand for.
+    pub affine: Affine,
+    /// Added to each channel of the layer's result; empty for nothing.
+    pub correction: Vec<f64>,
+}
+
+/// The axis of a layer's weights whose positions are the channels of its result.
+pub fn weights_axis(op: &Op) -> usize {
+    match op {
+        Op::MatMul { transpose_b: false, .. } => 1,
+        _ => 0,
+    }
+}
+
+/// Weights rounded to i8 with a scale for each position of `axis`, without zero points: the largest magnitude is 127 steps.
+/// Positions without weights but zeros take steps of 1.
+pub fn quantize_weights(weights: &Tensor, axis: usize) -> QuantizedWeights {
+    let values = weights.to_f32();
+    let position = along(weights.shape(), Some(axis));
+    let mut largest = vec![0f32; weights.shape().dim(axis)];
+    for (place, value) in values.iter().enumerate() {
+        let most = &mut largest[position(place)];
+        *most = most.max(value.abs());
+    }
+    let (_, most) = integer_range(DType::I8);
+    let step = |largest: &f32| if *largest < f32::MIN_POSITIVE * 1e6 { 1.0 } else { largest / most as f32 };
+    let scales: Vec<f32> = largest.iter().map(step).collect();
+    with_scales(weights, axis, scales)
+}
+
+/// Weights rounded to i8 with these scales, at most 127 in magnitude.
+pub fn with_scales(weights: &Tensor, axis: usize, scales: Vec<f32>) -> QuantizedWeights {
+    let position = along(weights.shape(), Some(axis));
+    let integers = weights.to_f32().into_iter().enumerate().map(|(place, value)| {
+        let steps = (value as f64 / scales[position(place)] as f64).round_ties_even();
+        Scalar::from_i64(DType::I8, (steps as i64).clamp(-127, 127))
+    });
+    let integers = Tensor::from_scalars(DType::I8, weights.shape().clone(), integers);
+    let zeros = vec![0; scales.len()];
+    QuantizedWeights {
+        // As many as the weights have.
+        integers: integers.unwrap_or_else(|_| weights.clone()),
+        affine: Affine { dtype: DType::I8, axis: Some(axis), scales, zeros },
+        correction: Vec::new(),
+    }
+}
+
+/// `conv(x, w) => conv(dequantize(quantize(x)), dequantize(q)) + correction` for every value and layer that is decided on.
+pub fn insert_quantization(graph: &mut Graph, decisions: &Decisions) -> Result<(), TypeError> {
+    for (&id, affine) in &decisions.values {
+        let (users, origin) = (graph.users(id), graph.node(id).origin().clone());
+        let integers = graph.add(Op::Map(quantize_expr(affine)), &[id], origin.clone())?;
+        let (op, operands) = dequantize(graph, integers, affine);
+        let numbers = graph.add(op, &operands, origin)?;
+        users.into_iter().for_each(|user| graph.replace_operand(user, id, numbers));
+    }
+    for (&id, weights) in &decisions.layers {
+        let old = graph.operands(id)[1];
+        let origin = graph.node(old).origin().clone();
+        let integers = graph.constant(weights.integers.clone(), origin.clone());
+        let (op, operands) = dequantize(graph, integers, &weights.affine);
+        let numbers = graph.add(op, &operands, origin)?;
+        graph.replace_operand(id, old, numbers);
+        correct(graph, id, &weights.correction)?;
+    }
+    graph.remove_dead();
+    Ok(())
+}
+
+/// Adds numbers to the channels of a contraction's sums, to a bias that is there.
+fn correct(graph: &mut Graph, id: NodeId, correction: &[f64]) -> Result<(), TypeError> {
+    let Some(axis) = channel_axis(graph, id).filter(|_| !correction.is_empty()) else { return Ok(()) };
+    let (shape, origin) = (graph.ty(id).shape.clone(), graph.node(id).origin().clone());
+    let mut operands = graph.operands(id).to_vec();
+    let op = graph.op(id).clone();
+    let own = match op.epilogue() {
+        Some(epilogue) if *epilogue == bias_epilogue() && operands.len() == 3 => {
+            channel_values(graph, operands[2], &shape, axis)
+        }
+        _ => None,
+    };
+    let sums: Vec<f64> = match &own {
+        Some(own) => own.iter().zip(correction).map(|(bias, more)| bias + more).collect(),
+        None => correction.to_vec(),
+    };
+    let bias = graph.constant(channel_tensor(&sums, bias_shape(sums.len(), axis, shape.rank())), origin.clone());
+    let op = match own {
+        Some(_) => {
+            operands[2] = bias;
+            Some(op)
+        }
+        None => {
+            operands.push(bias);
+            with_bias(op, operands.len() - 3)
+        }
+    };
+    op.map_or(Ok(()), |op| graph.rewrite(id, op, &operands, origin))
+}

@@ -1,0 +1,23 @@
+//! Passes that make integer arithmetic of quantised values.
+
+mod affine;
+mod average_integers;
+mod fold_requantize;
+mod hoist_quantize;
+mod insert;
+mod integer_contractions;
+mod movement;
+mod points;
+mod sign_integers;
+mod sink_dequantize;
+
+pub(crate) use affine::dequantized;
+pub use affine::{Affine, integer_range};
+pub use average_integers::average_integers;
+pub use fold_requantize::fold_requantize;
+pub use hoist_quantize::{cancel_quantize, hoist_quantize};
+pub use insert::{Decisions, QuantizedWeights, insert_quantization, quantize_weights, weights_axis, with_scales};
+pub use integer_contractions::integer_contractions;
+pub use points::{Points, quantization_points};
+pub use sign_integers::sign_integers;
+pub use sink_dequantize::sink_dequantize;

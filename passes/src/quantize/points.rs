@@ -1,0 +1,119 @@
+//! Where a graph of numbers takes integers: the contractions that can sum them, and the values between.
+
+use std::collections::BTreeSet;
+
+use edgecc_ir::{DType, Graph, NodeId, Op, Type};
+
+use super::movement::moved_operands;
+use crate::fuse;
+use crate::query::is_constant;
+
+/// Rounds of fusion that tell which values are kept.
+const ROUNDS: usize = 16;
+
+/// Where integers can stand for the numbers of a graph behind [`crate::prepare`].
+#[derive(Clone, Debug, Default)]
+pub struct Points {
+    /// Contractions with constant weights, in the graph's order.
+    pub layers: Vec<NodeId>,
+    /// Values that are kept between steps and read by layers, or by what stands between them.
+    pub values: Vec<NodeId>,
+    /// Other contractions, with the reason.
+    pub float: Vec<(NodeId, &'static str)>,
+}
+
+/// Finds them. A contraction for which `stays` tells so keeps its numbers.
+pub fn quantization_points(graph: &Graph, stays: impl Fn(NodeId) -> bool) -> Points {
+    let mut points = Points::default();
+    for id in graph.order().into_iter().filter(|&id| graph.op(id).epilogue().is_some()) {
+        match reason_to_stay(graph, id) {
+            _ if stays(id) => points.float.push((id, "is told to stay")),
+            Some(reason) => points.float.push((id, reason)),
+            None => points.layers.push(id),
+        }
+    }
+    points.values = values(graph, &points.layers);
+    points
+}
+
+fn reason_to_stay(graph: &Graph, id: NodeId) -> Option<&'static str> {
+    let operands = graph.operands(id);
+    let is_number = |id: NodeId| graph.ty(id).dtype == DType::F32;
+    if !is_number(operands[0]) || !is_number(id) {
+        return Some("is not of f32");
+    }
+    if graph.constant_value(operands[1]).is_none() {
+        return Some("multiplies two activations");
+    }
+    match graph.op(id) {
+        Op::ConvTranspose { .. } => Some("is a transposed convolution"),
+        Op::MatMul { .. } if graph.ty(operands[1]).shape.rank() != 2 => Some("has several matrices of weights"),
+        _ if is_constant(graph, operands[0]) => Some("has a constant operand"),
+        _ => None,
+    }
+}
+
+/// The values that stay when everything is fused that can be, as far as integers may stand for them: what layers read, and
+/// images that layers or maps over such values make for maps, pools and reductions.
+fn values(graph: &Graph, layers: &[NodeId]) -> Vec<NodeId> {
+    let fused = fused(graph);
+    let inputs: BTreeSet<NodeId> = layers.iter().map(|&layer| graph.operands(layer)[0]).collect();
+    let layers: BTreeSet<NodeId> = layers.iter().copied().collect();
+    let mut kept: BTreeSet<NodeId> = inputs.clone();
+    let fused_order = fused.order();
+    for &id in &fused_order {
+        let Type::Tensor(ty) = fused.node(id).ty() else { continue };
+        let of_layers = match fused.op(id) {
+            // A layer that took in the maps behind it bears the last one's id.
+            Op::Conv { .. } | Op::MatMul { .. } => reads_layer_weights(&fused, id, graph, &layers),
+            Op::Map(_) => fused.operands(id).iter().any(|&operand| kept.contains(&origin_of(&fused, operand))),
+            _ => false,
+        };
+        if of_layers && ty.dtype == DType::F32 && is_image(&fused, id) && feeds_computation(&fused, id) {
+            kept.insert(id);
+        }
+    }
+    graph.order().into_iter().filter(|id| kept.contains(id) && graph.ty(*id).dtype == DType::F32).collect()
+}
+
+fn fused(graph: &Graph) -> Graph {
+    let mut fused = graph.clone();
+    for _ in 0..ROUNDS {
+        if fuse::fuse_epilogue(&mut fused) + fuse::fuse_maps(&mut fused) == 0 {
+            break;
+        }
+    }
+    fused
+}
+
+fn reads_layer_weights(fused: &Graph, id: NodeId, graph: &Graph, layers: &BTreeSet<NodeId>) -> bool {
+    let weights = fused.operands(id)[1];
+    graph.users(weights).iter().any(|user| layers.contains(user))
+}
+
+/// The value whose elements a movement moves.
+fn origin_of(graph: &Graph, mut id: NodeId) -> NodeId {
+    while let Some(&[place]) = moved_operands(graph, id).as_deref() {
+        id = graph.operands(id)[place];
+    }
+    id
+}
+
+/// Whether a value has more than one element for each position of axis 1 of an image, or of the last axis of others.
+fn is_image(graph: &Graph, id: NodeId) -> bool {
+    let extents = graph.ty(id).shape.extents();
+    match extents.len() {
+        0 | 1 => false,
+        2 => extents[0] > 1,
+        3 => extents[..2].iter().product::<usize>() > 1,
+        _ => extents[2..].iter().product::<usize>() > 1,
+    }
+}
+
+/// Whether a map, pool, reduction or contraction reads the value, as it is or moved.
+fn feeds_computation(graph: &Graph, id: NodeId) -> bool {
+    graph.users(id).into_iter().any(|user| match graph.op(user) {
+        Op::Map(_) | Op::Pool { .. } | Op::Reduce { .. } | Op::Conv { .. } | Op::MatMul { .. } => true,
+        _ => moved_operands(graph, user).is_some() && feeds_computation(graph, user),
+    })
+}
