@@ -32,11 +32,16 @@ impl PackedLayout {
             element: spec.element,
             matrices: 1 + reach.sum::<i64>(),
             taps: spec.window.taps.len() as i64,
-            run: if spec.element == Element::I8 { run_length(spec) as i64 } else { 1 },
+            run: if spec.element == Element::I8 { Self::run_of(spec) } else { 1 },
             depth: spec.depth,
             channels: spec.channels,
             panel: schedule.tile.vectors * schedule.lanes,
         }
+    }
+
+    /// Taps of a contraction whose inputs lie side by side.
+    pub fn run_of(spec: &ContractionSpec) -> i64 {
+        run_length(spec) as i64
     }
 
     /// Panels of the full width.

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use edgecc_backends::cpu::a64::{
-    Access, After, Arrangement, ByLane, Cond, Float, Half, Instruction, Lanes, LanesOne, V, Width, X,
+    Access, After, Arrangement, ByLane, Cond, Float, Half, Instruction, Integer, Lanes, LanesOne, Narrowing, Two, V,
+    Widening, Width, X,
 };
 
 fn samples() -> Vec<Instruction> {
@@ -50,6 +51,7 @@ fn samples() -> Vec<Instruction> {
         samples.extend((0..4).map(|lane| I::Lane(access, Arrangement::S4, w, lane, b)));
         samples.extend((0..8).map(|lane| I::Lane(access, Arrangement::H8, w, lane, b)));
         for (width, offsets) in [
+            (Width::B, [-256, 255, 4095]),
             (Width::H, [-256, 255, 8190]),
             (Width::S, [-256, 255, 16380]),
             (Width::D, [-8, 17, 32760]),
@@ -74,6 +76,39 @@ fn samples() -> Vec<Instruction> {
         samples.extend(arithmetic(of));
     }
     samples.push(I::ByLane(ByLane::MultiplyAdd, Arrangement::S4, v, w, u, 3));
+    samples.extend(integers().into_iter().map(I::Integer));
+    samples
+}
+
+/// What works on narrow integers.
+fn integers() -> Vec<Integer> {
+    let (v, w, u) = (V(5), V(18), V(31));
+    let twos = [
+        Two::Dot,
+        Two::MatrixProduct,
+        Two::AddHalves,
+        Two::Maximum,
+        Two::Minimum,
+        Two::MaximumUnsigned,
+        Two::MinimumUnsigned,
+    ];
+    let mut samples: Vec<Integer> = twos.into_iter().map(|op| Integer::Two(op, v, w, u)).collect();
+    samples.extend((0..4).map(|lane| Integer::DotByLane(w, u, V(17 + lane), lane)));
+    samples.extend([1, 8, 63].map(|by| Integer::ShiftRight(u, v, by)));
+    for half in [Half::Lower, Half::Upper] {
+        samples.extend([Width::B, Width::H, Width::S, Width::D].map(|width| Integer::Zip(width, half, u, v, w)));
+        let narrowings = [Narrowing::Halves, Narrowing::Bytes, Narrowing::UnsignedBytes];
+        samples.extend(narrowings.map(|op| Integer::Narrow(op, w, u, half)));
+        let widenings = [Widening::Bytes, Widening::UnsignedBytes, Widening::Halves];
+        samples.extend(widenings.map(|op| Integer::Widen(op, w, u, half)));
+    }
+    for (access, after) in
+        [(Access::Load, After::Past), (Access::Store, After::Stay), (Access::Store, After::By(X(17)))]
+    {
+        for (width, lanes) in [(Width::B, 16), (Width::H, 8), (Width::S, 4), (Width::D, 2)] {
+            samples.extend((0..lanes).map(|lane| Integer::Part(access, width, w, lane, X(3), after)));
+        }
+    }
     samples
 }
 
@@ -144,8 +179,12 @@ fn words_are_those_of_an_assembler() {
     let samples = samples();
     let lines: Vec<String> = samples.iter().map(ToString::to_string).collect();
     std::fs::write(&source, lines.join("\n") + "\n").expect("a source");
-    let assembled =
-        Command::new("aarch64-linux-gnu-as").arg("-march=armv8.2-a+fp16").arg(&source).arg("-o").arg(&object).status();
+    let assembled = Command::new("aarch64-linux-gnu-as")
+        .arg("-march=armv8.2-a+fp16+dotprod+i8mm")
+        .arg(&source)
+        .arg("-o")
+        .arg(&object)
+        .status();
     let Ok(status) = assembled else {
         println!("skipped: no aarch64-linux-gnu-as (tests/setup/setup.sh)");
         return;

@@ -5,7 +5,7 @@ mod support;
 
 use edgecc_backends::contraction::{Combination, ContractionSpec, DepthwiseSpec, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{EmittedKernel, emit_contraction, emit_depthwise, pack_depthwise};
-use edgecc_backends::cpu::isa::{CpuTarget, Kernels};
+use edgecc_backends::cpu::isa::{CpuTarget, Integers, Kernels};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Machine as Scheduled, Schedule, Tile, depthwise_schedule, schedule};
 use edgecc_ir::{DType, Scalar};
@@ -59,6 +59,9 @@ fn check_filled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: 
     };
     for target in targets(machine) {
         let kernel = emit_contraction(&target, name, spec, schedule).unwrap();
+        let is_written = target.kernels == Kernels::Encoded && target.integers != Integers::Plain;
+        let is_known = is_written && spec.window.is_interior() && spec.output.channel == 1 && has_rows(spec);
+        assert!(kernel.encoded || !is_known, "{name} on {machine:?} by Cranelift");
         let mut random = Random(name.len() as u64 * 77 + 5);
         let layout = PackedLayout::of(spec, schedule);
         let taps = spec.window.taps.len() as i64;
@@ -82,6 +85,13 @@ fn check_filled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: 
         }
         compare(machine, name, &kernel, &buffers, &expected_output(&kernel, &results));
     }
+}
+
+/// Whether the taps are rows of columns, and each run's elements can be loaded.
+fn has_rows(spec: &ContractionSpec) -> bool {
+    let is_list = spec.window.taps.windows(2).any(|pair| pair[1].row < pair[0].row || pair[1].weight < pair[0].weight);
+    let run = PackedLayout::run_of(spec) * spec.depth;
+    !is_list && (run >= 8 || [1, 2, 4].contains(&run))
 }
 
 fn bytes_of(values: &[f32]) -> Buffer {
@@ -208,7 +218,7 @@ fn random_convolutions_with_random_schedules() {
         let input = [draw(kernel[0] + 1, 9), draw(kernel[1] + 1, 24)];
         let pads = if case % 2 == 0 { [0; 4] } else { [draw(0, 3), draw(0, 3), draw(0, 3), draw(0, 3)] };
         let window = convolution(input, kernel, draw(1, 2), 1, pads);
-        let epilogue = Epilogue::ALL[draw(0, 8) as usize];
+        let epilogue = Epilogue::ALL[draw(0, 9) as usize];
         let spec = dense(draw(1, 2), window, draw(1, 45), draw(1, 30), epilogue);
         let tile = Tile { rows: draw(1, 8), vectors: 2 };
         let schedule =

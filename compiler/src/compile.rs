@@ -6,7 +6,7 @@ use std::path::Path;
 use edgecc_backends::artifact::{describe, describe_port};
 use edgecc_backends::chain::{Limits, join};
 use edgecc_backends::cpu::function::EmitError;
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Kernels, Listing, Vectors};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Integers, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
 use edgecc_backends::lower::{LowerError, LowerOptions, Processor, lower};
 use edgecc_backends::plan::{Plan, plan};
@@ -15,7 +15,7 @@ use edgecc_backends::schedule::Machine;
 use edgecc_backends::schedule::choices::{Choices, heading};
 use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
-use edgecc_ir::Graph;
+use edgecc_ir::{DType, Graph};
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::has_feature;
 
@@ -85,10 +85,8 @@ pub struct Phase<'a> {
 
 /// A graph compiled for processors of one kind.
 pub struct ForProcessors {
-    /// How they compute with halves.
-    pub halves: Halves,
-    /// Their vectors.
-    pub vectors: Vectors,
+    /// The kind of processors.
+    pub kind: Kind,
     /// Steps over storages.
     pub program: Program,
     /// Where storages lie.
@@ -113,8 +111,23 @@ pub struct Compiled {
     configuration: String,
 }
 
-/// Processors of a kind: how they compute with halves, and their vectors.
-pub type Kind = (Halves, Vectors);
+/// Processors of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Kind {
+    /// How they compute with halves.
+    pub halves: Halves,
+    /// How they sum products of i8.
+    pub integers: Integers,
+    /// Their vectors.
+    pub vectors: Vectors,
+}
+
+impl Kind {
+    /// What they have beyond the architecture's baseline, by Rust's names of features.
+    pub fn required_features(&self) -> Vec<&'static str> {
+        [self.halves.required_features(), self.integers.required_features(), self.vectors.required_features()].concat()
+    }
+}
 
 /// Reads and compiles a model. `observe` sees the graph after import and after every pass.
 pub fn compile(
@@ -144,7 +157,8 @@ pub fn compile_prepared(
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<Compiled, CompileError> {
     finish(&mut graph, options, observe)?;
-    generate(graph, options, kinds(options))
+    let kinds = kinds(&graph, options);
+    generate(graph, options, kinds)
 }
 
 /// Reads a model: its graph behind the passes that calibration, pruning and tuning stand behind, and what the user should know.
@@ -163,28 +177,47 @@ pub fn prepare(
     Ok((graph, imported.notes))
 }
 
-/// The kinds of processors that an artifact has a program for: the most able, and others.
-pub fn kinds(options: &CompileOptions) -> (Kind, Vec<Kind>) {
-    let CompileOptions { architecture, kernels, precision, linked, .. } = *options;
+/// The kinds of processors that an artifact has a program for: the most able, and others. Those that sum products of i8 in one
+/// way or another are told apart where the graph has such sums, up to what the named core has.
+pub fn kinds(graph: &Graph, options: &CompileOptions) -> (Kind, Vec<Kind>) {
+    let CompileOptions { architecture, kernels, core, precision, linked, .. } = *options;
     // An object holds one program, which any processor must be able to run.
     let has_others = kernels == Kernels::Encoded && !linked;
-    let able = match (architecture, precision) {
-        _ if !has_others => None,
-        (Architecture::Aarch64, Precision::F16) => Some((Halves::Native, Vectors::Baseline)),
-        (Architecture::Aarch64, Precision::F32) => None,
-        (Architecture::X86_64, _) => Some((Halves::Widened, Vectors::Avx512)),
+    let halves = match precision {
+        Precision::F16 => Halves::Native,
+        Precision::F32 => Halves::Widened,
     };
-    let baseline = (Halves::Widened, Vectors::Baseline);
-    able.map_or((baseline, Vec::new()), |able| (able, vec![baseline]))
+    let able = match architecture {
+        _ if !has_others => Vec::new(),
+        Architecture::Aarch64 => {
+            let integers = Integers::ALL.into_iter().rev().filter(|&level| level <= core.integers);
+            let integers: Vec<Integers> = if sums_integers(graph) { integers.collect() } else { vec![Integers::Plain] };
+            integers.into_iter().map(|integers| Kind { halves, integers, ..Kind::default() }).collect()
+        }
+        Architecture::X86_64 => vec![Kind { vectors: Vectors::Avx512, ..Kind::default() }],
+    };
+    let mut kinds = able.into_iter().filter(|&kind| kind != Kind::default());
+    match kinds.next() {
+        Some(best) => (best, kinds.chain([Kind::default()]).collect()),
+        None => (Kind::default(), Vec::new()),
+    }
+}
+
+/// Whether a graph has matrix products or convolutions over i8.
+fn sums_integers(graph: &Graph) -> bool {
+    let sums = |id| {
+        let input = graph.operands(id).first().map(|&input| graph.ty(input).dtype);
+        graph.op(id).epilogue().is_some() && input == Some(DType::I8)
+    };
+    graph.ids().any(sums)
 }
 
 /// Those of [`kinds`] that this machine's processor is of, the most able first.
-pub fn kinds_here(options: &CompileOptions) -> Vec<Kind> {
-    let (best, others) = kinds(options);
-    let runs = |(halves, vectors): &Kind| {
-        let required =
-            [options.architecture.required_features(), halves.required_features(), vectors.required_features()];
-        required.concat().iter().all(|feature| has_feature(feature))
+pub fn kinds_here(graph: &Graph, options: &CompileOptions) -> Vec<Kind> {
+    let (best, others) = kinds(graph, options);
+    let runs = |kind: &Kind| {
+        let baseline = options.architecture.required_features().iter().copied();
+        baseline.chain(kind.required_features()).all(has_feature)
     };
     std::iter::once(best).chain(others).filter(runs).collect()
 }
@@ -212,7 +245,7 @@ pub fn generate(
 fn unused<'a>(options: &CompileOptions, programs: impl Iterator<Item = &'a ForProcessors>) -> Option<String> {
     let mut layers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for each in programs {
-        let heading = heading(options.architecture, options.kernels, each.vectors);
+        let heading = heading(options.architecture, options.kernels, each.kind.vectors);
         layers.entry(heading).or_default().extend(each.program.decisions.keys().map(String::as_str));
     }
     let lines = layers.iter().flat_map(|(heading, layers)| {
@@ -226,14 +259,11 @@ fn unused<'a>(options: &CompileOptions, programs: impl Iterator<Item = &'a ForPr
 }
 
 /// Lowering, plan and emission.
-fn generate_for(
-    graph: &Graph,
-    options: &CompileOptions,
-    (halves, vectors): Kind,
-) -> Result<ForProcessors, CompileError> {
+fn generate_for(graph: &Graph, options: &CompileOptions, kind: Kind) -> Result<ForProcessors, CompileError> {
     let CompileOptions { architecture, kernels, core, listing, allow_size, chains, linked, .. } = *options;
     let workers_have_scratch = kernels == Kernels::Encoded && !linked;
-    let machine = Machine { architecture, kernels, vectors, core, workers_have_scratch };
+    let Kind { halves, integers, vectors } = kind;
+    let machine = Machine { architecture, kernels, integers, vectors, core, workers_have_scratch };
     let choices = Some(&options.schedules);
     let constants_may_grow = allow_size;
     let program =
@@ -243,6 +273,7 @@ fn generate_for(
         .with_kernels(kernels)
         .with_core(core.issue)
         .with_halves(halves)
+        .with_integers(integers)
         .with_vectors(vectors);
     let program = match chains {
         Some(limits) if !linked => join(program, &target, &limits),
@@ -250,7 +281,7 @@ fn generate_for(
     };
     let plan = plan(&program);
     let emitted = emit(&program, &target)?;
-    Ok(ForProcessors { halves, vectors, program, plan, emitted })
+    Ok(ForProcessors { kind, program, plan, emitted })
 }
 
 /// Runs the first half of the passes.
@@ -317,8 +348,7 @@ impl Compiled {
         for (place, each) in all().enumerate() {
             let described = describe(&each.program, &each.plan, &each.emitted, self.architecture, &mut pool);
             let mut required_features = described.required_features;
-            let further = each.halves.required_features().iter().chain(each.vectors.required_features());
-            required_features.extend(further.map(|feature| feature.to_string()));
+            required_features.extend(each.kind.required_features().into_iter().map(str::to_string));
             let rank = (self.others.len() - place) as u32;
             programs.push(FormatProgram { required_features, rank, ..described });
         }

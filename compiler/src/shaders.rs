@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use edgecc_backends::artifact::describe_shaders;
-use edgecc_backends::cpu::isa::{Architecture, Halves, Kernels, Vectors};
+use edgecc_backends::cpu::isa::{Architecture, Halves, Integers, Kernels, Vectors};
 use edgecc_backends::gpu::{OFFSET_ALIGNMENT, Shaders, check, emit};
 use edgecc_backends::lower::{LowerOptions, Processor, lower};
 use edgecc_backends::plan::{Plan, plan_aligned};
@@ -72,6 +72,7 @@ const LOWERING: LowerOptions<'static> = LowerOptions {
     machine: Machine {
         architecture: Architecture::Aarch64,
         kernels: Kernels::Clif,
+        integers: Integers::Plain,
         vectors: Vectors::Baseline,
         core: &GENERIC,
         workers_have_scratch: false,

@@ -66,9 +66,9 @@ pub fn tune(
     budget: Duration,
     say: &mut dyn FnMut(String),
 ) -> Result<(Choices, Vec<Tuned>), TuneError> {
-    let mut here = kinds_here(options);
+    let mut here = kinds_here(graph, options);
     // Programs that share a heading share their choices: the most able one makes them.
-    here.dedup_by_key(|(_, vectors)| *vectors);
+    here.dedup_by_key(|kind| kind.vectors);
     let mut choices = options.schedules.clone();
     let mut tuned = Vec::new();
     for &kind in &here {
@@ -89,7 +89,7 @@ struct Tuning<'a> {
 
 impl Tuning<'_> {
     fn run(&mut self, choices: &mut Choices) -> Result<Tuned, TuneError> {
-        let heading = heading(self.options.architecture, self.options.kernels, self.kind.1);
+        let heading = heading(self.options.architecture, self.options.kernels, self.kind.vectors);
         let before = choices.clone();
         let decisions = self.compile(choices)?.best.program.decisions;
         let mut layers = self.choose_algorithms(&heading, &decisions, choices)?;

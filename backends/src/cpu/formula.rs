@@ -1,5 +1,7 @@
 //! Element-wise expressions as formulas: values in the order of their computation, each one vector instruction. Over halves
-//! every value is one: expressions that widen them, compute, and narrow the result are rounded at each instruction.
+//! every value is one: expressions that widen them, compute, and narrow the result are rounded at each instruction. Behind sums of
+//! integers a formula is exact: each operation of the expression is one instruction that rounds as the evaluator does, so that
+//! integers made of it are the same everywhere; products and sums are never joined, and functions by polynomials not written.
 
 use std::collections::BTreeMap;
 
@@ -44,13 +46,23 @@ impl Op {
     }
 }
 
+/// What a formula's results are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    /// Singles.
+    Singles,
+    /// They become halves, so that numbers beyond their range need not be told apart.
+    Halves,
+    /// They may become integers: every operation is as the evaluator's.
+    Integers,
+}
+
 /// An expression as vector instructions, in the order of their execution.
 #[derive(Clone, Debug)]
 pub(super) struct Formula {
     /// The lanes of every value.
     pub(super) of: Arrangement,
-    /// Results become halves, so that numbers beyond their range need not be told apart.
-    for_halves: bool,
+    purpose: Purpose,
     pub(super) ops: Vec<Op>,
     pub(super) root: Id,
 }
@@ -77,13 +89,63 @@ impl Formula {
     /// The formula of an expression over f32, or one that widens and narrows halves; `None` where it has operators that are not
     /// written here.
     pub fn of(element: Element, expr: &Expr) -> Option<Formula> {
-        let for_halves = element == Element::F16;
-        Formula { of: Arrangement::of(element), for_halves, ops: Vec::new(), root: 0 }.with(expr)
+        let purpose = match element {
+            Element::F32 => Purpose::Singles,
+            Element::F16 => Purpose::Halves,
+            Element::I8 => return None,
+        };
+        Formula { of: Arrangement::of(element), purpose, ops: Vec::new(), root: 0 }.with(expr)
     }
 
     /// The formula of an expression over f32 between halves that are widened and halves that it is narrowed to.
     pub fn between_halves(expr: &Expr) -> Option<Formula> {
-        Formula { of: Arrangement::S4, for_halves: true, ops: Vec::new(), root: 0 }.with(expr)
+        Formula { of: Arrangement::S4, purpose: Purpose::Halves, ops: Vec::new(), root: 0 }.with(expr)
+    }
+
+    /// The formula of a part of an expression over an i32 sum, words and singles. Operands of bytes are read as singles.
+    pub fn of_integers(expr: &Expr, root: ExprId) -> Option<Formula> {
+        let mut formula = Formula { of: Arrangement::S4, purpose: Purpose::Integers, ops: Vec::new(), root: 0 };
+        formula.root = formula.exact(expr, root)?;
+        Some(formula)
+    }
+
+    fn exact(&mut self, expr: &Expr, id: ExprId) -> Option<Id> {
+        let node = expr.node(id);
+        match node {
+            ExprNode::Argument(n, DType::F32 | DType::I32) => Some(self.push(Op::Operand(n))),
+            ExprNode::Constant(value) if value.dtype() == DType::F32 => Some(self.number(value.as_f64())),
+            ExprNode::Cast(DType::F32, a) => match byte_operand(expr, a) {
+                Some(n) => Some(self.push(Op::Operand(n))),
+                None if expr.dtype_of(a) == DType::I32 => {
+                    let a = self.exact(expr, a)?;
+                    Some(self.push(Op::One(LanesOne::FromInteger, a)))
+                }
+                None => None,
+            },
+            ExprNode::Binary(BinaryOp::Add, a, b) if expr.dtype_of(a) == DType::I32 => {
+                let (a, b) = (self.exact(expr, a)?, self.exact(expr, b)?);
+                Some(self.two(Lanes::AddIntegers, a, b))
+            }
+            ExprNode::Unary(op, a) if expr.dtype_of(a) == DType::F32 => {
+                let a = self.exact(expr, a)?;
+                self.unary(op, a)
+            }
+            ExprNode::Binary(op, a, b) if expr.dtype_of(a) == DType::F32 => {
+                let (x, y) = (self.exact(expr, a)?, self.exact(expr, b)?);
+                self.two_singles(op, x, y)
+            }
+            ExprNode::Select(mask, a, b) if expr.dtype_of(a) == DType::F32 => {
+                let (mask, a, b) = (self.exact(expr, mask)?, self.exact(expr, a)?, self.exact(expr, b)?);
+                Some(self.push(Op::Choose(mask, a, b)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same formula with its result as the nearest integer, ties to even, saturated.
+    pub fn rounded(mut self) -> Formula {
+        self.root = self.push(Op::One(LanesOne::ToInteger, self.root));
+        self
     }
 
     fn with(self, expr: &Expr) -> Option<Formula> {
@@ -102,16 +164,20 @@ impl Formula {
     /// The formula of an epilogue, and the operand that starts the sums: one value per channel that is added to the sum before
     /// anything else, which the formula then leaves out.
     pub fn with_start(element: Element, epilogue: &Expr, operands: &[Strides]) -> Option<(Option<u16>, Formula)> {
-        let formula = Formula::of(element, epilogue)?;
-        Some(match formula.start(operands) {
+        Some(Formula::of(element, epilogue)?.without_start(operands))
+    }
+
+    /// Takes off the operand that starts the sums.
+    pub fn without_start(self, operands: &[Strides]) -> (Option<u16>, Formula) {
+        match self.start(operands) {
             Some((place, start)) => {
-                let mut rest = formula;
+                let mut rest = self;
                 rest.ops[place] = Op::Operand(0);
                 rest.keep_used();
                 (Some(start), rest)
             }
-            None => (None, formula),
-        })
+            None => (None, self),
+        }
     }
 
     /// Where an operand that may start the sums is added, and its number.
@@ -119,7 +185,9 @@ impl Formula {
         let uses = self.uses();
         let of_sum = |id: Id| self.ops[id] == Op::Operand(0) && uses[id] == 1;
         let (place, other) = self.ops.iter().enumerate().find_map(|(place, &op)| match op {
-            Op::Two(Lanes::Add, a, b) if of_sum(a) != of_sum(b) => Some((place, if of_sum(a) { b } else { a })),
+            Op::Two(Lanes::Add | Lanes::AddIntegers, a, b) if of_sum(a) != of_sum(b) => {
+                Some((place, if of_sum(a) { b } else { a }))
+            }
             _ => None,
         })?;
         let Op::Operand(number) = self.ops[other] else { return None };
@@ -193,12 +261,13 @@ impl Formula {
                 let unit = self.number(1.0);
                 self.two(Lanes::Divide, unit, a)
             }
+            _ if self.purpose == Purpose::Integers => return None,
             UnaryOp::Sigmoid => {
                 let unit = self.number(1.0);
                 let divisor = self.sigmoid_divisor(a);
                 self.two(Lanes::Divide, unit, divisor)
             }
-            UnaryOp::Exp if self.for_halves => {
+            UnaryOp::Exp if self.purpose == Purpose::Halves => {
                 let flipped = self.push(one(LanesOne::Negate));
                 self.exponential_of_negative(flipped)
             }
@@ -216,12 +285,17 @@ impl Formula {
             ExprNode::Unary(UnaryOp::Sigmoid, inner) => Some(values[inner.index()]),
             _ => None,
         };
+        match (op, gate(b), gate(a)) {
+            (BinaryOp::Mul, Some(z), _) => Some(self.gated(x, z)),
+            (BinaryOp::Mul, None, Some(z)) => Some(self.gated(y, z)),
+            _ => self.two_singles(op, x, y),
+        }
+    }
+
+    /// An operator as one instruction.
+    fn two_singles(&mut self, op: BinaryOp, x: Id, y: Id) -> Option<Id> {
         Some(match op {
-            BinaryOp::Mul => match (gate(b), gate(a)) {
-                (Some(z), _) => self.gated(x, z),
-                (None, Some(z)) => self.gated(y, z),
-                (None, None) => self.two(Lanes::Multiply, x, y),
-            },
+            BinaryOp::Mul => self.two(Lanes::Multiply, x, y),
             BinaryOp::Add => self.two(Lanes::Add, x, y),
             BinaryOp::Sub => self.two(Lanes::Subtract, x, y),
             BinaryOp::Div => self.two(Lanes::Divide, x, y),
@@ -385,5 +459,14 @@ impl Formula {
             others.into_iter().filter(|&id| is_constant(id)).for_each(|id| uses.entry(id).or_default().0 += 1);
         }
         uses
+    }
+}
+
+/// The number of an operand of bytes that a value is, perhaps as an i32.
+fn byte_operand(expr: &Expr, id: ExprId) -> Option<u16> {
+    match expr.node(id) {
+        ExprNode::Argument(n, DType::I8 | DType::U8) if n > 0 => Some(n),
+        ExprNode::Cast(DType::I32, a) => byte_operand(expr, a),
+        _ => None,
     }
 }

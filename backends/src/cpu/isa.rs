@@ -85,6 +85,8 @@ pub struct CpuTarget {
     pub core: Core,
     /// How halves are computed with.
     pub halves: Halves,
+    /// How products of i8 are summed.
+    pub integers: Integers,
     /// The vectors that our own kernels use.
     pub vectors: Vectors,
     isa: OwnedTargetIsa,
@@ -116,6 +118,32 @@ impl Halves {
         match self {
             Halves::Widened => &[],
             Halves::Native => &["fp16"],
+        }
+    }
+}
+
+/// How a CPU of aarch64 sums products of i8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub enum Integers {
+    /// By products of the baseline.
+    #[default]
+    Plain,
+    /// Four to a word (Armv8.2-A's `dotprod`).
+    Dot,
+    /// Two rows by two channels of eight (Armv8.6-A's `i8mm`), and as before.
+    Matrix,
+}
+
+impl Integers {
+    /// All of them, the most able last.
+    pub const ALL: [Integers; 3] = [Integers::Plain, Integers::Dot, Integers::Matrix];
+
+    /// What the code needs beyond the architecture's baseline, by Rust's names of features.
+    pub const fn required_features(self) -> &'static [&'static str] {
+        match self {
+            Integers::Plain => &[],
+            Integers::Dot => &["dotprod"],
+            Integers::Matrix => &["dotprod", "i8mm"],
         }
     }
 }
@@ -174,6 +202,7 @@ impl CpuTarget {
             kernels: Kernels::default(),
             core: Core::default(),
             halves: Halves::default(),
+            integers: Integers::default(),
             vectors: Vectors::default(),
             isa,
         })
@@ -199,6 +228,11 @@ impl CpuTarget {
         CpuTarget { halves, ..self }
     }
 
+    /// The same target for CPUs that sum products of i8 in another way.
+    pub fn with_integers(self, integers: Integers) -> Self {
+        CpuTarget { integers, ..self }
+    }
+
     /// The same target for CPUs with other vectors.
     pub fn with_vectors(self, vectors: Vectors) -> Self {
         CpuTarget { vectors, ..self }
@@ -215,7 +249,7 @@ impl CpuTarget {
         let is_encoded = match element {
             Element::F32 => true,
             Element::F16 => self.halves == Halves::Native,
-            Element::I8 => false,
+            Element::I8 => self.integers != Integers::Plain,
         };
         self.encodes_a64() && is_encoded
     }

@@ -13,4 +13,5 @@ pub(crate) mod math;
 mod memory;
 pub mod object;
 pub mod program;
+mod requantization;
 mod x64;

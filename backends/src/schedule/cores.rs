@@ -1,6 +1,6 @@
 //! Core classes: what a processor's core does in a cycle, how long it takes, and what its caches hold.
 
-use crate::cpu::isa::Core;
+use crate::cpu::isa::{Core, Integers};
 
 /// A core as the cost model sees it. Vectors are of 128 bits.
 #[derive(Debug, PartialEq)]
@@ -9,6 +9,8 @@ pub struct CoreClass {
     pub name: &'static str,
     /// The order in which it issues.
     pub issue: Core,
+    /// How it sums products of i8 at best.
+    pub integers: Integers,
     /// Instructions that begin in a cycle.
     pub width: f64,
     /// Multiply-adds of vectors that begin in a cycle.
@@ -31,6 +33,7 @@ const KIB: i64 = 1 << 10;
 const CORTEX_A76: CoreClass = CoreClass {
     name: "cortex-a76",
     issue: Core::OutOfOrder,
+    integers: Integers::Dot,
     width: 4.0,
     multiply_adds: 2.0,
     loads: 2.0,
@@ -39,8 +42,8 @@ const CORTEX_A76: CoreClass = CoreClass {
     l2: 512 * KIB,
 };
 
-/// Where no core is named.
-pub const GENERIC: CoreClass = CoreClass { name: "generic", ..CORTEX_A76 };
+/// Where no core is named: any may run it.
+pub const GENERIC: CoreClass = CoreClass { name: "generic", integers: Integers::Matrix, ..CORTEX_A76 };
 
 /// A core that issues in order (Arm's Software Optimization Guide for Cortex-A55): two instructions a cycle, one multiply-add
 /// of 128 bits, 4 cycles; 64 bits are loaded a cycle, so that four vectors take 3 + 8. llvm-mca-19's model has these loads
@@ -48,6 +51,7 @@ pub const GENERIC: CoreClass = CoreClass { name: "generic", ..CORTEX_A76 };
 pub const CORTEX_A55: CoreClass = CoreClass {
     name: "cortex-a55",
     issue: Core::InOrder,
+    integers: Integers::Dot,
     width: 2.0,
     multiply_adds: 1.0,
     loads: 0.5,
@@ -61,13 +65,28 @@ pub const CORTEX_A55: CoreClass = CoreClass {
 pub const CLASSES: [CoreClass; 12] = [
     GENERIC,
     // No guide is public: llvm-mca's model, whose multiply-add takes 10 cycles to the next of its sum.
-    CoreClass { name: "cortex-a53", multiply_add_latency: 10.0, load_latency: 4.0, ..CORTEX_A55 },
+    CoreClass {
+        name: "cortex-a53",
+        integers: Integers::Plain,
+        multiply_add_latency: 10.0,
+        load_latency: 4.0,
+        ..CORTEX_A55
+    },
     CORTEX_A55,
     // Two units of 128 bits where the vector unit is not shared (guide); llvm-mca's model has the same.
-    CoreClass { name: "cortex-a510", width: 3.0, multiply_adds: 2.0, loads: 2.0, load_latency: 2.0, ..CORTEX_A55 },
+    CoreClass {
+        name: "cortex-a510",
+        integers: Integers::Matrix,
+        width: 3.0,
+        multiply_adds: 2.0,
+        loads: 2.0,
+        load_latency: 2.0,
+        ..CORTEX_A55
+    },
     // A multiply-add of 128 bits takes both units (guide: Q-form, 1 a cycle); one load pipeline; 7 cycles, 3 to its own sum.
     CoreClass {
         name: "cortex-a72",
+        integers: Integers::Plain,
         width: 3.0,
         multiply_adds: 1.0,
         loads: 1.0,
@@ -91,6 +110,7 @@ pub const CLASSES: [CoreClass; 12] = [
     // The same units, wider; 2 cycles to the same sum (guide, and Neoverse V2 in llvm-mca).
     CoreClass {
         name: "cortex-x3",
+        integers: Integers::Matrix,
         width: 6.0,
         multiply_adds: 4.0,
         loads: 3.0,
@@ -101,7 +121,15 @@ pub const CLASSES: [CoreClass; 12] = [
     },
     CoreClass { name: "neoverse-n1", l2: 1024 * KIB, ..CORTEX_A76 },
     // As Cortex-X1 with two vector units: what Cortex-A710 is.
-    CoreClass { name: "neoverse-n2", width: 5.0, loads: 3.0, load_latency: 6.0, l2: 1024 * KIB, ..CORTEX_A76 },
+    CoreClass {
+        name: "neoverse-n2",
+        integers: Integers::Matrix,
+        width: 5.0,
+        loads: 3.0,
+        load_latency: 6.0,
+        l2: 1024 * KIB,
+        ..CORTEX_A76
+    },
     // Firestorm, as measured by others (dougallj's tables): four units, 4 cycles, three loads; 12 MiB for four cores.
     CoreClass { name: "apple-m1", width: 8.0, multiply_adds: 4.0, loads: 3.0, l2: 3072 * KIB, ..CORTEX_A76 },
 ];

@@ -12,7 +12,7 @@ mod x86_64;
 use std::collections::BTreeSet;
 
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, divide_up};
-use crate::cpu::isa::{Architecture, Kernels, Vectors};
+use crate::cpu::isa::{Architecture, Integers, Kernels, Vectors};
 use cores::{CoreClass, GENERIC};
 use cycles::{Cost, Step};
 
@@ -101,6 +101,8 @@ pub struct Machine {
     pub architecture: Architecture,
     /// Who writes kernels.
     pub kernels: Kernels,
+    /// How products of i8 are summed.
+    pub integers: Integers,
     /// The vectors that kernels use.
     pub vectors: Vectors,
     /// The core.
@@ -115,6 +117,7 @@ impl Machine {
         Machine {
             architecture,
             kernels: Kernels::Encoded,
+            integers: Integers::default(),
             vectors: Vectors::Baseline,
             core: &GENERIC,
             workers_have_scratch: true,

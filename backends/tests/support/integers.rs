@@ -43,6 +43,8 @@ pub enum Epilogue {
     Plain,
     /// The same with a zero point and limits.
     Clamped,
+    /// Plain, with the least of i8 as zero point: behind a rectifier.
+    Rectified,
     /// The same as u8.
     Unsigned,
     /// A constant multiplier and no bias.
@@ -58,7 +60,8 @@ pub enum Epilogue {
 }
 
 impl Epilogue {
-    pub const ALL: [Epilogue; 8] = [
+    pub const ALL: [Epilogue; 9] = [
+        Epilogue::Rectified,
         Epilogue::Sum,
         Epilogue::Plain,
         Epilogue::Clamped,
@@ -88,6 +91,7 @@ impl Epilogue {
                 let mut operands = vec![per_channel(), per_channel()];
                 let root = match self {
                     Epilogue::Clamped => quantized(&mut expr, scaled, -11.0, Some([-11.0, 96.0]), DType::I8),
+                    Epilogue::Rectified => quantized(&mut expr, scaled, -128.0, None, DType::I8),
                     Epilogue::Unsigned => quantized(&mut expr, scaled, 117.0, None, DType::U8),
                     Epilogue::Float => scaled,
                     Epilogue::Residual => {

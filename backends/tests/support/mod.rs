@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use edgecc_backends::contraction::Element;
-use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Vectors};
+use edgecc_backends::cpu::isa::{Architecture, Core, CpuTarget, Halves, Integers, Vectors};
 use half::f16;
 
 /// Bytes on either side of an operand that no kernel may write. As f32 they are NaN, so that reading them shows.
@@ -92,9 +92,13 @@ impl Machine {
             Machine::WideHost => (Halves::Widened, Vectors::Avx512),
             Machine::MaximalAarch64 | Machine::InOrderAarch64 => (Halves::Native, Vectors::Baseline),
         };
+        let integers = match self {
+            Machine::MaximalAarch64 | Machine::InOrderAarch64 => Integers::Dot,
+            Machine::Host | Machine::WideHost | Machine::CortexA72 => Integers::Plain,
+        };
         let core = if self == Machine::InOrderAarch64 { Core::InOrder } else { Core::OutOfOrder };
         let target = CpuTarget::new(self.architecture()).expect("a target");
-        target.with_halves(halves).with_vectors(vectors).with_core(core)
+        target.with_halves(halves).with_integers(integers).with_vectors(vectors).with_core(core)
     }
 
     /// The machine's instructions.
@@ -177,6 +181,32 @@ fn run_emulated(cpu: &str, code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> Opt
     let bytes = std::fs::read(&result).expect("the result is read");
     let _ = (std::fs::remove_file(case), std::fs::remove_file(result));
     Some(decode(&bytes, buffers))
+}
+
+/// Instructions that a call for all units of a range executes on the maximal emulated processor. `None`, after a visible line,
+/// where the emulator is missing.
+pub fn executed(code: &[u8], buffers: &[Buffer], units: u32) -> Option<u64> {
+    let driver = driver()?;
+    let plugin = driver.with_extension("so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/count.c");
+    let built = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&plugin).arg(source).status();
+    assert!(built.expect("a compiler of C").success(), "the plugin does not compile");
+    let (case, result, log) =
+        (driver.with_extension("case"), driver.with_extension("result"), driver.with_extension("log"));
+    let count = |end: u32| {
+        std::fs::write(&case, encode(code, buffers, &[0, end])).expect("the case is written");
+        let status = Command::new("qemu-aarch64")
+            .args(["-cpu", "max", "-d", "plugin", "-D"])
+            .arg(&log)
+            .arg("-plugin")
+            .args([&plugin, driver])
+            .args([&case, &result])
+            .status();
+        assert!(status.expect("the emulator starts").success(), "the kernel failed");
+        let text = std::fs::read_to_string(&log).expect("the log is read");
+        text.trim().parse::<u64>().expect("a number")
+    };
+    Some(count(units) - count(0))
 }
 
 fn encode(code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> Vec<u8> {

@@ -135,7 +135,7 @@ fn session(
     graph.remove_dead();
     finish(&mut graph, &options, &mut |_| {})?;
     // Every machine of this architecture has the least able kind's program, whose sums are the same wherever it runs.
-    let kind = kinds_here(&options).pop().ok_or(CaptureError::Host)?;
+    let kind = kinds_here(&graph, &options).pop().ok_or(CaptureError::Host)?;
     let compiled = generate(graph, &options, (kind, Vec::new()))?;
     let bytes = compiled.to_bytes().map_err(CompileError::from)?;
     // SAFETY: the bytes come from the compiler in this process.

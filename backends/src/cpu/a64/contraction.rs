@@ -1,6 +1,7 @@
 //! Contractions: panels of weights, lines of output pixels, tiles of a line, and inside of a tile runs of the depth. Tiles
 //! never cross lines; where every operand's pixels follow each other at one distance, the whole image is one line.
 
+mod bytes;
 mod depth;
 mod packed;
 mod tile;
@@ -12,12 +13,14 @@ use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::CpuTarget;
 use crate::pack::PackedLayout;
 use crate::schedule::{LANES, Schedule};
+use edgecc_ir::DType;
 
 use super::address::{add_batch, split};
 use super::assembler::Assembler;
 use super::instruction::{Access, Cond, Instruction, X, ZERO};
 use super::units::{self, for_each_unit};
 use crate::cpu::formula::Formula;
+use crate::cpu::requantization::{Bytes, Requantization};
 use tile::{Columns, Shape};
 
 /// Registers of integers, by what they hold.
@@ -95,13 +98,29 @@ struct Further {
     step: X,
 }
 
+impl Further {
+    /// Whether it has a value for each pixel and channel.
+    fn is_whole(&self) -> bool {
+        self.per_pixel && self.per_channel
+    }
+}
+
+/// The kernel's operand that an argument of the epilogue reads.
+fn further_operand(number: u16) -> usize {
+    operand::FURTHER + usize::from(number) - 1
+}
+
 /// A contraction with everything that its emission asks.
 struct Contraction<'a> {
     spec: &'a ContractionSpec,
     schedule: &'a Schedule,
     layout: PackedLayout,
     geometry: Geometry,
+    /// The operands' types.
+    types: Vec<DType>,
     formula: Formula,
+    /// How results of the formula become bytes, where they do.
+    bytes: Option<Bytes>,
     /// The operand that starts the sums.
     start: Option<Further>,
     further: Vec<Further>,
@@ -142,14 +161,29 @@ impl<'a> Contraction<'a> {
         if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0 || spec.element != Element::F32) {
             return None;
         }
-        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+        let (start, formula, bytes) = match spec.element {
+            Element::F32 | Element::F16 => {
+                let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+                (start, formula, None)
+            }
+            Element::I8 if spec.window.is_interior() && bytes::knows_tail(spec) => {
+                let Requantization { start, formula, bytes } = Requantization::of(&spec.epilogue, &spec.operands)?;
+                (start, formula, bytes)
+            }
+            Element::I8 => return None,
+        };
+        let types = spec.types();
+        // Steps are in bytes.
+        let output_step = spec.output.column * types[operand::OUTPUT].size() as i64;
         let mut pool = register::POOL.to_vec();
         let mut locate = |number: u16| {
             let strides = &spec.operands[number as usize - 1];
             let per_pixel = (strides.row != 0 && spec.window.height > 1) || (strides.column != 0 && geometry.width > 1);
             let pointer = pool.pop()?;
             let step = match per_pixel {
-                true if strides.column == spec.output.column => register::OUTPUT_STEP,
+                true if strides.column * types[further_operand(number)].size() as i64 == output_step => {
+                    register::OUTPUT_STEP
+                }
                 true => pool.pop()?,
                 false => ZERO,
             };
@@ -161,7 +195,10 @@ impl<'a> Contraction<'a> {
         };
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
         let layout = PackedLayout::of(spec, schedule);
-        Some(Contraction { spec, schedule, layout, geometry, formula, start, further, rows: pool })
+        if further.iter().any(|further| types[further_operand(further.number)].size() == 1 && !further.is_whole()) {
+            return None;
+        }
+        Some(Contraction { spec, schedule, layout, geometry, types, formula, bytes, start, further, rows: pool })
     }
 
     /// Words of the stack.
@@ -175,9 +212,27 @@ impl<'a> Contraction<'a> {
         self.spec.element.bytes()
     }
 
-    /// Elements of a register.
+    /// Bytes of an element of the output.
+    fn output_size(&self) -> i64 {
+        self.types[operand::OUTPUT].size() as i64
+    }
+
+    /// Bytes of an element of a further operand.
+    fn size_of(&self, further: &Further) -> i64 {
+        self.types[further_operand(further.number)].size() as i64
+    }
+
+    /// Sums of a register.
     fn lanes(&self) -> i64 {
         self.spec.element.lanes()
+    }
+
+    /// The elements that are as wide as sums.
+    fn wide_element(&self) -> Element {
+        match self.spec.element {
+            Element::F32 | Element::I8 => Element::F32,
+            Element::F16 => Element::F16,
+        }
     }
 
     fn shape(&self, rows: i64, columns: Columns) -> Shape {
@@ -224,10 +279,10 @@ impl<'a> Contraction<'a> {
                 // Any address is not 0.
                 a.slot(Access::Store, register::BASES, slot::FIRST_UNIT);
             }
-            a.keep(register::OUTPUT_STEP, self.spec.output.column * self.size());
+            a.keep(register::OUTPUT_STEP, self.spec.output.column * self.output_size());
             for further in self.all_further() {
                 if further.per_pixel && further.step != register::OUTPUT_STEP {
-                    a.keep(further.step, self.strides(further).column * self.size());
+                    a.keep(further.step, self.strides(further).column * self.size_of(further));
                 }
             }
         };
@@ -306,7 +361,7 @@ impl<'a> Contraction<'a> {
             let (strides, number) = (self.strides(further), further.number as usize - 1);
             let moved = if further.per_pixel { pixels(strides) } else { 0 };
             placed.push((
-                operand::FURTHER + number,
+                further_operand(further.number),
                 slot::FURTHER + number as u16,
                 strides.base,
                 strides.batch.clone(),
@@ -314,8 +369,9 @@ impl<'a> Contraction<'a> {
                 0,
             ));
         }
-        let (address, size) = (register::TILE, self.size());
+        let address = register::TILE;
         for (index, slot, base, strides, by_block, by_panel) in placed {
+            let size = self.types[index].size() as i64;
             a.push(Instruction::Word(Access::Load, address, register::BASES, 8 * index as u16));
             a.add(address, address, base * size, scratch);
             a.add_product(address, block, by_block * size, address, scratch);
@@ -406,17 +462,20 @@ impl<'a> Contraction<'a> {
         let geometry = &self.geometry;
         a.slot(Access::Load, channel, slot::CHANNEL);
         a.slot(Access::Load, register::OUTPUT, slot::OUTPUT);
-        a.push(Instruction::Add(register::OUTPUT, register::OUTPUT, channel));
+        // Channels are counted in bytes of the input.
+        let channels = |size: i64| size / self.size();
+        a.add_product(register::OUTPUT, channel, channels(self.output_size()), register::OUTPUT, scratch);
         if let Some(line) = line {
-            a.add_product(register::OUTPUT, line, self.spec.output.row * self.size(), register::OUTPUT, scratch);
+            a.add_product(register::OUTPUT, line, self.spec.output.row * self.output_size(), register::OUTPUT, scratch);
         }
         for further in self.all_further() {
             a.slot(Access::Load, further.pointer, slot::FURTHER + further.number - 1);
             if further.per_channel {
-                a.push(Instruction::Add(further.pointer, further.pointer, channel));
+                a.add_product(further.pointer, channel, channels(self.size_of(further)), further.pointer, scratch);
             }
             if let Some(line) = line.filter(|_| further.per_pixel) {
-                a.add_product(further.pointer, line, self.strides(further).row * self.size(), further.pointer, scratch);
+                let row = self.strides(further).row * self.size_of(further);
+                a.add_product(further.pointer, line, row, further.pointer, scratch);
             }
         }
         a.slot(Access::Load, register::PANEL, slot::WEIGHTS);

@@ -1,6 +1,7 @@
 //! What an instruction reads and writes, and how long its results take on a core that issues in order.
 
 use super::instruction::{Access, After, ByLane, Half, Instruction, Lanes, LanesOne, SP, V, X};
+use super::integer::Integer;
 
 /// What instructions share, one bit each: registers of integers, with the stack pointer as the last, registers of vectors, flags,
 /// the stack, and all other memory.
@@ -175,6 +176,30 @@ impl Effects {
                 };
                 let reads = vector(n) | vector(m) | kept;
                 Effects { unit: Unit::Products, ..Effects::lanes(reads, vector(d)) }
+            }
+            Instruction::Integer(integer) => Effects::of_integers(integer),
+        }
+    }
+
+    fn of_integers(integer: Integer) -> Effects {
+        match integer {
+            Integer::Two(op, d, n, m) => {
+                let kept = if op.accumulates() { vector(d) } else { 0 };
+                let unit = if op.accumulates() { Unit::Products } else { Unit::Lanes };
+                Effects { unit, ..Effects::lanes(vector(n) | vector(m) | kept, vector(d)) }
+            }
+            Integer::DotByLane(d, n, m, _) => {
+                let reads = vector(d) | vector(n) | vector(m);
+                Effects { unit: Unit::Products, ..Effects::lanes(reads, vector(d)) }
+            }
+            Integer::Zip(_, _, d, n, m) => Effects::lanes(vector(n) | vector(m), vector(d)),
+            Integer::Narrow(_, d, n, Half::Upper) => Effects::lanes(vector(n) | vector(d), vector(d)),
+            Integer::Narrow(_, d, n, Half::Lower) | Integer::Widen(_, d, n, _) | Integer::ShiftRight(d, n, _) => {
+                Effects::lanes(vector(n), vector(d))
+            }
+            Integer::Part(access, _, t, _, base, after) => {
+                let effects = Effects::access(access, vector(t), base, after);
+                if access == Access::Load { effects.keeping(vector(t)) } else { effects }
             }
         }
     }

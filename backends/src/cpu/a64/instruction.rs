@@ -1,6 +1,7 @@
 //! Instructions of aarch64 and their words (Arm Architecture Reference Manual for A-profile, C6 and C7).
 
 use super::assembler::Label;
+use super::integer::Integer;
 use crate::contraction::Element;
 
 /// A 64-bit register; 31 is the stack pointer in addresses and zero elsewhere.
@@ -196,6 +197,8 @@ pub enum Access {
 /// How much of a vector register an access moves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Width {
+    /// 8 bits.
+    B,
     /// 16 bits.
     H,
     /// 32 bits.
@@ -210,6 +213,7 @@ impl Width {
     /// Bytes.
     pub const fn bytes(self) -> i64 {
         match self {
+            Width::B => 1,
             Width::H => 2,
             Width::S => 4,
             Width::D => 8,
@@ -220,6 +224,7 @@ impl Width {
     /// The width of so many bytes.
     pub const fn of_bytes(bytes: i64) -> Option<Width> {
         match bytes {
+            1 => Some(Width::B),
             2 => Some(Width::H),
             4 => Some(Width::S),
             8 => Some(Width::D),
@@ -231,6 +236,7 @@ impl Width {
     /// Words of `str` with a scaled offset; a load has bit 22 set.
     const fn word(self) -> u32 {
         match self {
+            Width::B => 0x3d00_0000,
             Width::H => 0x7d00_0000,
             Width::S => 0xbd00_0000,
             Width::D => 0xfd00_0000,
@@ -394,6 +400,8 @@ pub enum Instruction {
     Widen(V, V, Half),
     /// Four singles as halves, in the lower or upper lanes of `d`; the lower ones clear the upper.
     Narrow(V, V, Half),
+    /// What works on narrow integers.
+    Integer(Integer),
 }
 
 /// Whether `Vector` can be encoded: a multiple of the width from 0 up, or any offset within 256 bytes.
@@ -546,6 +554,7 @@ impl Instruction {
             Instruction::ShiftLeft(of, d, n, by) => 0x4f00_5400 | (of.bits() + u32::from(by)) << 16 | v(n, 5) | v(d, 0),
             Instruction::Widen(d, n, half) => 0x0e21_7800 | upper(half) | v(n, 5) | v(d, 0),
             Instruction::Narrow(d, n, half) => 0x0e21_6800 | upper(half) | v(n, 5) | v(d, 0),
+            Instruction::Integer(integer) => integer.word(),
         }
     }
 

@@ -8,6 +8,7 @@ mod contraction;
 mod depthwise;
 mod effects;
 mod instruction;
+mod integer;
 mod nest;
 mod order;
 mod permute;
@@ -21,6 +22,7 @@ pub(super) use depthwise::{depthwise_unit_rows, emit_depthwise};
 pub use instruction::{
     Access, After, Arrangement, ByLane, Cond, Float, Half, Instruction, Lanes, LanesOne, V, Width, X,
 };
+pub use integer::{Integer, Narrowing, Two, Widening};
 pub(super) use nest::emit_nest;
 pub(super) use permute::emit_permutation;
 pub(super) use winograd::{emit_winograd_input, emit_winograd_output};

@@ -42,8 +42,9 @@ fn lane_letter(of: Arrangement) -> char {
     }
 }
 
-fn letter(width: Width) -> char {
+pub(super) fn letter(width: Width) -> char {
     match width {
+        Width::B => 'b',
         Width::H => 'h',
         Width::S => 's',
         Width::D => 'd',
@@ -160,6 +161,7 @@ impl fmt::Display for Instruction {
             Instruction::Widen(d, n, Half::Upper) => write!(f, "fcvtl2 v{}.4s, v{}.8h", d.0, n.0),
             Instruction::Narrow(d, n, Half::Lower) => write!(f, "fcvtn v{}.4h, v{}.4s", d.0, n.0),
             Instruction::Narrow(d, n, Half::Upper) => write!(f, "fcvtn2 v{}.8h, v{}.4s", d.0, n.0),
+            Instruction::Integer(integer) => integer.fmt(f),
         }
     }
 }

@@ -43,6 +43,9 @@ impl Contraction<'_> {
         run: Run,
         (base, offset, may_move): (X, i64, bool),
     ) -> Option<i64> {
+        if run.element == Element::I8 {
+            return self.run_of_bytes(a, shape, run, (base, offset, may_move));
+        }
         let count = run.pixels[1] - run.pixels[0];
         let loops = run.depth > UNROLLED;
         let [scratch, ..] = register::SCRATCH;

@@ -8,7 +8,7 @@ use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction
 use crate::cpu::a64::vector::{Computation, Registers, RowRegisters, move_register};
 
 use super::depth::Run;
-use super::{Contraction, Further, register};
+use super::{Contraction, Further, bytes, register};
 
 /// Output channels of a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,6 +171,10 @@ impl Contraction<'_> {
                 self.load_operand(a, further, first, shape.columns);
             }
         }
+        let narrowing = match self.bytes {
+            Some(bytes) => Some(bytes::Narrow::prepare(a, bytes, &mut free)?),
+            None => None,
+        };
         let sums = |row: i64| (0..vectors).map(|vector| shape.sum(row, vector)).collect::<Vec<V>>();
         let row = RowRegisters { sums: &sums(0), operands: &operands, kept: &kept };
         let computation = Computation::plan(&self.formula, free, &row)?;
@@ -182,7 +186,10 @@ impl Contraction<'_> {
                 self.load_operand(a, further, operands[&further.number][0], shape.columns);
             }
             computation.emit_row(a, &RowRegisters { sums: &sums(row), operands: &operands, kept: &kept })?;
-            self.move_vectors(a, Access::Store, shape.sum(row, 0), shape.columns, register::OUTPUT, after);
+            match &narrowing {
+                Some(narrowing) => self.store_bytes(a, shape, row, narrowing),
+                None => self.move_vectors(a, Access::Store, shape.sum(row, 0), shape.columns, register::OUTPUT, after),
+            }
         }
         Some(())
     }
@@ -190,10 +197,13 @@ impl Contraction<'_> {
     /// Loads an operand of the epilogue; one that differs by pixel moves on to the next.
     fn load_operand(&self, a: &mut Assembler, further: &Further, first: V, columns: Columns) {
         let after = if further.per_pixel { After::By(further.step) } else { After::Stay };
+        if self.size_of(further) == 1 {
+            return self.load_bytes(a, further, first, columns);
+        }
         if further.per_channel {
             self.move_vectors(a, Access::Load, first, columns, further.pointer, after);
         } else {
-            a.push(Instruction::LoadSpread(Arrangement::of(self.spec.element), first, further.pointer, after));
+            a.push(Instruction::LoadSpread(Arrangement::of(self.wide_element()), first, further.pointer, after));
         }
     }
 
@@ -214,7 +224,7 @@ impl Contraction<'_> {
             a.push(Instruction::Vector(access, Width::Q, register(place), base, 16 * place));
         }
         if whole < vectors {
-            move_lanes(a, access, self.spec.element, register(whole), last_lanes, (base, 16 * whole));
+            move_lanes(a, access, self.wide_element(), register(whole), last_lanes, (base, 16 * whole));
         }
         match after {
             After::Stay => {}

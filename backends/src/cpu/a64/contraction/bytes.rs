@@ -1,0 +1,306 @@
+//! Contractions of i8 by dot products: four elements of the depth of a pixel, one lane of its register, with four of each of
+//! four channels. And how bytes are stored and read behind the sums.
+
+use crate::contraction::{ContractionSpec, Element};
+use crate::cpu::a64::assembler::Assembler;
+use crate::cpu::a64::instruction::{Access, After, Arrangement, Half, Instruction, LanesOne, V, Width, X, fits_offset};
+use crate::cpu::a64::integer::{Integer, Narrowing, Two, Widening};
+use crate::cpu::a64::vector::Registers;
+use crate::cpu::requantization::Bytes;
+use crate::pack::PackedLayout;
+use edgecc_ir::DType;
+
+use super::depth::Run;
+use super::tile::{Columns, Shape};
+use super::{Contraction, Further, further_operand, register};
+
+/// Elements of the depth that weights of a channel hold side by side.
+const BLOCK: i64 = Element::I8.depth_block();
+/// Elements of one turn of the loop.
+const TURN: i64 = 64;
+/// Elements of a run that stand one behind the other without a loop.
+const UNROLLED: i64 = 160;
+
+/// Whether the elements of a run behind its whole blocks can be loaded without any beyond the run.
+pub(super) fn knows_tail(spec: &ContractionSpec) -> bool {
+    let run = PackedLayout::run_of(spec) * spec.depth;
+    run >= BLOCK || Width::of_bytes(run).is_some()
+}
+
+/// Elements of the depth that are loaded together for each pixel.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// The first, counted from the run's.
+    at: i64,
+    size: i64,
+}
+
+/// How the pixels of a run are addressed.
+enum Rows {
+    /// By offsets from one register.
+    Offsets(X),
+    /// By a register each, which move as they are read.
+    Each(Vec<X>),
+}
+
+impl Contraction<'_> {
+    /// Adds the products of a run that begins `offset` bytes behind `base`; returns by how many bytes `base`, where it may be
+    /// moved, has been.
+    pub(super) fn run_of_bytes(
+        &self,
+        a: &mut Assembler,
+        shape: Shape,
+        run: Run,
+        (base, offset, may_move): (X, i64, bool),
+    ) -> Option<i64> {
+        let [scratch, ..] = register::SCRATCH;
+        let moves_base = may_move && offset == 0;
+        let all = pieces(0, run.depth, widest(shape));
+        let fits = |piece: &Piece| (0..shape.rows).all(|row| piece.fits(row * run.pixel_bytes));
+        if run.depth <= UNROLLED && all.iter().all(fits) {
+            let pointer = if offset == 0 { base } else { register::INPUT };
+            a.add(pointer, base, offset, scratch);
+            let rows = Rows::Offsets(pointer);
+            all.iter().for_each(|&piece| self.piece(a, shape, run, &rows, piece));
+            return Some(0);
+        }
+        let mut pointers = vec![if moves_base { base } else { register::INPUT }];
+        pointers.extend(self.rows.iter().take(shape.rows as usize - 1));
+        if pointers.len() < shape.rows as usize {
+            return None;
+        }
+        a.add(pointers[0], base, offset, scratch);
+        for pair in pointers.windows(2) {
+            a.add(pair[1], pair[0], run.pixel_bytes, scratch);
+        }
+        let rows = Rows::Each(pointers);
+        let turns = if run.depth > UNROLLED { run.depth / TURN } else { 0 };
+        if turns > 0 {
+            a.turns(register::DEPTH_LEFT, turns, |a| {
+                pieces(0, TURN, widest(shape)).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
+            });
+        }
+        let rest = pieces(turns * TURN, run.depth, widest(shape));
+        rest.into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
+        let tail = run.depth % BLOCK;
+        let read = if Width::of_bytes(tail).is_some() { run.depth } else { run.depth - tail };
+        Some(if moves_base { read } else { 0 })
+    }
+
+    /// Loads a piece of each pixel, and adds its products.
+    fn piece(&self, a: &mut Assembler, shape: Shape, run: Run, rows: &Rows, piece: Piece) {
+        let inputs = if widest(shape) == 32 { 2 } else { 1 };
+        let input = |row: i64| V((shape.first_other() + row * inputs) as u8);
+        for row in 0..shape.rows {
+            match rows {
+                Rows::Offsets(base) => piece.load(a, input(row), *base, row * run.pixel_bytes + piece.at),
+                Rows::Each(pointers) => piece.load_and_move(a, input(row), pointers[row as usize]),
+            }
+        }
+        let vectors = shape.columns.vectors;
+        let first_free = shape.first_other() + shape.rows * inputs;
+        let groups = ((32 - first_free) / 2).clamp(1, 4);
+        let quads = (piece.size + 3) / 4;
+        for block in 0..(piece.size + BLOCK - 1) / BLOCK {
+            for vector in 0..vectors {
+                let group = (block * vectors + vector) % groups;
+                let weights = V((first_free + 2 * group) as u8);
+                a.push(Instruction::Structures(Access::Load, Arrangement::S4, weights, 2, register::WEIGHTS));
+                for quad in 2 * block..(2 * block + 2).min(quads) {
+                    let factors = V(weights.0 + (quad % 2) as u8);
+                    for row in 0..shape.rows {
+                        let (sum, lanes) = (shape.sum(row, vector), V(input(row).0 + (quad / 4) as u8));
+                        a.push(Instruction::Integer(Integer::DotByLane(sum, factors, lanes, (quad % 4) as u8)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Narrows the words of a row to bytes in the place of its sums; with every second row, and the last, bytes are stored.
+    pub(super) fn store_bytes(&self, a: &mut Assembler, shape: Shape, row: i64, narrow: &Narrow) {
+        let columns = shape.columns;
+        let first = shape.sum(row, 0);
+        narrow.to_halves(a, first, columns.vectors);
+        let is_second = row % 2 == 1;
+        if !is_second && row + 1 < shape.rows {
+            return;
+        }
+        let pair = if is_second { shape.sum(row - 1, 0) } else { first };
+        narrow.to_bytes(a, pair, is_second.then_some(first));
+        let channels = (columns.vectors - 1) * self.lanes() + columns.last_lanes;
+        for half in 0..=i64::from(is_second) {
+            move_bytes(a, Access::Store, pair, 8 * half, channels, (register::OUTPUT, register::OUTPUT_STEP));
+        }
+    }
+
+    /// Loads bytes of a pixel as singles, and moves on to the next pixel.
+    pub(super) fn load_bytes(&self, a: &mut Assembler, further: &Further, first: V, columns: Columns) {
+        let channels = (columns.vectors - 1) * self.lanes() + columns.last_lanes;
+        move_bytes(a, Access::Load, first, 0, channels, (further.pointer, further.step));
+        let bytes = match self.types[further_operand(further.number)] {
+            DType::U8 => Widening::UnsignedBytes,
+            _ => Widening::Bytes,
+        };
+        a.push(Instruction::Integer(Integer::Widen(bytes, first, first, Half::Lower)));
+        let halves = [Half::Lower, Half::Upper];
+        for vector in (0..columns.vectors as usize).rev() {
+            let register = V(first.0 + vector as u8);
+            a.push(Instruction::Integer(Integer::Widen(Widening::Halves, register, first, halves[vector])));
+            a.push(Instruction::LanesOne(LanesOne::FromInteger, Arrangement::S4, register, register));
+        }
+    }
+}
+
+/// Bytes of a row that a tile loads at once: 32 where two registers for each, and two of weights, are left.
+fn widest(shape: Shape) -> i64 {
+    if shape.sums() + 2 * shape.rows + 4 <= 32 { 32 } else { 16 }
+}
+
+/// A run from element `begin` on, in pieces of 32, 16 and 8 elements and what is left.
+fn pieces(begin: i64, depth: i64, widest: i64) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut at = begin;
+    while at < depth {
+        let left = depth - at;
+        let size = [32, 16, 8].into_iter().find(|&size| size <= widest && size <= left).unwrap_or(left);
+        pieces.push(Piece { at, size });
+        at += size;
+    }
+    pieces
+}
+
+impl Piece {
+    /// Bytes before the piece that are loaded with it, and by which it is shifted, so that none beyond the run is.
+    fn before(&self) -> i64 {
+        match self.size {
+            32 => 0,
+            size if Width::of_bytes(size).is_some() => 0,
+            size => BLOCK - size,
+        }
+    }
+
+    /// Whether the loads of the piece can be written as offsets from where `row` bytes before the run are.
+    fn fits(&self, row: i64) -> bool {
+        let at = row + self.at - self.before();
+        match self.size {
+            32 => self.is_pair(at) || (fits_offset(Width::Q, at) && fits_offset(Width::Q, at + 16)),
+            size => fits_offset(Width::of_bytes(size).unwrap_or(Width::D), at),
+        }
+    }
+
+    fn is_pair(&self, at: i64) -> bool {
+        at % 16 == 0 && (-1024..1024).contains(&at)
+    }
+
+    /// Loads the piece at `base + at`.
+    fn load(&self, a: &mut Assembler, to: V, base: X, at: i64) {
+        if self.size == 32 {
+            let second = V(to.0 + 1);
+            if self.is_pair(at) {
+                return a.push(Instruction::Vectors(Access::Load, to, second, base, at as i16));
+            }
+            a.push(Instruction::Vector(Access::Load, Width::Q, to, base, at));
+            return a.push(Instruction::Vector(Access::Load, Width::Q, second, base, at + 16));
+        }
+        let width = Width::of_bytes(self.size).unwrap_or(Width::D);
+        a.push(Instruction::Vector(Access::Load, width, to, base, at - self.before()));
+        self.shift(a, to);
+    }
+
+    /// Loads the piece at `pointer`, which moves behind it but where the run ends with it.
+    fn load_and_move(&self, a: &mut Assembler, to: V, pointer: X) {
+        let by = self.size as i16;
+        match (self.size, Width::of_bytes(self.size)) {
+            (32, _) => a.push(Instruction::VectorsPost(Access::Load, to, V(to.0 + 1), pointer, by)),
+            (_, Some(width)) => a.push(Instruction::VectorPost(Access::Load, width, to, pointer, by)),
+            (_, None) => {
+                a.push(Instruction::Vector(Access::Load, Width::D, to, pointer, -self.before()));
+                self.shift(a, to);
+            }
+        }
+    }
+
+    fn shift(&self, a: &mut Assembler, register: V) {
+        let bits = 8 * self.before();
+        if bits > 0 {
+            a.push(Instruction::Integer(Integer::ShiftRight(register, register, bits as u8)));
+        }
+    }
+}
+
+/// Moves `channels` bytes, up to eight, from byte `at` of a register on; `base` moves on by `step`.
+fn move_bytes(a: &mut Assembler, access: Access, register: V, at: i64, channels: i64, (base, step): (X, X)) {
+    if channels == 8 {
+        let part = Integer::Part(access, Width::D, register, (at / 8) as u8, base, After::By(step));
+        return a.push(Instruction::Integer(part));
+    }
+    let [scratch, ..] = register::SCRATCH;
+    let mut done = 0;
+    for (size, width) in [(4, Width::S), (2, Width::H), (1, Width::B)] {
+        if channels - done < size {
+            continue;
+        }
+        let address = if done == 0 { base } else { scratch };
+        a.add(address, base, done, scratch);
+        let lane = (at + done) / size;
+        a.push(Instruction::Integer(Integer::Part(access, width, register, lane as u8, address, After::Stay)));
+        done += size;
+    }
+    a.push(Instruction::Add(base, base, step));
+}
+
+/// How words become bytes, with its constants in registers.
+pub(super) struct Narrow {
+    bytes: Bytes,
+    zero: Option<V>,
+    limits: [Option<V>; 2],
+}
+
+impl Narrow {
+    /// Loads the constants into free registers; `None` where there are none.
+    pub fn prepare(a: &mut Assembler, bytes: Bytes, free: &mut Registers) -> Option<Narrow> {
+        let mut spread = |word: u32| {
+            let register = free.take_first()?;
+            a.literal(register, [word; 4]);
+            Some(register)
+        };
+        let zero = match bytes.zero {
+            0 => None,
+            zero => Some(spread(u32::from(zero as u16) * 0x1_0001)?),
+        };
+        let mut limits = [None; 2];
+        for (limit, register) in bytes.limits.iter().zip(&mut limits) {
+            if let Some(limit) = limit {
+                *register = Some(spread(u32::from(*limit) * 0x101_0101)?);
+            }
+        }
+        Some(Narrow { bytes, zero, limits })
+    }
+
+    /// One or two registers of words as halves in the first, with the zero point.
+    pub fn to_halves(&self, a: &mut Assembler, first: V, vectors: i64) {
+        for (vector, half) in (0..vectors as u8).zip([Half::Lower, Half::Upper]) {
+            a.push(Instruction::Integer(Integer::Narrow(Narrowing::Halves, first, V(first.0 + vector), half)));
+        }
+        if let Some(zero) = self.zero {
+            a.push(Instruction::Integer(Integer::Two(Two::AddHalves, first, first, zero)));
+        }
+    }
+
+    /// One or two registers of halves as bytes in the first, within the limits.
+    pub fn to_bytes(&self, a: &mut Assembler, first: V, second: Option<V>) {
+        let narrowing = if self.bytes.signed { Narrowing::Bytes } else { Narrowing::UnsignedBytes };
+        a.push(Instruction::Integer(Integer::Narrow(narrowing, first, first, Half::Lower)));
+        if let Some(second) = second {
+            a.push(Instruction::Integer(Integer::Narrow(narrowing, first, second, Half::Upper)));
+        }
+        let ops =
+            if self.bytes.signed { [Two::Maximum, Two::Minimum] } else { [Two::MaximumUnsigned, Two::MinimumUnsigned] };
+        for (op, limit) in ops.into_iter().zip(self.limits) {
+            if let Some(limit) = limit {
+                a.push(Instruction::Integer(Integer::Two(op, first, first, limit)));
+            }
+        }
+    }
+}
