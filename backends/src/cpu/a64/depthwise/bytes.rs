@@ -80,8 +80,6 @@ struct Plan {
     computation: Computation,
     /// Registers of weights, two of each; those without lie on the stack.
     held: BTreeMap<Pair, V>,
-    /// Where weights from the stack are loaded.
-    loaded: V,
 }
 
 /// Emits a depthwise convolution of i8, where it has a shape and an epilogue that is written here.
@@ -110,7 +108,7 @@ impl<'a> Depthwise<'a> {
         });
         let kernel = [(window.taps.len() / columns) as i64, columns as i64];
         let is_known = dense
-            && window.taps.len() % columns == 0
+            && window.taps.len().is_multiple_of(columns)
             && window.is_interior()
             && window.pixels() > 0
             && spec.combination == Combination::Products
@@ -212,18 +210,9 @@ impl<'a> Depthwise<'a> {
         computation.free = Registers(0b1111 << scratch.0);
         computation.emit_row(&mut Assembler::default(), &row)?;
         computation.emit_constants(a);
-        let pairs = self.pairs(rows);
-        let mut held = BTreeMap::new();
-        let mut loaded = scratch;
-        for (place, &pair) in pairs.iter().enumerate() {
-            let Some(first) = left.take_run(2) else {
-                // The last one that is held gives its registers to those from the stack.
-                loaded = held.remove(pairs.get(place.checked_sub(1)?)?)?;
-                break;
-            };
-            held.insert(pair, first);
-        }
-        Some(Plan { sums, ring, scratch, operands, narrow, computation, held, loaded })
+        let pairs = self.pairs(rows).into_iter();
+        let held = pairs.map_while(|pair| left.take_run(2).map(|first| (pair, first))).collect();
+        Some(Plan { sums, ring, scratch, operands, narrow, computation, held })
     }
 
     fn emit(&self, a: &mut Assembler) -> Option<()> {
@@ -403,8 +392,9 @@ impl<'a> Depthwise<'a> {
         }
         for (place, pair) in self.pairs(rows).into_iter().enumerate() {
             let weights = plan.held.get(&pair).copied().unwrap_or_else(|| {
-                self.move_pair(a, Access::Load, plan.loaded, place);
-                plan.loaded
+                let loaded = V(plan.scratch.0 + 2 * (place % 2) as u8);
+                self.move_pair(a, Access::Load, loaded, place);
+                loaded
             });
             let words = self.words(plan, rows, first + pair.column, pair.quad);
             for vector in 0..2 {
