@@ -2,6 +2,8 @@
 //! channels, eight at once. Every input of a tile is loaded once and meets all rows and columns of the tile; rows of taps
 //! come and go in registers.
 
+mod bytes;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,6 +99,9 @@ struct Depthwise<'a> {
 
 /// Emits a depthwise convolution, where it has a shape and an epilogue that is written here.
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
+    if spec.element == Element::I8 {
+        return bytes::emit(target, spec, footprints);
+    }
     let depthwise = Depthwise::of(spec)?;
     let mut assembler = Assembler::new(target, slot::ALL);
     assembler.reads_apart();
@@ -108,6 +113,9 @@ pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<
 /// Output rows of a unit, where the kernel is written here.
 pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i64> {
     emit_depthwise(target, spec, Vec::new())?;
+    if spec.element == Element::I8 {
+        return bytes::unit_rows(spec);
+    }
     Some(Depthwise::of(spec)?.band.rows as i64)
 }
 

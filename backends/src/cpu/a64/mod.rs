@@ -4,6 +4,7 @@
 
 mod address;
 mod assembler;
+mod bytes;
 mod contraction;
 mod depthwise;
 mod effects;

@@ -3,10 +3,9 @@
 
 use crate::contraction::{ContractionSpec, Element};
 use crate::cpu::a64::assembler::Assembler;
+use crate::cpu::a64::bytes::{Narrow, narrowed};
 use crate::cpu::a64::instruction::{Access, After, Arrangement, Half, Instruction, LanesOne, V, Width, X, fits_offset};
-use crate::cpu::a64::integer::{Integer, Narrowing, Two, Widening};
-use crate::cpu::a64::vector::Registers;
-use crate::cpu::requantization::Bytes;
+use crate::cpu::a64::integer::{Integer, Widening};
 use crate::pack::PackedLayout;
 use edgecc_ir::DType;
 
@@ -117,20 +116,18 @@ impl Contraction<'_> {
         }
     }
 
-    /// Narrows the words of a row to bytes in the place of its sums; with every second row, and the last, bytes are stored.
+    /// With every second row, and the last, narrows words to bytes in the place of sums, and stores them.
     pub(super) fn store_bytes(&self, a: &mut Assembler, shape: Shape, row: i64, narrow: &Narrow) {
         let columns = shape.columns;
-        let first = shape.sum(row, 0);
-        narrow.to_halves(a, first, columns.vectors);
         let is_second = row % 2 == 1;
         if !is_second && row + 1 < shape.rows {
             return;
         }
-        let pair = if is_second { shape.sum(row - 1, 0) } else { first };
-        narrow.to_bytes(a, pair, is_second.then_some(first));
+        let rows: Vec<V> = (row - i64::from(is_second)..=row).map(|row| shape.sum(row, 0)).collect();
+        narrowed(a, narrow, &rows, columns.vectors);
         let channels = (columns.vectors - 1) * self.lanes() + columns.last_lanes;
-        for half in 0..=i64::from(is_second) {
-            move_bytes(a, Access::Store, pair, 8 * half, channels, (register::OUTPUT, register::OUTPUT_STEP));
+        for half in 0..rows.len() as i64 {
+            move_bytes(a, Access::Store, rows[0], 8 * half, channels, (register::OUTPUT, register::OUTPUT_STEP));
         }
     }
 
@@ -248,59 +245,4 @@ fn move_bytes(a: &mut Assembler, access: Access, register: V, at: i64, channels:
         done += size;
     }
     a.push(Instruction::Add(base, base, step));
-}
-
-/// How words become bytes, with its constants in registers.
-pub(super) struct Narrow {
-    bytes: Bytes,
-    zero: Option<V>,
-    limits: [Option<V>; 2],
-}
-
-impl Narrow {
-    /// Loads the constants into free registers; `None` where there are none.
-    pub fn prepare(a: &mut Assembler, bytes: Bytes, free: &mut Registers) -> Option<Narrow> {
-        let mut spread = |word: u32| {
-            let register = free.take_first()?;
-            a.literal(register, [word; 4]);
-            Some(register)
-        };
-        let zero = match bytes.zero {
-            0 => None,
-            zero => Some(spread(u32::from(zero as u16) * 0x1_0001)?),
-        };
-        let mut limits = [None; 2];
-        for (limit, register) in bytes.limits.iter().zip(&mut limits) {
-            if let Some(limit) = limit {
-                *register = Some(spread(u32::from(*limit) * 0x101_0101)?);
-            }
-        }
-        Some(Narrow { bytes, zero, limits })
-    }
-
-    /// One or two registers of words as halves in the first, with the zero point.
-    pub fn to_halves(&self, a: &mut Assembler, first: V, vectors: i64) {
-        for (vector, half) in (0..vectors as u8).zip([Half::Lower, Half::Upper]) {
-            a.push(Instruction::Integer(Integer::Narrow(Narrowing::Halves, first, V(first.0 + vector), half)));
-        }
-        if let Some(zero) = self.zero {
-            a.push(Instruction::Integer(Integer::Two(Two::AddHalves, first, first, zero)));
-        }
-    }
-
-    /// One or two registers of halves as bytes in the first, within the limits.
-    pub fn to_bytes(&self, a: &mut Assembler, first: V, second: Option<V>) {
-        let narrowing = if self.bytes.signed { Narrowing::Bytes } else { Narrowing::UnsignedBytes };
-        a.push(Instruction::Integer(Integer::Narrow(narrowing, first, first, Half::Lower)));
-        if let Some(second) = second {
-            a.push(Instruction::Integer(Integer::Narrow(narrowing, first, second, Half::Upper)));
-        }
-        let ops =
-            if self.bytes.signed { [Two::Maximum, Two::Minimum] } else { [Two::MaximumUnsigned, Two::MinimumUnsigned] };
-        for (op, limit) in ops.into_iter().zip(self.limits) {
-            if let Some(limit) = limit {
-                a.push(Instruction::Integer(Integer::Two(op, first, first, limit)));
-            }
-        }
-    }
 }

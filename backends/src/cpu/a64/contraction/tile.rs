@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
+use crate::cpu::a64::bytes::Narrow;
 use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction, V, Width, X, ZERO};
 use crate::cpu::a64::vector::{Computation, Registers, RowRegisters, move_register};
 
 use super::depth::Run;
-use super::{Contraction, Further, bytes, register};
+use super::{Contraction, Further, register};
 
 /// Output channels of a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,7 +173,7 @@ impl Contraction<'_> {
             }
         }
         let narrowing = match self.bytes {
-            Some(bytes) => Some(bytes::Narrow::prepare(a, bytes, &mut free)?),
+            Some(bytes) => Some(Narrow::prepare(a, bytes, &mut free)?),
             None => None,
         };
         let sums = |row: i64| (0..vectors).map(|vector| shape.sum(row, vector)).collect::<Vec<V>>();
