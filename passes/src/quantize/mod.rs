@@ -3,6 +3,7 @@
 mod affine;
 mod average_integers;
 mod fold_requantize;
+mod fold_sums;
 mod hoist_quantize;
 mod insert;
 mod integer_contractions;
@@ -15,6 +16,7 @@ pub(crate) use affine::dequantized;
 pub use affine::{Affine, integer_range};
 pub use average_integers::average_integers;
 pub use fold_requantize::fold_requantize;
+pub use fold_sums::fold_sums;
 pub use hoist_quantize::{cancel_quantize, hoist_quantize};
 pub use insert::{Decisions, QuantizedWeights, insert_quantization, quantize_weights, weights_axis, with_scales};
 pub use integer_contractions::integer_contractions;
