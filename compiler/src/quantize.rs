@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Shape, TypeError};
 use edgecc_passes::quantize::{
-    Affine, Decisions, Points, QuantizedWeights, insert_quantization, quantization_points, quantize_weights,
-    weights_axis,
+    Affine, Decisions, Points, QuantizedWeights, insert_quantization, layer_input, quantization_points,
+    quantize_weights, weights_axis,
 };
 
 use crate::calibrate::capture::{CaptureError, Captured, capture};
@@ -137,20 +137,28 @@ pub fn quantize(
     let run = Run { graph, options, how, samples, threads, observed: &observed, outputs: outputs(graph) };
     progress("running the float model".into());
     let expected = run.answers(graph)?;
-    let mut kept: BTreeSet<NodeId> = points.float.iter().map(|&(id, _)| id).collect();
+    let kept: BTreeSet<NodeId> = points.float.iter().map(|&(id, _)| id).collect();
     progress("rounding weights".into());
-    let (mut integers, mut report) = run.attempt(&kept, &expected)?;
-    if let Some(most) = how.max_drop.filter(|&most| report.drop() > most) {
+    let mut best = run.attempt(&kept, &expected)?;
+    if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
         let order = run.sensitivity(&points, &expected, progress)?;
-        let mut step = 1;
-        let mut rest = order.into_iter().peekable();
-        while report.drop() > most && rest.peek().is_some() {
-            kept.extend(rest.by_ref().take(step));
-            progress(format!("{} layers in f32", kept.len()));
-            (integers, report) = run.attempt(&kept, &expected)?;
-            step *= 2;
+        // As few in f32 as keep to the drop: `fewest` are too few, `enough` are not.
+        let (mut fewest, mut enough) = (0, order.len() + 1);
+        let mut next = 1;
+        while enough - fewest > 1 && next <= order.len() {
+            progress(format!("{next} layers in f32"));
+            let with: BTreeSet<NodeId> = kept.iter().chain(&order[..next]).copied().collect();
+            let attempt = run.attempt(&with, &expected)?;
+            if attempt.1.drop() <= most {
+                (best, enough) = (attempt, next);
+            } else {
+                (best, fewest) = (if enough > order.len() { attempt } else { best }, next);
+            }
+            next =
+                if enough > order.len() { (next * 2).min(order.len()).max(fewest + 1) } else { (fewest + enough) / 2 };
         }
     }
+    let (integers, report) = best;
     *graph = integers;
     Ok(report)
 }
@@ -274,7 +282,10 @@ fn observe(
 ) -> Result<BTreeMap<NodeId, Observed>, QuantizeError> {
     let mut observed: BTreeMap<NodeId, Observed> = BTreeMap::new();
     let mut not_finite = None;
-    capture(graph, options, &points.values, samples, threads, &mut |captured: Captured<'_>| {
+    // Layers tell the means of what they read as they read it.
+    let read = points.layers.iter().map(|&layer| graph.operands(layer)[0]);
+    let values: Vec<NodeId> = points.values.iter().copied().chain(read).collect::<BTreeSet<_>>().into_iter().collect();
+    capture(graph, options, &values, samples, threads, &mut |captured: Captured<'_>| {
         let (channels, inner) = channels(graph, captured.node, captured.shape);
         let own = observed.entry(captured.node).or_insert_with(|| Observed::new(channels));
         if !own.add(captured.elements, inner) {
@@ -345,7 +356,7 @@ fn describe(
 ) -> Report {
     let origin = |id: NodeId| graph.node(id).origin().to_string();
     let row = |(&id, weights): (&NodeId, &QuantizedWeights)| {
-        let input = graph.operands(id)[0];
+        let input = layer_input(graph, id);
         LayerReport {
             origin: origin(id),
             macs: macs(graph, id),

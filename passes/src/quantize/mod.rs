@@ -20,6 +20,6 @@ pub use fold_sums::fold_sums;
 pub use hoist_quantize::{cancel_quantize, hoist_quantize};
 pub use insert::{Decisions, QuantizedWeights, insert_quantization, quantize_weights, weights_axis, with_scales};
 pub use integer_contractions::integer_contractions;
-pub use points::{Points, quantization_points};
+pub use points::{Points, layer_input, quantization_points};
 pub use sign_integers::sign_integers;
 pub use sink_dequantize::sink_dequantize;
