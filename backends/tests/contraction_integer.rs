@@ -15,8 +15,14 @@ use support::{Buffer, Machine, run};
 
 const MACHINES: [Machine; 4] = [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64, Machine::InOrderAarch64];
 
-fn targets(machine: Machine) -> [CpuTarget; 2] {
-    [Kernels::Encoded, Kernels::Clif].map(|kernels| machine.target().with_kernels(kernels))
+/// Every writer and level of instructions that the machine has.
+fn targets(machine: Machine) -> Vec<CpuTarget> {
+    let target = machine.target();
+    let levels = Integers::ALL.into_iter().filter(|&level| level <= target.integers);
+    let encoded: Vec<CpuTarget> = levels.map(|level| target.clone().with_integers(level)).collect();
+    // Where nothing is encoded, both writers are Cranelift's.
+    let encoded = encoded.into_iter().filter(|target| target.integers != Integers::Plain);
+    encoded.chain([target.clone().with_kernels(Kernels::Clif)]).collect()
 }
 
 fn further_of(random: &mut Random, kernel: &EmittedKernel, types: &[DType]) -> Vec<Elements> {
@@ -229,7 +235,9 @@ fn random_convolutions_with_random_schedules() {
 }
 
 fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
-    for (machine, target) in MACHINES.iter().flat_map(|&machine| targets(machine).map(|target| (machine, target))) {
+    for (machine, target) in
+        MACHINES.iter().flat_map(|&machine| targets(machine).into_iter().map(move |target| (machine, target)))
+    {
         let schedule = depthwise_schedule(spec, target.architecture);
         let kernel = emit_depthwise(&target, name, spec, &schedule).unwrap();
         let is_written = target.kernels == Kernels::Encoded && target.integers != Integers::Plain;

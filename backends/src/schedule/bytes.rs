@@ -2,13 +2,21 @@
 //! packed weights.
 
 use super::{CoreTable, Tile};
-use crate::cpu::isa::Architecture;
+use crate::cpu::isa::{Architecture, Integers};
 
 /// Two vectors of sums for each row.
 const VECTORS: i64 = 2;
 
+/// The numbers of processors that sum products in a way. All have the same tiles.
+pub(super) fn table(integers: Integers) -> &'static CoreTable {
+    match integers {
+        Integers::Plain | Integers::Dot => &TABLE,
+        Integers::Matrix => &MATRIX_TABLE,
+    }
+}
+
 /// Tiles by instructions for each product of four: 7x2 1.15, 8x2 1.19, 6x2 1.16, 4x2 1.22.
-pub(super) const TABLE: CoreTable = CoreTable {
+const TABLE: CoreTable = CoreTable {
     tiles: &[
         Tile { rows: 7, vectors: VECTORS },
         Tile { rows: 8, vectors: VECTORS },
@@ -32,6 +40,19 @@ pub(super) const TABLE: CoreTable = CoreTable {
 fn along_depth(tile: Tile) -> f64 {
     let row_loads = if tile.rows <= 7 { 8.0 } else { 4.0 };
     ((tile.rows * tile.vectors) as f64 + tile.rows as f64 / row_loads + tile.vectors as f64 / 2.0 + 0.25) / 4.0
+}
+
+/// Pairs of pixels by pairs of channels.
+const MATRIX_TABLE: CoreTable =
+    CoreTable { along_depth: along_matrix_depth, along_packed_depth: along_matrix_depth, ..TABLE };
+
+/// For each element of the depth an eighth of a product for each pair of pixels and two channels, of its load and of weaving it.
+fn along_matrix_depth(tile: Tile) -> f64 {
+    if tile.rows == 1 {
+        return along_depth(tile);
+    }
+    let pairs = (tile.rows + 1) / 2;
+    ((pairs * 2 * tile.vectors + pairs + 1) as f64 + tile.rows as f64 / 2.0 + 0.25) / 8.0
 }
 
 /// About six instructions for each sum until it is stored, and a few of the loop.

@@ -126,7 +126,7 @@ impl Machine {
 
     fn table(&self, element: Element) -> &'static CoreTable {
         match (self.architecture, self.kernels) {
-            _ if element == Element::I8 => &bytes::TABLE,
+            _ if element == Element::I8 => bytes::table(self.integers),
             (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
             (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
             (Architecture::X86_64, _) if self.vectors == Vectors::Avx512 && element == Element::F32 => {

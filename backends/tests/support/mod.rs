@@ -93,7 +93,7 @@ impl Machine {
             Machine::MaximalAarch64 | Machine::InOrderAarch64 => (Halves::Native, Vectors::Baseline),
         };
         let integers = match self {
-            Machine::MaximalAarch64 | Machine::InOrderAarch64 => Integers::Dot,
+            Machine::MaximalAarch64 | Machine::InOrderAarch64 => Integers::Matrix,
             Machine::Host | Machine::WideHost | Machine::CortexA72 => Integers::Plain,
         };
         let core = if self == Machine::InOrderAarch64 { Core::InOrder } else { Core::OutOfOrder };

@@ -4,13 +4,14 @@
 mod bytes;
 mod depth;
 mod packed;
+mod pairs;
 mod tile;
 mod totals;
 
 use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
 use crate::cpu::contraction::geometry::Geometry;
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::isa::CpuTarget;
+use crate::cpu::isa::{CpuTarget, Integers};
 use crate::pack::PackedLayout;
 use crate::schedule::{LANES, Schedule};
 use edgecc_ir::DType;
@@ -114,6 +115,7 @@ fn further_operand(number: u16) -> usize {
 struct Contraction<'a> {
     spec: &'a ContractionSpec,
     schedule: &'a Schedule,
+    integers: Integers,
     layout: PackedLayout,
     geometry: Geometry,
     /// The operands' types.
@@ -135,7 +137,7 @@ pub fn emit_contraction(
     schedule: &Schedule,
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
-    let contraction = Contraction::of(spec, schedule)?;
+    let contraction = Contraction::of(target, spec, schedule)?;
     let mut assembler = Assembler::new(target, contraction.slots());
     assembler.reads_apart();
     contraction.emit(&mut assembler)?;
@@ -144,7 +146,7 @@ pub fn emit_contraction(
 }
 
 impl<'a> Contraction<'a> {
-    fn of(spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
         let tile = schedule.tile;
         let inputs = if schedule.packs_rows { 4 } else { tile.rows };
@@ -198,7 +200,20 @@ impl<'a> Contraction<'a> {
         if further.iter().any(|further| types[further_operand(further.number)].size() == 1 && !further.is_whole()) {
             return None;
         }
-        Some(Contraction { spec, schedule, layout, geometry, types, formula, bytes, start, further, rows: pool })
+        let integers = target.integers;
+        Some(Contraction {
+            spec,
+            schedule,
+            integers,
+            layout,
+            geometry,
+            types,
+            formula,
+            bytes,
+            start,
+            further,
+            rows: pool,
+        })
     }
 
     /// Words of the stack.

@@ -11,10 +11,10 @@ use edgecc_ir::DType;
 
 use super::depth::Run;
 use super::tile::{Columns, Shape};
-use super::{Contraction, Further, further_operand, register};
+use super::{Contraction, Further, further_operand, pairs, register};
 
 /// Elements of the depth that weights of a channel hold side by side.
-const BLOCK: i64 = Element::I8.depth_block();
+pub(super) const BLOCK: i64 = Element::I8.depth_block();
 /// Elements of one turn of the loop.
 const TURN: i64 = 64;
 /// Elements of a run that stand one behind the other without a loop.
@@ -28,14 +28,14 @@ pub(super) fn knows_tail(spec: &ContractionSpec) -> bool {
 
 /// Elements of the depth that are loaded together for each pixel.
 #[derive(Clone, Copy)]
-struct Piece {
+pub(super) struct Piece {
     /// The first, counted from the run's.
-    at: i64,
-    size: i64,
+    pub at: i64,
+    pub size: i64,
 }
 
 /// How the pixels of a run are addressed.
-enum Rows {
+pub(super) enum Rows {
     /// By offsets from one register.
     Offsets(X),
     /// By a register each, which move as they are read.
@@ -54,7 +54,8 @@ impl Contraction<'_> {
     ) -> Option<i64> {
         let [scratch, ..] = register::SCRATCH;
         let moves_base = may_move && offset == 0;
-        let all = pieces(0, run.depth, widest(shape));
+        let widest = if self.by_pairs(shape) { pairs::WIDEST } else { widest(shape) };
+        let all = pieces(0, run.depth, widest);
         let fits = |piece: &Piece| (0..shape.rows).all(|row| piece.fits(row * run.pixel_bytes));
         if run.depth <= UNROLLED && all.iter().all(fits) {
             let pointer = if offset == 0 { base } else { register::INPUT };
@@ -76,10 +77,10 @@ impl Contraction<'_> {
         let turns = if run.depth > UNROLLED { run.depth / TURN } else { 0 };
         if turns > 0 {
             a.turns(register::DEPTH_LEFT, turns, |a| {
-                pieces(0, TURN, widest(shape)).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
+                pieces(0, TURN, widest).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
             });
         }
-        let rest = pieces(turns * TURN, run.depth, widest(shape));
+        let rest = pieces(turns * TURN, run.depth, widest);
         rest.into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
         let tail = run.depth % BLOCK;
         let read = if Width::of_bytes(tail).is_some() { run.depth } else { run.depth - tail };
@@ -88,14 +89,12 @@ impl Contraction<'_> {
 
     /// Loads a piece of each pixel, and adds its products.
     fn piece(&self, a: &mut Assembler, shape: Shape, run: Run, rows: &Rows, piece: Piece) {
+        if self.by_pairs(shape) {
+            return self.piece_of_pairs(a, shape, run, rows, piece);
+        }
         let inputs = if widest(shape) == 32 { 2 } else { 1 };
         let input = |row: i64| V((shape.first_other() + row * inputs) as u8);
-        for row in 0..shape.rows {
-            match rows {
-                Rows::Offsets(base) => piece.load(a, input(row), *base, row * run.pixel_bytes + piece.at),
-                Rows::Each(pointers) => piece.load_and_move(a, input(row), pointers[row as usize]),
-            }
-        }
+        (0..shape.rows).for_each(|row| piece.load_row(a, input(row), rows, (row, run.pixel_bytes)));
         let vectors = shape.columns.vectors;
         let first_free = shape.first_other() + shape.rows * inputs;
         let groups = ((32 - first_free) / 2).clamp(1, 4);
@@ -188,6 +187,14 @@ impl Piece {
 
     fn is_pair(&self, at: i64) -> bool {
         at % 16 == 0 && (-1024..1024).contains(&at)
+    }
+
+    /// Loads the piece of a row.
+    pub fn load_row(&self, a: &mut Assembler, to: V, rows: &Rows, (row, pixel_bytes): (i64, i64)) {
+        match rows {
+            Rows::Offsets(base) => self.load(a, to, *base, row * pixel_bytes + self.at),
+            Rows::Each(pointers) => self.load_and_move(a, to, pointers[row as usize]),
+        }
     }
 
     /// Loads the piece at `base + at`.

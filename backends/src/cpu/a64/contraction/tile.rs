@@ -101,6 +101,9 @@ impl Contraction<'_> {
         if self.has_totals() {
             self.add_totals(a, shape);
         }
+        if self.by_pairs(shape) {
+            self.part_pairs(a, shape);
+        }
         self.finish(a, shape)?;
         a.add(register::TILE, register::TILE, shape.rows * pixel_bytes - moved, register::SCRATCH[0]);
         Some(())
@@ -108,6 +111,9 @@ impl Contraction<'_> {
 
     /// Zeros, or the operand that starts the sums.
     fn start_sums(&self, a: &mut Assembler, shape: Shape) {
+        if self.by_pairs(shape) {
+            return self.start_pairs(a, shape);
+        }
         let Some(start) = &self.start else {
             (0..shape.sums()).for_each(|sum| a.push(Instruction::Zero(V((shape.first_sum() + sum) as u8))));
             return;
@@ -209,7 +215,15 @@ impl Contraction<'_> {
     }
 
     /// Loads or stores consecutive registers, the last one in part where not all of its channels exist.
-    fn move_vectors(&self, a: &mut Assembler, access: Access, first: V, columns: Columns, base: X, after: After) {
+    pub(super) fn move_vectors(
+        &self,
+        a: &mut Assembler,
+        access: Access,
+        first: V,
+        columns: Columns,
+        base: X,
+        after: After,
+    ) {
         let Columns { vectors, last_lanes } = columns;
         let whole = if last_lanes == self.lanes() { vectors } else { vectors - 1 };
         let register = |place: i64| V(first.0 + place as u8);
