@@ -65,6 +65,9 @@ pub enum CliError {
     /// Pruning.
     #[error(transparent)]
     Prune(#[from] crate::prune::Error),
+    /// A model that ONNX cannot hold.
+    #[error(transparent)]
+    Export(#[from] crate::onnx::ExportError),
     /// The evaluator.
     #[error("the model cannot be evaluated: {0}")]
     Evaluate(#[from] edgecc_ir::eval::EvalError),
@@ -113,6 +116,8 @@ impl CliError {
             #[cfg(feature = "gpu")]
             CliError::Gpu(_) => 1,
             CliError::Usage(_) => 2,
+            CliError::Export(crate::onnx::ExportError::Unsupported(_)) => 1,
+            CliError::Export(crate::onnx::ExportError::TooLarge(_)) => 5,
             CliError::Sample(error) => sample_code(error),
             CliError::Prune(error) => prune_code(error),
             CliError::Check(_) => 3,

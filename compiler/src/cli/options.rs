@@ -125,7 +125,7 @@ pub struct BuildArguments {
     pub pruning: PruneArguments,
     #[command(flatten)]
     pub samples: DataArguments,
-    /// What to write: graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
+    /// What to write: onnx (the simplified model, pruned or not), graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
     #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact, hide_possible_values = true)]
     pub emit: Stage,
     /// Write the graph behind every phase to this folder
@@ -139,6 +139,8 @@ pub struct BuildArguments {
 /// What `--emit` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
+    /// The graph that the model was simplified to, and pruned to, as an ONNX model
+    Onnx,
     /// The graph behind the last pass, as text
     Graph,
     /// Steps, kernels and memory plan, as text
