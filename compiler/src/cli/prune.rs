@@ -30,11 +30,11 @@ pub fn prune(
     progress: &Progress,
 ) -> Result<Graph, CliError> {
     let Some(recipe) = recipe(&arguments.pruning) else { return Ok(graph) };
-    let samples = samples(&arguments.samples, &graph)?;
-    let calibration = Calibration { samples: &samples, options, threads: big_cores() };
+    let samples = samples(arguments, &graph)?;
+    let calibration = samples.as_ref().map(|samples| Calibration { samples, options, threads: big_cores() });
     let mut say = |work: String| progress.phase(|| work);
-    let mut pruned = cut(&graph, &recipe, Some(calibration), &mut say)?;
-    if !arguments.pruning.no_refit {
+    let mut pruned = cut(&graph, &recipe, calibration, &mut say)?;
+    if let Some(calibration) = calibration.filter(|_| !arguments.pruning.no_refit) {
         refit(&graph, &mut pruned, calibration, &mut say)?;
     }
     eprint!("{}", table(&pruned));
@@ -79,13 +79,18 @@ fn recipe(arguments: &PruneArguments) -> Option<Recipe> {
     Some(Recipe { ranking, multiple: arguments.prune_multiple, layers, ..Recipe::of(arguments.prune?) })
 }
 
-fn samples(arguments: &DataArguments, graph: &Graph) -> Result<Samples, SampleError> {
-    let normalisation = normalisation(&arguments.pictures);
-    if arguments.data.is_empty() {
-        eprintln!("note: calibrated on samples that are made up; real ones, by --data, tell more");
-        return synthetic(graph, &normalisation, MADE_UP, SEED);
+/// Samples that are given, or, for fitting, made up. Weights alone tell what matters without any.
+fn samples(arguments: &BuildArguments, graph: &Graph) -> Result<Option<Samples>, SampleError> {
+    let DataArguments { data, pictures } = &arguments.samples;
+    let normalisation = normalisation(pictures);
+    match (data.is_empty(), arguments.pruning.no_refit) {
+        (false, _) => Samples::read(graph, data, &normalisation).map(Some),
+        (true, true) => Ok(None),
+        (true, false) => {
+            eprintln!("note: calibrated on samples that are made up; real ones, by --data, tell more");
+            synthetic(graph, &normalisation, MADE_UP, SEED).map(Some)
+        }
     }
-    Samples::read(graph, &arguments.data, &normalisation)
 }
 
 /// A line for each group, for each layer that is in none, and for the whole.

@@ -8,7 +8,7 @@ use super::{Calibration, Error};
 use crate::calibrate::capture::{CaptureError, Captured, capture};
 
 /// Rows for each feature: with fewer, weights would follow the samples' noise.
-const ROWS_PER_FEATURE: usize = 4;
+const ROWS_PER_FEATURE: usize = 2;
 /// The fewest rows, where the samples have so many.
 const FEWEST_ROWS: usize = 2048;
 /// The most numbers that are held of a layer's inputs.
