@@ -189,7 +189,7 @@ pub struct PictureArguments {
 /// Samples of a model's inputs.
 #[derive(Debug, Clone, Args)]
 pub struct DataArguments {
-    /// Samples of the inputs: an .npz, an .npy, a picture, or a folder of such files [default: some are made up, which is worse]
+    /// Samples of the inputs: an .npz, an .npy, a picture, or a folder of such files; hundreds, of all kinds, are best
     #[arg(long = "data", value_name = "PATH")]
     pub data: Vec<PathBuf>,
     #[command(flatten)]

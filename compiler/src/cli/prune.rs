@@ -11,14 +11,9 @@ use super::options::{BuildArguments, DataArguments, PruneArguments, PruneRanking
 use super::progress::Progress;
 use super::{CliError, CliResult};
 use crate::calibrate::samples::{SampleError, Samples};
-use crate::calibrate::synthetic::synthetic;
 use crate::compile::CompileOptions;
 use crate::prune::{Calibration, prune as cut, refit};
 
-/// Samples that are made up where none are given.
-const MADE_UP: usize = 16;
-/// The seed that they are made of.
-const SEED: u64 = 1;
 /// Names that a line of the table has room for.
 const NAMES: usize = 3;
 
@@ -30,7 +25,7 @@ pub fn prune(
     progress: &Progress,
 ) -> Result<Graph, CliError> {
     let Some(recipe) = recipe(&arguments.pruning) else { return Ok(graph) };
-    let samples = samples(arguments, &graph)?;
+    let samples = samples(&arguments.samples, &graph)?;
     let calibration = samples.as_ref().map(|samples| Calibration { samples, options, threads: big_cores() });
     let mut say = |work: String| progress.phase(|| work);
     let mut pruned = cut(&graph, &recipe, calibration, &mut say)?;
@@ -79,18 +74,15 @@ fn recipe(arguments: &PruneArguments) -> Option<Recipe> {
     Some(Recipe { ranking, multiple: arguments.prune_multiple, layers, ..Recipe::of(arguments.prune?) })
 }
 
-/// Samples that are given, or, for fitting, made up. Weights alone tell what matters without any.
-fn samples(arguments: &BuildArguments, graph: &Graph) -> Result<Option<Samples>, SampleError> {
-    let DataArguments { data, pictures } = &arguments.samples;
-    let normalisation = normalisation(pictures);
-    match (data.is_empty(), arguments.pruning.no_refit) {
-        (false, _) => Samples::read(graph, data, &normalisation).map(Some),
-        (true, true) => Ok(None),
-        (true, false) => {
-            eprintln!("note: calibrated on samples that are made up; real ones, by --data, tell more");
-            synthetic(graph, &normalisation, MADE_UP, SEED).map(Some)
-        }
+/// The samples that are given, if any. Made-up ones would favour channels that real ones do not use.
+fn samples(arguments: &DataArguments, graph: &Graph) -> Result<Option<Samples>, SampleError> {
+    if arguments.data.is_empty() {
+        eprintln!(
+            "note: pruned by weights alone; samples, by --data, tell what matters, and weights are fitted to them"
+        );
+        return Ok(None);
     }
+    Samples::read(graph, &arguments.data, &normalisation(&arguments.pictures)).map(Some)
 }
 
 /// A line for each group, for each layer that is in none, and for the whole.
