@@ -11,7 +11,7 @@ use edgecc_passes::quantize::{
 use crate::calibrate::capture::{CaptureError, Captured, capture};
 use crate::calibrate::observe::{Observed, Range};
 use crate::calibrate::samples::Samples;
-use crate::compile::{CompileError, CompileOptions, integers};
+use crate::compile::CompileOptions;
 
 /// How a graph is quantised.
 #[derive(Clone, Debug, Default)]
@@ -30,9 +30,6 @@ pub enum QuantizeError {
     /// Values of the samples could not be computed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// A pass failed: a fault of the compiler.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
     /// The decisions do not fit the graph: a fault of the compiler.
     #[error("internal error: {0}")]
     Type(#[from] TypeError),
@@ -117,7 +114,8 @@ pub struct OutputReport {
     pub top_1: Option<f64>,
 }
 
-/// Makes a graph behind [`edgecc_passes::prepare`] one of integers.
+/// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
+/// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
 /// Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
 /// most for a multiply-add, as many as it takes.
@@ -158,8 +156,8 @@ pub fn quantize(
                 if enough > order.len() { (next * 2).min(order.len()).max(fewest + 1) } else { (fewest + enough) / 2 };
         }
     }
-    let (integers, report) = best;
-    *graph = integers;
+    let (quantised, report) = best;
+    *graph = quantised;
     Ok(report)
 }
 
@@ -179,7 +177,7 @@ struct Run<'a> {
 type Answers = Vec<Vec<Vec<f32>>>;
 
 impl Run<'_> {
-    /// The graph of integers, but for some layers, and what that costs.
+    /// The graph with quantization, but of some layers, and what that costs.
     fn attempt(&self, kept: &BTreeSet<NodeId>, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
         let points = quantization_points(self.graph, |id| kept.contains(&id));
         let range = |id: &NodeId| {
@@ -194,7 +192,6 @@ impl Run<'_> {
         let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
         let mut graph = self.graph.clone();
         insert_quantization(&mut graph, &Decisions { values, layers })?;
-        integers(&mut graph, self.options, &mut |_| {})?;
         report.samples = self.samples.runs.len();
         let answers = self.answers(&graph)?;
         let pairs = self.outputs.iter().zip(expected.iter().zip(&answers));

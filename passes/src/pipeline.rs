@@ -304,7 +304,11 @@ pub fn finish(
     options: &Options,
     observe: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<Report, PassError> {
-    run(FINISH, graph, options, observe)
+    let mut report = integers(graph, options, observe)?;
+    for (name, count) in run(FINISH, graph, options, observe)?.rewrites {
+        report.add(name, count);
+    }
+    Ok(report)
 }
 
 fn run(

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use edgecc::array::to_tensor;
-use edgecc::calibrate::samples::Samples;
+use edgecc::calibrate::samples::{Samples, ports};
 use edgecc::calibrate::synthetic::synthetic;
 use edgecc::compile::{CompileOptions, prepare};
 use edgecc::picture::Normalisation;
 use edgecc::prune::{Calibration, prune, refit};
 use edgecc_backends::cpu::isa::Architecture;
-use edgecc_device::tensor_file::Array;
+use edgecc_device::tensor_file::{Array, read_npz};
+use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Shape, Tensor, eval};
 use edgecc_passes::prune::{Pruned, Ranking, Recipe, prune as cut};
 use edgecc_tests::graphs::{Way, artifact, outputs_emulated, outputs_here};
@@ -112,6 +113,42 @@ fn fitted_weights_bring_results_near_to_those_before() {
         say(&format!("{ranking:?}: error {before:.3} before fitting, {after:.3} behind"));
         assert!(after < 0.5 * before, "{ranking:?}: {before} became {after}");
     }
+}
+
+/// The share of the sample's test images that a graph of one image names rightly.
+fn accuracy(graph: &Graph, images: &[Array], labels: &[f64]) -> f64 {
+    let is_right = |(image, label): (&Array, &f64)| {
+        let scores = eval::run(graph, &[to_tensor(image).expect("a tensor")]).expect("scores").remove(0).to_f32();
+        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        best == Some(*label as usize)
+    };
+    let right = images.iter().zip(labels).filter(|&pair| is_right(pair)).count();
+    right as f64 / images.len() as f64
+}
+
+/// The sample names 98 % of the digits; its layers are narrow, so that half of it knows little until it is fitted.
+#[test]
+fn half_of_the_sample_still_knows_its_digits() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample");
+    let arrays: BTreeMap<String, Array> =
+        read_npz(&sample.join("digits-test.npz")).expect("images").into_iter().collect();
+    let one = |bytes: &[u8]| Array { element_type: ElementType::F32, extents: vec![1, 1, 8, 8], bytes: bytes.to_vec() };
+    let images: Vec<Array> = arrays["image"].bytes.chunks(4 * 64).map(one).collect();
+    let labels = arrays["labels"].to_f64();
+    let (known, unknown) = images.split_at(images.len() / 2);
+    let labels = &labels[known.len()..];
+    let options = run::options(Architecture::host().expect("a host"), &[("image".into(), vec![1, 1, 8, 8])]);
+    let (graph, _) = prepare(&sample.join("digits.onnx"), &options, &mut |_| {}).expect("a model");
+    let samples = Samples { ports: ports(&graph), runs: known.iter().map(|image| vec![image.clone()]).collect() };
+    let calibration = Calibration { samples: &samples, options: &options, threads: 2 };
+    let recipe = Recipe { multiple: 4, ..Recipe::of(0.5) };
+    let mut pruned = prune(&graph, &recipe, Some(calibration), &mut |_| {}).expect("a smaller graph");
+    let before = accuracy(&pruned.graph, unknown, labels);
+    refit(&graph, &mut pruned, calibration, &mut |_| {}).expect("fitted weights");
+    let after = accuracy(&pruned.graph, unknown, labels);
+    let whole = accuracy(&graph, unknown, labels);
+    say(&format!("digits: {whole:.3} right; of half the multiply-adds {before:.3} before fitting, {after:.3} behind"));
+    assert!(pruned.macs[1] <= 0.5 * pruned.macs[0] && after > 0.9 && after > before + 0.2);
 }
 
 /// Prunes a model to half, compiles it and compares a run with the evaluator's, on these inputs or on noise; what is left of

@@ -44,6 +44,7 @@ fn quantised(graph: &Graph, how: &QuantizeOptions) -> Result<(Graph, Report), Qu
     let options = run::options(Architecture::host().expect("a host"), &[]);
     let mut integers = graph.clone();
     let report = quantize(&mut integers, &options, how, &samples(graph, 6), 2, &mut |_| {})?;
+    edgecc_passes::integers(&mut integers, &Options::default(), &mut |_, _| {}).expect("sound passes");
     Ok((integers, report))
 }
 

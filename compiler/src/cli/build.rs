@@ -11,6 +11,7 @@ use edgecc_backends::program::Program;
 use edgecc_backends::schedule::cores::GENERIC;
 use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
+use edgecc_ir::Graph;
 
 use super::inputs::check_samples;
 use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
@@ -21,6 +22,7 @@ use super::quantize::{quantize, with_record as with_integers};
 use super::{CliError, CliResult, print};
 use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
+use crate::onnx::export;
 use crate::shaders::CompiledShaders;
 use crate::target::{SHADERS, Target, processor, target};
 
@@ -52,6 +54,12 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let (graph, notes) = prepare(model, &options, &mut observe)?;
     let graph = prune(arguments, graph, &options, &progress)?;
     let graph = quantize(arguments, graph, &options, &progress)?;
+    if arguments.emit == Stage::Onnx {
+        drop(progress);
+        dump.result?;
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        return write_onnx(place(arguments.output.as_deref())?, &graph);
+    }
     let compiled = compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
@@ -90,7 +98,7 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
         Stage::Graph => write_text(path, &compiled.graph.to_text()),
         Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.program.steps, compiled.plan)),
         Stage::Wgsl => write_text(path, &shader_texts(&compiled)),
-        Stage::Clif | Stage::Asm | Stage::Header | Stage::Obj => {
+        Stage::Clif | Stage::Asm | Stage::Header | Stage::Obj | Stage::Onnx => {
             Err(CliError::Usage("shaders are written as graph, kernels, wgsl or artifact".into()))
         }
         Stage::Artifact => {
@@ -112,7 +120,9 @@ fn listing(stage: Stage) -> Listing {
     match stage {
         Stage::Clif => Listing::Clif,
         Stage::Asm => Listing::Assembly,
-        Stage::Graph | Stage::Kernels | Stage::Wgsl | Stage::Obj | Stage::Header | Stage::Artifact => Listing::Off,
+        Stage::Onnx | Stage::Graph | Stage::Kernels | Stage::Wgsl | Stage::Obj | Stage::Header | Stage::Artifact => {
+            Listing::Off
+        }
     }
 }
 
@@ -123,6 +133,8 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
         Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.best.program.steps, compiled.best.plan)),
         Stage::Clif | Stage::Asm => write_text(path, &listings(compiled)),
         Stage::Wgsl => Err(CliError::Usage("--emit wgsl is for --target wgsl".into())),
+        // Written before anything is compiled.
+        Stage::Onnx => Ok(()),
         Stage::Header => {
             let name = symbol_prefix(path.unwrap_or(Path::new(&compiled.best.program.name)));
             write_text(path, &link(compiled, &name, target.system)?.header)
@@ -137,11 +149,20 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
     }
 }
 
+/// Writes a graph as an ONNX model.
+fn write_onnx(path: &Path, graph: &Graph) -> CliResult {
+    let bytes = export(graph)?;
+    let written = write_whole(path, |out| out.write_all(&bytes).map(|()| bytes.len() as u64));
+    let size = written.map_err(|source| CliError::Io { path: path.into(), source })?;
+    eprintln!("{}: {size} bytes", path.display());
+    Ok(())
+}
+
 /// What is wrong with where to write, said before anything is compiled.
 fn check_place(arguments: &BuildArguments) -> CliResult {
     match arguments.emit {
         Stage::Graph | Stage::Kernels | Stage::Clif | Stage::Asm | Stage::Wgsl | Stage::Header => Ok(()),
-        Stage::Artifact => place(arguments.output.as_deref()).map(|_| ()),
+        Stage::Artifact | Stage::Onnx => place(arguments.output.as_deref()).map(|_| ()),
         Stage::Obj => {
             let path = place(arguments.output.as_deref())?;
             let taken = [HEADER, WEIGHTS]

@@ -70,6 +70,9 @@ pub enum CliError {
     /// Quantization.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// A model that ONNX cannot hold.
+    #[error(transparent)]
+    Export(#[from] crate::onnx::ExportError),
     /// The evaluator.
     #[error("the model cannot be evaluated: {0}")]
     Evaluate(#[from] edgecc_ir::eval::EvalError),
@@ -118,6 +121,8 @@ impl CliError {
             #[cfg(feature = "gpu")]
             CliError::Gpu(_) => 1,
             CliError::Usage(_) => 2,
+            CliError::Export(crate::onnx::ExportError::Unsupported(_)) => 1,
+            CliError::Export(crate::onnx::ExportError::TooLarge(_)) => 5,
             CliError::Sample(error) => sample_code(error),
             CliError::Prune(error) => prune_code(error),
             CliError::Quantize(error) => quantize_code(error),
@@ -153,7 +158,6 @@ fn quantize_code(error: &QuantizeError) -> u8 {
         QuantizeError::Unknown(_) => 2,
         QuantizeError::NotFinite { .. } => 1,
         QuantizeError::Capture(error) => capture_code(error),
-        QuantizeError::Compile(error) => compile_code(error),
         QuantizeError::Type(_) => 70,
     }
 }

@@ -127,7 +127,7 @@ pub struct BuildArguments {
     pub quantization: QuantizeArguments,
     #[command(flatten)]
     pub samples: DataArguments,
-    /// What to write: graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
+    /// What to write: onnx (the simplified model, pruned or not), graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
     #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact, hide_possible_values = true)]
     pub emit: Stage,
     /// Write the graph behind every phase to this folder
@@ -141,6 +141,8 @@ pub struct BuildArguments {
 /// What `--emit` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
+    /// The graph that the model was simplified to, and pruned to, as an ONNX model
+    Onnx,
     /// The graph behind the last pass, as text
     Graph,
     /// Steps, kernels and memory plan, as text
@@ -189,7 +191,7 @@ pub struct PictureArguments {
 /// Samples of a model's inputs.
 #[derive(Debug, Clone, Args)]
 pub struct DataArguments {
-    /// Samples of the inputs: an .npz, an .npy, a picture, or a folder of such files [default: some are made up, which is worse]
+    /// Samples of the inputs: an .npz, an .npy, a picture, or a folder of such files; hundreds, of all kinds, are best
     #[arg(long = "data", value_name = "PATH")]
     pub data: Vec<PathBuf>,
     #[command(flatten)]

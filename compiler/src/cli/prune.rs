@@ -7,9 +7,10 @@ use edgecc_passes::prune::{LayerRule, Pruned, Ranking, Recipe};
 use edgecc_runtime::big_cores;
 
 use super::CliError;
-use super::inputs::samples;
-use super::options::{BuildArguments, PruneArguments, PruneRanking};
+use super::inputs::normalisation;
+use super::options::{BuildArguments, DataArguments, PruneArguments, PruneRanking};
 use super::progress::Progress;
+use crate::calibrate::samples::{SampleError, Samples};
 use crate::compile::CompileOptions;
 use crate::prune::{Calibration, prune as cut, refit};
 
@@ -25,10 +26,10 @@ pub fn prune(
 ) -> Result<Graph, CliError> {
     let Some(recipe) = recipe(&arguments.pruning) else { return Ok(graph) };
     let samples = samples(&arguments.samples, &graph)?;
-    let calibration = Calibration { samples: &samples, options, threads: big_cores() };
+    let calibration = samples.as_ref().map(|samples| Calibration { samples, options, threads: big_cores() });
     let mut say = |work: String| progress.phase(|| work);
-    let mut pruned = cut(&graph, &recipe, Some(calibration), &mut say)?;
-    if !arguments.pruning.no_refit {
+    let mut pruned = cut(&graph, &recipe, calibration, &mut say)?;
+    if let Some(calibration) = calibration.filter(|_| !arguments.pruning.no_refit) {
         refit(&graph, &mut pruned, calibration, &mut say)?;
     }
     eprint!("{}", table(&pruned));
@@ -63,6 +64,17 @@ fn recipe(arguments: &PruneArguments) -> Option<Recipe> {
     };
     let layers = arguments.prune_keep.iter().map(|name| LayerRule { name: name.clone(), least: 1.0 }).collect();
     Some(Recipe { ranking, multiple: arguments.prune_multiple, layers, ..Recipe::of(arguments.prune?) })
+}
+
+/// The samples that are given, if any. Made-up ones would favour channels that real ones do not use.
+fn samples(arguments: &DataArguments, graph: &Graph) -> Result<Option<Samples>, SampleError> {
+    if arguments.data.is_empty() {
+        eprintln!(
+            "note: pruned by weights alone; samples, by --data, tell what matters, and weights are fitted to them"
+        );
+        return Ok(None);
+    }
+    Samples::read(graph, &arguments.data, &normalisation(&arguments.pictures)).map(Some)
 }
 
 /// A line for each group, for each layer that is in none, and for the whole.

@@ -80,17 +80,9 @@ impl Normal {
 
 /// The products of a band of columns, from `first` on, with themselves and all behind.
 fn add_band(pending: &[[f32; ROWS]], first: usize, band: &mut [f64], columns: usize) {
+    let left: [&[f32; ROWS]; TILE[0]] = std::array::from_fn(|i| &pending[first + i]);
     for right in (first..columns).step_by(TILE[1]) {
-        let mut lanes = [[[0f32; LANES]; TILE[1]]; TILE[0]];
-        for row in (0..ROWS).step_by(LANES) {
-            for (i, lanes) in lanes.iter_mut().enumerate() {
-                for (j, lanes) in lanes.iter_mut().enumerate() {
-                    for (lane, sum) in lanes.iter_mut().enumerate() {
-                        *sum += pending[first + i][row + lane] * pending[(right + j).min(columns - 1)][row + lane];
-                    }
-                }
-            }
-        }
+        let lanes = products(left, std::array::from_fn(|j| &pending[(right + j).min(columns - 1)]));
         for (sums, lanes) in band.chunks_exact_mut(columns).zip(&lanes) {
             for (sum, lanes) in sums[right..].iter_mut().zip(lanes) {
                 *sum += lanes.iter().map(|&lane| lane as f64).sum::<f64>();
@@ -99,13 +91,38 @@ fn add_band(pending: &[[f32; ROWS]], first: usize, band: &mut [f64], columns: us
     }
 }
 
+/// The sums of products of each left column with each right one, in [`LANES`] parts.
+fn products(left: [&[f32; ROWS]; TILE[0]], right: [&[f32; ROWS]; TILE[1]]) -> [[[f32; LANES]; TILE[1]]; TILE[0]] {
+    let mut sums = [[[0f32; LANES]; TILE[1]]; TILE[0]];
+    for row in 0..ROWS / LANES {
+        let lanes = |column: &[f32; ROWS]| -> [f32; LANES] { std::array::from_fn(|lane| column[row * LANES + lane]) };
+        let (left, right) = (left.map(lanes), right.map(lanes));
+        for i in 0..TILE[0] {
+            for j in 0..TILE[1] {
+                for lane in 0..LANES {
+                    sums[i][j][lane] += left[i][lane] * right[j][lane];
+                }
+            }
+        }
+    }
+    sums
+}
+
 /// `U` of `A = U^T U` in place of a symmetric `A`'s upper triangle, and `U^-T B` in place of the columns `B` behind it. `None`
 /// where a pivot is not positive.
 fn factorise(sums: &mut [f64], features: usize, columns: usize) -> Option<()> {
     for i in 0..features {
         let (done, rest) = sums.split_at_mut(i * columns);
         let row = &mut rest[i..columns];
-        for above in done.chunks_exact(columns) {
+        let mut fours = done.chunks_exact(4 * columns);
+        for above in &mut fours {
+            let above: [&[f64]; 4] = std::array::from_fn(|place| &above[place * columns + i..][..columns - i]);
+            let [a, b, c, d] = above.map(|row| row[0]);
+            for (place, value) in row.iter_mut().enumerate() {
+                *value -= a * above[0][place] + b * above[1][place] + c * above[2][place] + d * above[3][place];
+            }
+        }
+        for above in fours.remainder().chunks_exact(columns) {
             let factor = above[i];
             row.iter_mut().zip(&above[i..]).for_each(|(value, other)| *value -= factor * other);
         }

@@ -60,33 +60,52 @@ pub fn refit(
     refit::refit(graph, pruned, calibration, say)
 }
 
-/// For every contraction with weights the mean absolute value of each position that its sums run over.
+/// For every contraction with weights the standard deviation of each position that its sums run over: what is the same in every
+/// sample can stand in a bias.
 fn activations(graph: &Graph, calibration: Calibration<'_>) -> Result<BTreeMap<NodeId, Vec<f64>>, CaptureError> {
-    let mut readers: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-    let mut sums: BTreeMap<(NodeId, usize), Vec<f64>> = BTreeMap::new();
+    let mut moments: BTreeMap<(NodeId, usize), Vec<Moments>> = BTreeMap::new();
+    let mut readers = Vec::new();
     for id in graph.order() {
         let Some(axis) = depth_axis(graph, id) else { continue };
         let x = graph.operands(id)[0];
         let is_weighted = graph.constant_value(graph.operands(id)[1]).is_some();
         if is_weighted && graph.ty(x).dtype == DType::F32 && graph.constant_value(x).is_none() {
-            readers.entry(x).or_default().push(id);
-            sums.insert((x, axis), vec![0.0; graph.ty(x).shape.dim(axis)]);
+            readers.push((id, (x, axis)));
+            moments.insert((x, axis), vec![Moments::default(); graph.ty(x).shape.dim(axis)]);
         }
     }
-    let values: Vec<NodeId> = readers.keys().copied().collect();
+    let mut values: Vec<NodeId> = moments.keys().map(|&(x, _)| x).collect();
+    values.dedup();
     let Calibration { samples, options, threads } = calibration;
     capture(graph, options, &values, samples, threads, &mut |value| {
-        for ((_, axis), sums) in sums.range_mut((value.node, 0)..=(value.node, usize::MAX)) {
-            let inner = value.shape.strides()[*axis];
-            for (place, run) in value.elements.chunks(inner.max(1)).enumerate() {
-                sums[place % value.shape.dim(*axis)] += run.iter().map(|element| element.abs() as f64).sum::<f64>();
+        for (&(_, axis), moments) in moments.range_mut((value.node, 0)..=(value.node, usize::MAX)) {
+            let inner = value.shape.strides()[axis].max(1);
+            for (place, run) in value.elements.chunks(inner).enumerate() {
+                moments[place % value.shape.dim(axis)].add(run);
             }
         }
     })?;
-    let mean = |id: NodeId, x: NodeId| {
-        let sums = &sums[&(x, depth_axis(graph, id)?)];
-        let elements = graph.ty(x).shape.elements().unwrap_or(1) / sums.len().max(1) * samples.runs.len();
-        Some((id, sums.iter().map(|sum| sum / elements.max(1) as f64).collect()))
-    };
-    Ok(readers.iter().flat_map(|(&x, readers)| readers.iter().filter_map(move |&id| mean(id, x))).collect())
+    let deviations = |place| moments[&place].iter().map(Moments::deviation).collect();
+    Ok(readers.into_iter().map(|(id, place)| (id, deviations(place))).collect())
+}
+
+/// Sums over elements.
+#[derive(Clone, Default)]
+struct Moments {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, elements: &[f32]) {
+        self.count += elements.len() as f64;
+        self.sum += elements.iter().map(|&element| element as f64).sum::<f64>();
+        self.squares += elements.iter().map(|&element| (element as f64).powi(2)).sum::<f64>();
+    }
+
+    fn deviation(&self) -> f64 {
+        let mean = self.sum / self.count.max(1.0);
+        (self.squares / self.count.max(1.0) - mean * mean).max(0.0).sqrt()
+    }
 }

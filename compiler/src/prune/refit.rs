@@ -8,13 +8,13 @@ use super::{Calibration, Error};
 use crate::calibrate::capture::{CaptureError, Captured, capture};
 
 /// Rows for each feature: with fewer, weights would follow the samples' noise.
-const ROWS_PER_FEATURE: usize = 4;
+const ROWS_PER_FEATURE: usize = 2;
 /// The fewest rows, where the samples have so many.
 const FEWEST_ROWS: usize = 2048;
 /// The most numbers that are held of a layer's inputs.
 const MOST_NUMBERS: usize = 48 << 20;
 /// What keeps weights near those before, as a share of the features' mean square.
-const RIDGE: f64 = 1e-2;
+const RIDGE: f64 = 1e-3;
 
 /// A layer that can be fitted: a contraction with constant weights and at most a bias.
 struct Layer<'a> {

@@ -44,13 +44,7 @@ pub(super) fn write(writer: &mut Writer, expr: &Expr, arguments: &[String], resu
     Ok(())
 }
 
-fn unary(
-    writer: &mut Writer,
-    op: UnaryOp,
-    dtype: DType,
-    a: String,
-    result: String,
-) -> Result<String, &'static str> {
+fn unary(writer: &mut Writer, op: UnaryOp, dtype: DType, a: String, result: String) -> Result<String, &'static str> {
     let operator = match op {
         UnaryOp::Neg => "Neg",
         UnaryOp::Abs => "Abs",

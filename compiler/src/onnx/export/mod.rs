@@ -12,10 +12,10 @@ use super::proto::{TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto}
 use super::tensor::number;
 use writer::Writer;
 
-/// Version of the operator set: the first with operators for every map.
-const OPERATOR_SET: i64 = 18;
+/// Version of the operator set: the first with bits of integers, averages over dilated windows and pads that wrap around.
+const OPERATOR_SET: i64 = 19;
 /// Version of the file format that belongs to it.
-const FORMAT: i64 = 8;
+const FORMAT: i64 = 9;
 /// Largest message that readers take, in bytes.
 const LARGEST: usize = i32::MAX as usize;
 

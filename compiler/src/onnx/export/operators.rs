@@ -40,7 +40,7 @@ pub(super) fn write(writer: &mut Writer, graph: &Graph, id: NodeId) -> Result<()
     let result = writer.result_name(id);
     writer.set(id, 0, result.clone());
     let shape = &graph.ty(id).shape;
-    let mut one = |writer: &mut Writer, operator: &str, inputs: &[String], attributes: Vec<AttributeProto>| {
+    let one = |writer: &mut Writer, operator: &str, inputs: &[String], attributes: Vec<AttributeProto>| {
         writer.node_to(operator, inputs, vec![result.clone()], attributes);
     };
     match node.op() {
@@ -67,10 +67,6 @@ pub(super) fn write(writer: &mut Writer, graph: &Graph, id: NodeId) -> Result<()
             let operator = match kind {
                 PoolKind::Max => "MaxPool",
                 PoolKind::Average { count_pads } => {
-                    if window.dilations.iter().any(|&dilation| dilation != 1) {
-                        return Err("ONNX averages over no dilated windows");
-                    }
-                    attributes.retain(|attribute| attribute.name != "dilations");
                     attributes.push(int("count_include_pad", *count_pads as i64));
                     "AveragePool"
                 }
@@ -100,7 +96,8 @@ pub(super) fn write(writer: &mut Writer, graph: &Graph, id: NodeId) -> Result<()
         }
         Op::ArgReduce { extreme, axis, last } => {
             let operator = if *extreme == Extreme::Max { "ArgMax" } else { "ArgMin" };
-            let attributes = vec![int("axis", *axis as i64), int("keepdims", 1), int("select_last_index", *last as i64)];
+            let attributes =
+                vec![int("axis", *axis as i64), int("keepdims", 1), int("select_last_index", *last as i64)];
             one(writer, operator, &x, attributes);
         }
         Op::Softmax { axis, log } => {
@@ -144,7 +141,7 @@ pub(super) fn write(writer: &mut Writer, graph: &Graph, id: NodeId) -> Result<()
                 PadMode::Constant => "constant",
                 PadMode::Reflect => "reflect",
                 PadMode::Edge => "edge",
-                PadMode::Wrap => return Err("pads that wrap around came later"),
+                PadMode::Wrap => "wrap",
             };
             let pads = writer.list(as_i64(before).chain(as_i64(after)));
             one(writer, "Pad", &[&x[..1], &[pads], &x[1..]].concat(), vec![text("mode", mode)]);

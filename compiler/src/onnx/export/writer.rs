@@ -172,7 +172,10 @@ impl Writer {
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<NodeProto>, Vec<TensorProto>) {
+    /// The nodes, and the initialisers that they read.
+    pub(super) fn finish(mut self) -> (Vec<NodeProto>, Vec<TensorProto>) {
+        let read: BTreeSet<&String> = self.nodes.iter().flat_map(|node| &node.input).collect();
+        self.initializers.retain(|initializer| read.contains(&initializer.name));
         (self.nodes, self.initializers)
     }
 }
