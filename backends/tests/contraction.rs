@@ -224,6 +224,26 @@ fn packed_rows_of_every_tile() {
     }
 }
 
+/// Depths with and without chunks, and parts of a vector behind whole ones.
+#[test]
+fn packed_rows_of_halves() {
+    let grid = convolution([15, 15], [1, 1], 2, 1, [0; 4]);
+    let windows = [Window::matrix(29), Window::matrix(24), Window::matrix(8), grid];
+    for (window, depth) in windows.iter().flat_map(|window| [11, 64, 95, 96, 173, 256].map(|depth| (window, depth))) {
+        for (vectors, channels) in [(3, 45), (2, 32), (1, 7)] {
+            let tile = Tile { rows: 8, vectors };
+            let schedule = Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: true };
+            let spec = in_halves(&dense(2, window.clone(), depth, channels));
+            let epilogue = Element::F16.plain_epilogue();
+            let alone = ContractionSpec { operands: Vec::new(), epilogue, ..spec.clone() };
+            for machine in [Machine::MaximalAarch64, Machine::InOrderAarch64] {
+                check_scheduled(machine, "packed rows of halves", &spec, &schedule);
+                check_finished(machine, "packed rows of halves alone", &alone, &schedule, (&|sum| sum, 0.0));
+            }
+        }
+    }
+}
+
 #[test]
 fn packed_rows_of_a_grid() {
     for ((rows, vectors), extents) in [((8, 3), [9, 15]), ((12, 2), [11, 7]), ((4, 4), [15, 15])] {

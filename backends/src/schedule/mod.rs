@@ -62,7 +62,7 @@ impl Schedule {
     pub fn widened(self) -> Schedule {
         let vectors = self.tile.vectors * self.lanes / LANES;
         let rows = (MOST_SUMS / vectors).clamp(1, self.tile.rows);
-        Schedule { tile: Tile { rows, vectors }, lanes: LANES, ..self }
+        Schedule { tile: Tile { rows, vectors }, lanes: LANES, packs_rows: false, ..self }
     }
 }
 
@@ -117,7 +117,10 @@ impl Machine {
 
     fn table(&self, element: Element) -> &'static CoreTable {
         match (self.architecture, self.kernels) {
-            (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
+            (Architecture::Aarch64, Kernels::Encoded) => match element {
+                Element::F32 => &aarch64::TABLE,
+                Element::F16 => &aarch64::HALVES_TABLE,
+            },
             (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
             (Architecture::X86_64, _) if self.vectors == Vectors::Avx512 && element == Element::F32 => {
                 &x86_64::WIDE_TABLE
@@ -136,10 +139,10 @@ impl Machine {
     }
 
     /// One step of k in a tile's innermost loop, where its units are known; packed rows have a loop of their own.
-    pub fn step(&self, tile: Tile, packed: bool) -> Option<Step> {
+    pub fn step(&self, element: Element, tile: Tile, packed: bool) -> Option<Step> {
+        let step = if packed { aarch64::packed_step } else { aarch64::direct_step };
         match (self.architecture, self.kernels) {
-            (Architecture::Aarch64, Kernels::Encoded) if packed => Some(aarch64::packed_step(tile, self.core.issue)),
-            (Architecture::Aarch64, Kernels::Encoded) => Some(aarch64::direct_step(tile, self.core.issue)),
+            (Architecture::Aarch64, Kernels::Encoded) => Some(step(tile, element.lanes(), self.core.issue)),
             (Architecture::Aarch64, Kernels::Clif) => Some(aarch64::clif_step(tile)),
             (Architecture::X86_64, _) => None,
         }
@@ -186,13 +189,13 @@ pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
     order.into_iter().map(of).collect()
 }
 
-/// Tiles, and whether their rows are packed. Rows of halves are not.
+/// Tiles, and whether their rows are packed.
 fn tiles(spec: &ContractionSpec, machine: &Machine) -> Vec<(Tile, bool)> {
     let table = machine.table(spec.element);
     let is_narrow = spec.window.pixels() < 4 && !table.narrow_tiles.is_empty();
     let direct = if is_narrow { table.narrow_tiles } else { table.tiles };
     let direct = direct.iter().filter(|&&tile| (table.fits)(tile, spec)).map(|&tile| (tile, false));
-    let rows = packable_rows(spec).filter(|_| machine.workers_have_scratch && spec.element == Element::F32);
+    let rows = packable_rows(spec).filter(|_| machine.workers_have_scratch);
     let packable = |tile: &&Tile| match rows {
         Some(PackableRows::Flat) => spec.window.pixels() >= tile.rows,
         // Rows behind the whole tiles are read where they lie, one behind the other.
@@ -284,7 +287,7 @@ fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool)
         let (part, packed) = (Tile { rows, vectors }, packs_rows && rows == tile.rows);
         let along = if packed { table.along_packed_depth } else { table.along_depth };
         let around = Cost::issued((table.around_depth)(part), machine.core);
-        let along = match machine.step(part, packed) {
+        let along = match machine.step(spec.element, part, packed) {
             Some(step) => Cost { instructions: along(part), cycles: step.cycles(machine.core) },
             None => Cost::issued(along(part), machine.core),
         };

@@ -6,12 +6,12 @@ mod packed;
 mod tile;
 mod totals;
 
-use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
+use crate::contraction::{ContractionSpec, Footprint, Strides, divide_up};
 use crate::cpu::contraction::geometry::Geometry;
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::CpuTarget;
 use crate::pack::PackedLayout;
-use crate::schedule::{LANES, Schedule};
+use crate::schedule::Schedule;
 
 use super::address::{add_batch, split};
 use super::assembler::Assembler;
@@ -139,7 +139,7 @@ impl<'a> Contraction<'a> {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows, schedule.packs_rows)?;
-        if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0 || spec.element != Element::F32) {
+        if schedule.packs_rows && (!geometry.is_flat || tile.rows % spec.element.lanes() != 0) {
             return None;
         }
         let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;

@@ -70,12 +70,14 @@ impl Contraction<'_> {
             return self.finish(a, shape);
         }
         self.start_sums(a, shape);
-        if self.has_totals() {
+        let one_row = geometry.tap_rows == 1 && geometry.rows_inside;
+        let alone = one_row && self.is_one_run(shape, first);
+        if self.has_totals() && !alone {
             self.start_totals(a, shape);
         }
         let mut moved = 0;
-        if geometry.tap_rows == 1 && geometry.rows_inside {
-            moved = self.row_of_taps(a, shape, first, (register::TILE, true))?;
+        if one_row {
+            moved = self.row_of_taps(a, shape, first, (register::TILE, alone))?;
         } else {
             let exit = a.label();
             a.push(Instruction::Mov(register::ROW, register::TILE));
@@ -87,7 +89,7 @@ impl Contraction<'_> {
                 a.push(Instruction::Mov(register::ROWS_LEFT, register::ROWS));
             }
             let head = a.here();
-            let moved = self.row_of_taps(a, shape, first, (register::ROW, true))?;
+            let moved = self.row_of_taps(a, shape, first, (register::ROW, false))?;
             let next = geometry.row_step * self.spec.input.row * self.size() - moved;
             a.add(register::ROW, register::ROW, next, register::SCRATCH[0]);
             if self.folds_rows() {
@@ -97,7 +99,7 @@ impl Contraction<'_> {
             a.push(Instruction::BranchIf(Cond::NotEqual, head));
             a.place(exit);
         }
-        if self.has_totals() {
+        if self.has_totals() && !alone {
             self.add_totals(a, shape);
         }
         self.finish(a, shape)?;
@@ -125,31 +127,41 @@ impl Contraction<'_> {
         }
     }
 
-    /// Adds the products of one row of taps; returns by how many bytes it has moved `base`.
+    /// The pixels of a tile that meet a column of taps within the input, a half-open range.
+    fn reached(&self, shape: Shape, first: Option<i64>, column: i64) -> [i64; 2] {
+        first.map_or([0, shape.rows], |first| self.geometry.reached(first, shape.rows, column))
+    }
+
+    /// Whether a row of taps is one run of the depth, for every pixel of a tile.
+    fn is_one_run(&self, shape: Shape, first: Option<i64>) -> bool {
+        let columns = &self.geometry.columns;
+        (self.geometry.merges_columns || columns.len() == 1)
+            && columns.iter().all(|&column| self.reached(shape, first, column) == [0, shape.rows])
+    }
+
+    /// Adds the products of one row of taps, which may be `alone` in its tile; returns by how many bytes it has moved `base`.
     fn row_of_taps(
         &self,
         a: &mut Assembler,
         shape: Shape,
         first: Option<i64>,
-        (base, may_move): (X, bool),
+        (base, alone): (X, bool),
     ) -> Option<i64> {
         let geometry = &self.geometry;
         let pixel = geometry.step[1] * self.spec.input.column * self.size();
-        let reached = |column: i64| first.map_or([0, shape.rows], |first| geometry.reached(first, shape.rows, column));
-        let is_whole = geometry.columns.iter().all(|&column| reached(column) == [0, shape.rows]);
         let run = |pixels: [i64; 2], depth: i64| Run { element: self.spec.element, pixels, depth, pixel_bytes: pixel };
-        if is_whole && (geometry.merges_columns || geometry.columns.len() == 1) {
+        if self.is_one_run(shape, first) {
             let depth = self.spec.depth * geometry.columns.len() as i64;
-            return self.run(a, shape, run([0, shape.rows], depth), (base, 0, may_move));
+            return self.run(a, shape, (run([0, shape.rows], depth), alone), (base, 0, true));
         }
         for &column in &geometry.columns {
-            let pixels = reached(column);
+            let pixels = self.reached(shape, first, column);
             if pixels[0] == pixels[1] {
                 a.add(register::WEIGHTS, register::WEIGHTS, self.tap_bytes(shape.columns), register::SCRATCH[0]);
                 continue;
             }
             let offset = (column - geometry.columns[0]) * self.spec.input.column * self.size() + pixels[0] * pixel;
-            self.run(a, shape, run(pixels, self.spec.depth), (base, offset, false))?;
+            self.run(a, shape, (run(pixels, self.spec.depth), false), (base, offset, false))?;
         }
         Some(0)
     }

@@ -4,10 +4,10 @@
 
 use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, Arrangement, Instruction, Lanes, SP, V, Width};
+use crate::cpu::a64::instruction::{Access, Arrangement, ByLane, Cond, Instruction, Lanes, SP, V, Width};
 
 use super::tile::Shape;
-use super::{Contraction, slot};
+use super::{Contraction, register, slot};
 
 /// Elements of a chunk.
 pub(super) const CHUNK: i64 = 64;
@@ -16,7 +16,74 @@ const FEWEST: i64 = CHUNK / 2;
 /// Words of the stack that the most sums of a tile take.
 pub(super) const SLOTS: u16 = 2 * 24;
 
+/// How the first products of some elements reach the sums.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Begin {
+    Adding,
+    /// They become the sums, whatever those were.
+    Multiplying,
+}
+
+impl Begin {
+    /// The instruction for element `k`.
+    pub fn of(self, k: i64) -> ByLane {
+        if self == Begin::Multiplying && k == 0 { ByLane::Multiply } else { ByLane::MultiplyAdd }
+    }
+}
+
+/// Consecutive elements of a run of the depth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stretch {
+    pub first: i64,
+    pub elements: i64,
+    pub begin: Begin,
+}
+
 impl Contraction<'_> {
+    /// A run of the depth that is all its tile sums up, by stretches: chunks, whose sums are added to totals, and what is left,
+    /// to whose sums the totals are added. The first becomes the totals.
+    pub(super) fn in_chunks(
+        &self,
+        a: &mut Assembler,
+        shape: Shape,
+        depth: i64,
+        begin: Begin,
+        mut stretch: impl FnMut(&mut Assembler, Stretch),
+    ) {
+        let folds = if self.folds_within(depth) { (depth - FEWEST) / CHUNK } else { 0 };
+        if folds == 0 {
+            return stretch(a, Stretch { first: 0, elements: depth, begin });
+        }
+        stretch(a, Stretch { first: 0, elements: CHUNK, begin });
+        self.move_totals(a, Access::Store, shape.first_sum(), 0, shape.sums());
+        self.repeat_chunks(a, folds - 1, |a| {
+            stretch(a, Stretch { first: CHUNK, elements: CHUNK, begin: Begin::Multiplying });
+            self.add_totals(a, shape);
+            self.move_totals(a, Access::Store, shape.first_sum(), 0, shape.sums());
+        });
+        let first = folds * CHUNK;
+        stretch(a, Stretch { first, elements: depth - first, begin: Begin::Multiplying });
+        self.add_totals(a, shape);
+    }
+
+    /// A loop of so many turns, counted on the stack.
+    pub(super) fn repeat_chunks(&self, a: &mut Assembler, chunks: i64, body: impl FnOnce(&mut Assembler)) {
+        if chunks < 2 {
+            return if chunks == 1 {
+                body(a)
+            };
+        }
+        let [left, ..] = register::SCRATCH;
+        a.constant(left, chunks);
+        a.slot(Access::Store, left, slot::CHUNKS_LEFT);
+        let head = a.here();
+        body(a);
+        a.slot(Access::Load, left, slot::CHUNKS_LEFT);
+        a.push(Instruction::SubsImmediate(left, left, 1));
+        a.slot(Access::Store, left, slot::CHUNKS_LEFT);
+        a.push(Instruction::BranchIf(Cond::NotEqual, head));
+    }
+
     /// Whether sums are folded into totals.
     pub(super) fn has_totals(&self) -> bool {
         self.folds_within(self.row_of_taps_depth()) || self.folds_rows()
