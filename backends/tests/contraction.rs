@@ -158,6 +158,13 @@ fn deep_sums_of_halves() {
     for depth in [21, 22, 64, 70, 150] {
         check(&format!("deep window {depth}"), &dense(1, window.clone(), depth, 27));
     }
+    for (kernel, depth) in [([7, 7], 3), ([5, 1], 40), ([1, 5], 40), ([7, 3], 5)] {
+        let pads = [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2];
+        for step in [1, 2] {
+            let window = convolution([17, 19], kernel, step, 1, pads);
+            check(&format!("deep window {kernel:?} of {depth}, step {step}"), &dense(1, window, depth, 27));
+        }
+    }
 }
 
 /// Every tile for halves, with every number of channels that a last register may hold.

@@ -66,8 +66,16 @@ fn loads(Tile { rows, vectors }: Tile) -> Loads {
 /// vectors.
 fn along_depth(tile: Tile, lanes: i64) -> f64 {
     let Loads { pairs_of_blocks, weights } = loads(tile);
-    let row_loads = if pairs_of_blocks { 2 * lanes } else { lanes };
-    (tile.rows * tile.vectors) as f64 + tile.rows as f64 / row_loads as f64 + tile.vectors as f64 / weights + 2.0 / TURN
+    let block = if pairs_of_blocks { 2 * lanes } else { lanes };
+    (tile.rows * tile.vectors) as f64 + tile.rows as f64 / block as f64 + tile.vectors as f64 / weights + 2.0 / TURN
+}
+
+/// What is left of a run behind whole blocks is loaded by powers of two.
+pub(super) fn loads_of_parts(tile: Tile, lanes: i64, run: i64) -> f64 {
+    let block = if loads(tile).pairs_of_blocks { 2 * lanes } else { lanes };
+    let left = run % block;
+    let more = f64::from(left.count_ones()) - left as f64 / block as f64;
+    tile.rows as f64 * more / run as f64
 }
 
 /// In order, vectors are loaded one by one, a turn before their use.

@@ -10,7 +10,7 @@ mod x86_64;
 
 use std::collections::BTreeSet;
 
-use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, divide_up};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, Tap, divide_up};
 use crate::cpu::isa::{Architecture, Kernels, Vectors};
 use cores::{CoreClass, GENERIC};
 use cycles::{Cost, Step};
@@ -138,6 +138,14 @@ impl Machine {
         }
     }
 
+    /// Loads of rows in one step of k beyond those of whole blocks: what is left of a run comes by powers of two.
+    fn loads_of_parts(&self, spec: &ContractionSpec, tile: Tile) -> f64 {
+        match (self.architecture, self.kernels) {
+            (Architecture::Aarch64, Kernels::Encoded) => aarch64::loads_of_parts(tile, spec.element.lanes(), run(spec)),
+            (Architecture::Aarch64, Kernels::Clif) | (Architecture::X86_64, _) => 0.0,
+        }
+    }
+
     /// One step of k in a tile's innermost loop, where its units are known; packed rows have a loop of their own.
     pub fn step(&self, element: Element, tile: Tile, packed: bool) -> Option<Step> {
         let step = if packed { aarch64::packed_step } else { aarch64::direct_step };
@@ -147,6 +155,14 @@ impl Machine {
             (Architecture::X86_64, _) => None,
         }
     }
+}
+
+/// Elements of the depth that follow each other in memory: of one tap, or of those of a row that are neighbours.
+fn run(spec: &ContractionSpec) -> i64 {
+    let taps = &spec.window.taps;
+    let is_next = |pair: &[Tap]| pair[1].row == pair[0].row && pair[1].column == pair[0].column + 1;
+    let neighbours = 1 + taps.windows(2).take_while(|pair| is_next(pair)).count() as i64;
+    if spec.input.column == spec.depth { spec.depth * neighbours } else { spec.depth }
 }
 
 /// The numbers that an instruction set gives to choose a tile.
@@ -275,8 +291,12 @@ fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     tiles * (taps + 12) + loads + width * (taps + 5)
 }
 
-/// Instructions that packing takes for each element of the rows.
-const PACKING: f64 = 0.5;
+/// Instructions that packing takes for each element of the rows: of four rows two vectors each are loaded, and stored k by k; the
+/// loop and what is around it take about four more.
+fn packing(element: Element) -> f64 {
+    let elements = 2 * element.lanes();
+    (4 + elements + 4) as f64 / (4 * elements) as f64
+}
 
 /// The cost of the whole contraction, without the arithmetic of its epilogue. Tiles of fewer rows than `tile` are not packed.
 fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool) -> Cost {
@@ -287,14 +307,15 @@ fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool)
         let (part, packed) = (Tile { rows, vectors }, packs_rows && rows == tile.rows);
         let along = if packed { table.along_packed_depth } else { table.along_depth };
         let around = Cost::issued((table.around_depth)(part), machine.core);
+        let parts = if packed { 0.0 } else { machine.loads_of_parts(spec, part) };
         let along = match machine.step(spec.element, part, packed) {
-            Some(step) => Cost { instructions: along(part), cycles: step.cycles(machine.core) },
+            Some(step) => Cost { instructions: along(part) + parts, cycles: step.cycles(machine.core) },
             None => Cost::issued(along(part), machine.core),
         };
         along.times(depth).plus(around)
     };
     let along = |total: i64, part: i64| [(total / part, part), (i64::from(total % part > 0), total % part)];
-    let packing = if packs_rows { PACKING * (pixels * spec.depth) as f64 } else { 0.0 };
+    let packing = if packs_rows { packing(spec.element) * (pixels * spec.depth) as f64 } else { 0.0 };
     let mut sum = Cost::issued(packing, machine.core);
     for (row_tiles, rows) in along(pixels, tile.rows) {
         for (panels, width) in along(vectors, tile.vectors) {

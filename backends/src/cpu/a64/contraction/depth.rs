@@ -5,7 +5,7 @@ use crate::cpu::a64::assembler::Assembler;
 use crate::cpu::a64::instruction::{Access, After, Arrangement, Instruction, V, Width, X, fits_offset};
 
 use super::tile::Shape;
-use super::totals::{Begin, CHUNK, Stretch};
+use super::totals::{Begin, Stretch, Sums};
 use super::{Contraction, register};
 
 /// Elements of a run that stand one behind the other without a loop.
@@ -45,12 +45,12 @@ enum Rows {
 
 impl Contraction<'_> {
     /// Adds the products of a run that begins `offset` bytes behind `base`; returns by how many bytes `base`, where it may
-    /// be moved, has been. `alone`: the run is all that its tile sums up.
+    /// be moved, has been.
     pub(super) fn run(
         &self,
         a: &mut Assembler,
         shape: Shape,
-        (run, alone): (Run, bool),
+        (run, sums): (Run, Sums),
         (base, offset, may_move): (X, i64, bool),
     ) -> Option<i64> {
         let count = run.pixels[1] - run.pixels[0];
@@ -64,7 +64,7 @@ impl Contraction<'_> {
                 a.add(pointer, base, offset, scratch);
             }
             let mut rows = Rows::Offsets(pointer, 0);
-            self.along_depth(a, shape, (run, alone), self.lanes(), &mut rows);
+            self.along_depth(a, shape, (run, sums), self.lanes(), &mut rows);
             return Some(match rows {
                 Rows::Offsets(_, moved) if moves_base => moved,
                 _ => 0,
@@ -82,35 +82,27 @@ impl Contraction<'_> {
             a.add(pair[1], pair[0], run.pixel_bytes, scratch);
         }
         let block = if pairs { 2 * self.lanes() } else { self.lanes() };
-        self.along_depth(a, shape, (run, alone), block, &mut Rows::Each(pointers));
+        self.along_depth(a, shape, (run, sums), block, &mut Rows::Each(pointers));
         Some(if moves_base { run.depth * self.size() } else { 0 })
     }
 
     /// The whole run, `block` elements with each load of a row.
-    fn along_depth(&self, a: &mut Assembler, shape: Shape, (run, alone): (Run, bool), block: i64, rows: &mut Rows) {
-        if alone {
-            let stretch = |a: &mut Assembler, stretch| self.stretch(a, shape, run, block, rows, stretch);
-            return self.in_chunks(a, shape, run.depth, Begin::Adding, stretch);
-        }
-        let chunks = if self.folds_within(run.depth) { run.depth / CHUNK } else { 0 };
-        self.repeat_chunks(a, chunks, |a| {
-            self.turns(a, shape, run, (block, CHUNK / TURN), rows);
-            self.fold(a, shape);
-        });
-        let rest = Stretch { first: chunks * CHUNK, elements: run.depth - chunks * CHUNK, begin: Begin::Adding };
-        self.stretch(a, shape, run, block, rows, rest);
+    fn along_depth(&self, a: &mut Assembler, shape: Shape, (run, sums): (Run, Sums), block: i64, rows: &mut Rows) {
+        self.in_chunks(a, shape, run.depth, sums, |a, stretch| self.stretch(a, shape, run, block, rows, stretch));
     }
 
     /// Consecutive elements of a run, `block` with each load of a row.
     fn stretch(&self, a: &mut Assembler, shape: Shape, run: Run, block: i64, rows: &mut Rows, stretch: Stretch) {
-        let Stretch { first, elements, begin } = stretch;
+        let Stretch { first, elements, mut begin } = stretch;
         let (mut done, end) = (first, first + elements);
-        if begin == Begin::Multiplying {
+        let loops = run.depth > UNROLLED;
+        if begin == Begin::Multiplying && elements >= TURN && loops {
             self.turn(a, shape, run, block, rows, begin);
+            begin = Begin::Adding;
             done += TURN;
         }
         let turns = (end - done) / TURN;
-        if turns > 0 && run.depth > UNROLLED {
+        if turns > 0 && loops {
             self.turns(a, shape, run, (block, turns), rows);
             done += turns * TURN;
         }
@@ -120,7 +112,8 @@ impl Contraction<'_> {
         let mut size = block;
         while size > 0 {
             while end - done >= size {
-                self.part(a, shape, run, rows, Part { at: done, size, moves: false, begin: Begin::Adding });
+                self.part(a, shape, run, rows, Part { at: done, size, moves: false, begin });
+                begin = Begin::Adding;
                 done += size;
             }
             size /= 2;

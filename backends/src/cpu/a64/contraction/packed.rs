@@ -7,7 +7,7 @@ use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction
 use crate::cpu::contraction::operand;
 
 use super::tile::Shape;
-use super::totals::{Begin, Stretch};
+use super::totals::{Begin, Stretch, Sums};
 use super::{Contraction, register, slot};
 
 /// Elements of one turn of the loop.
@@ -153,7 +153,8 @@ impl Contraction<'_> {
     /// Adds the products of a tile over packed rows; the first ones become the sums where nothing starts them.
     pub(super) fn packed_run(&self, a: &mut Assembler, shape: Shape) {
         let begin = if self.start.is_some() { Begin::Adding } else { Begin::Multiplying };
-        self.in_chunks(a, shape, self.spec.depth, begin, |a, stretch| self.packed_stretch(a, shape, stretch));
+        let depth = self.spec.depth;
+        self.in_chunks(a, shape, depth, Sums::Whole(begin), |a, stretch| self.packed_stretch(a, shape, stretch));
     }
 
     fn packed_stretch(&self, a: &mut Assembler, shape: Shape, Stretch { elements, begin, .. }: Stretch) {
