@@ -152,6 +152,30 @@ fn small_models_are_written_whole_and_pruned() {
     check_models("export-small", &["mnist_cntk", "blazeface_front_128", "mlperftiny_kws_dscnn_fp32", "dtln_2"]);
 }
 
+/// Values one or two steps apart, where a sum lies between two.
+const STEPS: f64 = 2.0 / 127.0;
+
+#[test]
+fn quantised_models_are_written_with_their_pairs() {
+    let Some(folder) = shared("models") else { return };
+    let names = ["mnist_cntk", "mlperftiny_kws_dscnn_fp32", "mlperftiny_vww96_fp32", "ultraface_slim320"];
+    let rows = MODELS.iter().filter(|row| names.contains(&row.name));
+    let options = run::options(Architecture::host().expect("a host"), &[]);
+    let case = |row: &Row| {
+        let [whole, _] = model(&folder, row);
+        let mut graph = whole.graph;
+        run::quantized(&mut graph, &options).expect("a quantised model");
+        Case { name: format!("{}-int8", row.name), graph, inputs: whole.inputs }
+    };
+    let cases: Vec<Case> = rows.map(case).collect();
+    check("export-quantised", &cases, STEPS);
+    for case in &cases {
+        let text = export(&case.graph).expect("a model");
+        let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
+        assert!(holds(b"QuantizeLinear") && holds(b"DequantizeLinear"), "{}", case.name);
+    }
+}
+
 /// `cargo test -p edgecc-tests --test export -- --ignored`: a minute.
 #[test]
 #[ignore = "a minute"]

@@ -91,7 +91,7 @@ pub(crate) fn quantize_expr(affine: &Affine) -> Expr {
 }
 
 /// A map that makes numbers of integers: the integers, and what they stand for.
-pub(crate) fn dequantized(graph: &Graph, id: NodeId) -> Option<(NodeId, Affine)> {
+pub fn dequantized(graph: &Graph, id: NodeId) -> Option<(NodeId, Affine)> {
     let expr = map_expr(graph, id).filter(|expr| expr.dtype() == DType::F32)?;
     let operands = graph.operands(id);
     let is_variable = |operand: NodeId| graph.ty(operand).shape == graph.ty(id).shape;
@@ -119,7 +119,7 @@ fn zero_of(scale: f32, shift: f64) -> Option<i64> {
 
 /// A map that makes integers of f32 numbers with one scale and zero point: the numbers, and what the integers stand for.
 /// Bounds narrower than the type's are none of it.
-pub(crate) fn quantized(graph: &Graph, id: NodeId) -> Option<(NodeId, Affine)> {
+pub fn quantized(graph: &Graph, id: NodeId) -> Option<(NodeId, Affine)> {
     let expr = map_expr(graph, id)?;
     let operands = graph.operands(id);
     let shape = &graph.ty(id).shape;

@@ -12,8 +12,7 @@ mod points;
 mod sign_integers;
 mod sink_dequantize;
 
-pub(crate) use affine::dequantized;
-pub use affine::{Affine, integer_range};
+pub use affine::{Affine, dequantized, integer_range, quantized};
 pub use average_integers::average_integers;
 pub use fold_requantize::fold_requantize;
 pub use fold_sums::fold_sums;

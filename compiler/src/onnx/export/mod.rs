@@ -2,6 +2,7 @@
 
 mod expression;
 mod operators;
+mod quantization;
 mod writer;
 
 use edgecc_ir::{Graph, Op};

@@ -6,8 +6,8 @@ use edgecc_ir::{
 };
 
 use super::super::proto::AttributeProto;
-use super::expression;
 use super::writer::{Writer, float, int, ints, text};
+use super::{expression, quantization};
 
 /// Writes a node, whose operands are written. The error says what ONNX does not have.
 pub(super) fn write(writer: &mut Writer, graph: &Graph, id: NodeId) -> Result<(), &'static str> {
@@ -45,6 +45,7 @@ pub(super) fn write(writer: &mut Writer, graph: &Graph, id: NodeId) -> Result<()
     };
     match node.op() {
         Op::Input { .. } | Op::Constant(_) | Op::Project(_) | Op::TopK { .. } => {}
+        Op::Map(_) if quantization::write(writer, graph, id, &result) => {}
         Op::Map(expr) => expression::write(writer, expr, &x, &result)?,
         Op::Conv { window, groups, epilogue } => {
             let attributes = [window_attributes(window), vec![int("group", *groups as i64)]].concat();
