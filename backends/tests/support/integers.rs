@@ -155,7 +155,20 @@ pub fn dense(batch: i64, window: Window, depth: i64, channels: i64, epilogue: Ep
     let (epilogue, operands) = epilogue.of(1, &output);
     let element = edgecc_backends::contraction::Element::I8;
     let (batch, weight_batch) = (vec![batch], vec![0]);
-    ContractionSpec { element, batch, operands, window, depth, channels, input, weight_batch, output, epilogue }
+    let symmetric_weights = false;
+    ContractionSpec {
+        element,
+        batch,
+        operands,
+        window,
+        depth,
+        channels,
+        input,
+        symmetric_weights,
+        weight_batch,
+        output,
+        epilogue,
+    }
 }
 
 /// A dense depthwise convolution of two images of i8.

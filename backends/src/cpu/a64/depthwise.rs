@@ -11,7 +11,7 @@ use half::f16;
 
 use crate::contraction::{Combination, DepthwiseSpec, Element, Footprint, Strides, divide_up, whole_parts};
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::isa::CpuTarget;
+use crate::cpu::isa::{CpuTarget, Integers};
 
 use super::address::{add_batch, split};
 use super::assembler::{Assembler, Label};
@@ -100,7 +100,8 @@ struct Depthwise<'a> {
 /// Emits a depthwise convolution, where it has a shape and an epilogue that is written here.
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     if spec.element == Element::I8 {
-        return bytes::emit(target, spec, footprints);
+        let has_dots = target.integers != Integers::Plain;
+        return if has_dots { bytes::emit(target, spec, footprints) } else { None };
     }
     let depthwise = Depthwise::of(spec)?;
     let mut assembler = Assembler::new(target, slot::ALL);

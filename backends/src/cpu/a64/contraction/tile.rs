@@ -101,6 +101,9 @@ impl Contraction<'_> {
         if self.has_totals() {
             self.add_totals(a, shape);
         }
+        if self.by_parts(shape) {
+            self.join_parts(a, shape);
+        }
         if self.by_pairs(shape) {
             self.part_pairs(a, shape);
         }
@@ -111,6 +114,9 @@ impl Contraction<'_> {
 
     /// Zeros, or the operand that starts the sums.
     fn start_sums(&self, a: &mut Assembler, shape: Shape) {
+        if self.by_parts(shape) {
+            return self.start_parts(a, shape);
+        }
         if self.by_pairs(shape) {
             return self.start_pairs(a, shape);
         }
