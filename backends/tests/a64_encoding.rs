@@ -99,6 +99,7 @@ fn integers() -> Vec<Integer> {
     samples.extend([Integer::AddPairsOfHalves(v, u), Integer::SpreadPost(w, X(17))]);
     for half in [Half::Lower, Half::Upper] {
         samples.extend([true, false].map(|adds| Integer::Product(adds, v, u, w, half)));
+        samples.push(Integer::AddProductOfHalves(w, v, u, half));
         samples.extend([Width::B, Width::H, Width::S, Width::D].map(|width| Integer::Zip(width, half, u, v, w)));
         let narrowings = [Narrowing::Halves, Narrowing::Bytes, Narrowing::UnsignedBytes];
         samples.extend(narrowings.map(|op| Integer::Narrow(op, w, u, half)));

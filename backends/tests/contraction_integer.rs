@@ -254,8 +254,9 @@ fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
     {
         let schedule = depthwise_schedule(spec, target.architecture);
         let kernel = emit_depthwise(&target, name, spec, &schedule).unwrap();
-        let is_written = target.kernels == Kernels::Encoded && target.integers != Integers::Plain;
-        let is_dense = spec.window.is_interior() && !name.contains("dilated") && spec.channels >= 8;
+        let is_written = target.kernels == Kernels::Encoded && target.architecture == Architecture::Aarch64;
+        let fits = target.integers != Integers::Plain || !name.contains("5x5");
+        let is_dense = spec.window.is_interior() && fits && !name.contains("dilated") && spec.channels >= 8;
         let is_known = is_written && is_dense && spec.combination == Combination::Products && spec.operands.len() < 3;
         assert!(kernel.encoded || !is_known, "{name} on {machine:?} by Cranelift");
         let mut random = Random(name.len() as u64 * 31 + 7);

@@ -11,7 +11,7 @@ use half::f16;
 
 use crate::contraction::{Combination, DepthwiseSpec, Element, Footprint, Strides, divide_up, whole_parts};
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::isa::{CpuTarget, Integers};
+use crate::cpu::isa::CpuTarget;
 
 use super::address::{add_batch, split};
 use super::assembler::{Assembler, Label};
@@ -100,8 +100,7 @@ struct Depthwise<'a> {
 /// Emits a depthwise convolution, where it has a shape and an epilogue that is written here.
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     if spec.element == Element::I8 {
-        let has_dots = target.integers != Integers::Plain;
-        return if has_dots { bytes::emit(target, spec, footprints) } else { None };
+        return bytes::emit(target, spec, footprints);
     }
     let depthwise = Depthwise::of(spec)?;
     let mut assembler = Assembler::new(target, slot::ALL);
@@ -115,7 +114,7 @@ pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<
 pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i64> {
     emit_depthwise(target, spec, Vec::new())?;
     if spec.element == Element::I8 {
-        return bytes::unit_rows(spec);
+        return bytes::unit_rows(target, spec);
     }
     Some(Depthwise::of(spec)?.band.rows as i64)
 }

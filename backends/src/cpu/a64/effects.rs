@@ -196,6 +196,10 @@ impl Effects {
                 let kept = if adds { vector(d) } else { 0 };
                 Effects { unit: Unit::Products, ..Effects::lanes(vector(n) | vector(m) | kept, vector(d)) }
             }
+            Integer::AddProductOfHalves(d, n, m, _) => {
+                let reads = vector(d) | vector(n) | vector(m);
+                Effects { unit: Unit::Products, ..Effects::lanes(reads, vector(d)) }
+            }
             Integer::AddPairsOfHalves(d, n) => Effects::lanes(vector(n) | vector(d), vector(d)),
             Integer::SpreadPost(t, base) => Effects::access(Access::Load, vector(t), base, After::Past),
             Integer::Zip(_, _, d, n, m) => Effects::lanes(vector(n) | vector(m), vector(d)),

@@ -100,6 +100,8 @@ pub enum Integer {
     DotByLane(V, V, V, u8),
     /// Halves, each the product of two bytes of one half of `n` and of `m`; where the flag is set, added to those of `d`.
     Product(bool, V, V, V, Half),
+    /// Adds to each word of `d` the product of two halves, of one half of `n` and of `m`.
+    AddProductOfHalves(V, V, V, Half),
     /// Adds to each word of `d` two neighbouring halves.
     AddPairsOfHalves(V, V),
     /// 64 bits at `base` in both halves, and `base` moves past them.
@@ -132,6 +134,9 @@ impl Integer {
             Integer::Product(adds, d, n, m, half) => {
                 let word = if adds { 0x0e20_8000 } else { 0x0e20_c000 };
                 word | upper(half) << 30 | registers(d, n, u32::from(m.0))
+            }
+            Integer::AddProductOfHalves(d, n, m, half) => {
+                0x0e60_8000 | upper(half) << 30 | registers(d, n, u32::from(m.0))
             }
             Integer::AddPairsOfHalves(d, n) => 0x4e60_6800 | registers(d, n, 0),
             Integer::SpreadPost(t, base) => 0x4ddf_cc00 | u32::from(base.0) << 5 | u32::from(t.0),
@@ -175,6 +180,10 @@ impl fmt::Display for Integer {
             Integer::Product(adds, d, n, m, half) => {
                 let (name, of) = (if adds { "smlal" } else { "smull" }, ["8b", "16b"][upper(half) as usize]);
                 write!(f, "{name}{} v{}.8h, v{}.{of}, v{}.{of}", second(half), d.0, n.0, m.0)
+            }
+            Integer::AddProductOfHalves(d, n, m, half) => {
+                let of = ["4h", "8h"][upper(half) as usize];
+                write!(f, "smlal{} v{}.4s, v{}.{of}, v{}.{of}", second(half), d.0, n.0, m.0)
             }
             Integer::AddPairsOfHalves(d, n) => write!(f, "sadalp v{}.4s, v{}.8h", d.0, n.0),
             Integer::SpreadPost(t, base) => write!(f, "ld1r {{v{}.2d}}, [{base}], #8", t.0),

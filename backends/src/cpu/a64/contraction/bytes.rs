@@ -54,12 +54,12 @@ impl Contraction<'_> {
     ) -> Option<i64> {
         let [scratch, ..] = register::SCRATCH;
         let moves_base = may_move && offset == 0;
-        let widest = match () {
-            () if self.by_parts(shape) => parts::WIDEST,
-            () if self.by_pairs(shape) => pairs::WIDEST,
-            () => widest(shape),
+        let pieces = |begin: i64, end: i64| match () {
+            () if self.by_parts(shape) => parts::pieces(begin, end),
+            () if self.by_pairs(shape) => pieces(begin, end, pairs::WIDEST),
+            () => pieces(begin, end, widest(shape)),
         };
-        let all = pieces(0, run.depth, widest);
+        let all = pieces(0, run.depth);
         let fits = |piece: &Piece| (0..shape.rows).all(|row| piece.fits(row * run.pixel_bytes));
         if !self.by_parts(shape) && run.depth <= UNROLLED && all.iter().all(fits) {
             let pointer = if offset == 0 { base } else { register::INPUT };
@@ -81,10 +81,10 @@ impl Contraction<'_> {
         let turns = if run.depth > UNROLLED { run.depth / TURN } else { 0 };
         if turns > 0 {
             a.turns(register::DEPTH_LEFT, turns, |a| {
-                pieces(0, TURN, widest).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
+                pieces(0, TURN).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
             });
         }
-        let rest = pieces(turns * TURN, run.depth, widest);
+        let rest = pieces(turns * TURN, run.depth);
         rest.into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
         let tail = run.depth % BLOCK;
         let read = if Width::of_bytes(tail).is_some() { run.depth } else { run.depth - tail };

@@ -4,7 +4,7 @@
 
 use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, Arrangement, Half, Instruction, Lanes, V, Width};
+use crate::cpu::a64::instruction::{Access, After, Half, Instruction, V, Width};
 use crate::cpu::a64::integer::{Integer, Two};
 use crate::cpu::isa::Integers;
 use crate::schedule::LANES;
@@ -14,9 +14,14 @@ use super::tile::Shape;
 use super::{Contraction, register};
 
 /// Elements of the depth that go together, in two blocks.
-pub(super) const WIDEST: i64 = 2 * BLOCK;
+const WIDEST: i64 = 2 * BLOCK;
 /// Products that are under way.
 const TOGETHER: usize = 4;
+
+/// A run from element `begin` on, in pieces of up to two blocks.
+pub(super) fn pieces(begin: i64, depth: i64) -> Vec<Piece> {
+    (begin..depth).step_by(WIDEST as usize).map(|at| Piece { at, size: WIDEST.min(depth - at) }).collect()
+}
 
 impl Contraction<'_> {
     /// Whether sums are in parts.
@@ -24,8 +29,19 @@ impl Contraction<'_> {
         self.integers == Integers::Plain && shape.element == Element::I8
     }
 
+    /// Zeros, but for what starts a sum in the first of its parts.
     pub(super) fn start_parts(&self, a: &mut Assembler, shape: Shape) {
-        (0..parts(shape)).for_each(|place| a.push(Instruction::Zero(V(place as u8))));
+        let channels = shape.columns.vectors * LANES;
+        let existing = channels - LANES + shape.columns.last_lanes;
+        for place in 0..parts(shape) {
+            let (part, channel) = (V(place as u8), place % channels);
+            a.push(match &self.start {
+                Some(start) if channel < existing => {
+                    Instruction::Vector(Access::Load, Width::S, part, start.pointer, 4 * channel)
+                }
+                _ => Instruction::Zero(part),
+            });
+        }
     }
 
     /// Loads a piece of each pixel, and adds its products. Where two products may not fit a half, each is added by itself.
@@ -47,12 +63,15 @@ impl Contraction<'_> {
             a.push(Instruction::Multiple(Access::Load, first, count, register::WEIGHTS, After::Past));
         }
         for (&first, &pointer) in inputs.iter().zip(pointers) {
-            if piece.size >= BLOCK {
-                let spread = |block| Instruction::Integer(Integer::SpreadPost(V(first.0 + block as u8), pointer));
-                (0..blocks).for_each(|block| a.push(spread(block)));
-            } else {
-                piece.load_and_move(a, first, pointer);
-                a.push(Instruction::Integer(Integer::Zip(Width::D, Half::Lower, first, first, first)));
+            for block in 0..blocks {
+                let to = V(first.0 + block as u8);
+                let size = BLOCK.min(piece.size - block * BLOCK);
+                if size == BLOCK {
+                    a.push(Instruction::Integer(Integer::SpreadPost(to, pointer)));
+                } else {
+                    Piece { at: piece.at + block * BLOCK, size }.load_and_move(a, to, pointer);
+                    a.push(Instruction::Integer(Integer::Zip(Width::D, Half::Lower, to, to, to)));
+                }
             }
         }
         for (row, &input) in inputs.iter().enumerate() {
@@ -85,13 +104,9 @@ impl Contraction<'_> {
         }
     }
 
-    /// Joins the parts of each sum, in the sums' own places, and adds what starts them.
+    /// Joins the parts of each sum, in the sums' own places.
     pub(super) fn join_parts(&self, a: &mut Assembler, shape: Shape) {
         let vectors = shape.columns.vectors;
-        let first = V(parts(shape) as u8);
-        if let Some(start) = &self.start {
-            self.move_vectors(a, Access::Load, first, shape.columns, start.pointer, After::Stay);
-        }
         let add_pairs = |a: &mut Assembler, d: V, n: V, m: V| {
             a.push(Instruction::Integer(Integer::Two(Two::AddPairs, d, n, m)));
         };
@@ -100,12 +115,7 @@ impl Contraction<'_> {
                 [0, 1, 2, 3].map(|channel| V(((row * vectors + vector) * LANES + channel) as u8));
             add_pairs(a, one, one, two);
             add_pairs(a, three, three, four);
-            let sum = shape.sum(row, vector);
-            add_pairs(a, sum, one, three);
-            if self.start.is_some() {
-                let start = V(first.0 + vector as u8);
-                a.push(Instruction::Lanes(Lanes::AddIntegers, Arrangement::S4, sum, sum, start));
-            }
+            add_pairs(a, shape.sum(row, vector), one, three);
         }
     }
 }
