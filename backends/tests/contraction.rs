@@ -159,6 +159,13 @@ fn deep_sums_of_halves() {
     for depth in [21, 22, 64, 70, 150] {
         check(&format!("deep window {depth}"), &dense(1, window.clone(), depth, 27));
     }
+    for (kernel, depth) in [([7, 7], 3), ([5, 1], 40), ([1, 5], 40), ([7, 3], 5)] {
+        let pads = [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2];
+        for step in [1, 2] {
+            let window = convolution([17, 19], kernel, step, 1, pads);
+            check(&format!("deep window {kernel:?} of {depth}, step {step}"), &dense(1, window, depth, 27));
+        }
+    }
 }
 
 /// Every tile for halves, with every number of channels that a last register may hold.
@@ -220,6 +227,26 @@ fn packed_rows_of_every_tile() {
             for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
                 check_scheduled(machine, "packed rows", &spec, &schedule);
                 check_finished(machine, "packed rows alone", &alone, &schedule, (&|sum| sum, 0.0));
+            }
+        }
+    }
+}
+
+/// Depths with and without chunks, and parts of a vector behind whole ones.
+#[test]
+fn packed_rows_of_halves() {
+    let grid = convolution([15, 15], [1, 1], 2, 1, [0; 4]);
+    let windows = [Window::matrix(29), Window::matrix(24), Window::matrix(8), grid];
+    for (window, depth) in windows.iter().flat_map(|window| [11, 64, 95, 96, 173, 256].map(|depth| (window, depth))) {
+        for (vectors, channels) in [(3, 45), (2, 32), (1, 7)] {
+            let tile = Tile { rows: 8, vectors };
+            let schedule = Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: true };
+            let spec = in_halves(&dense(2, window.clone(), depth, channels));
+            let epilogue = Element::F16.plain_epilogue();
+            let alone = ContractionSpec { operands: Vec::new(), epilogue, ..spec.clone() };
+            for machine in [Machine::MaximalAarch64, Machine::InOrderAarch64] {
+                check_scheduled(machine, "packed rows of halves", &spec, &schedule);
+                check_finished(machine, "packed rows of halves alone", &alone, &schedule, (&|sum| sum, 0.0));
             }
         }
     }

@@ -107,7 +107,8 @@ fn modelled_cycles_of_loops_are_those_of_llvm_mca() {
         assert_eq!(cycles.len(), rows.len(), "{scheduling}");
         let mut most: f64 = 0.0;
         for ((_, schedule), theirs) in rows.iter().zip(cycles) {
-            let ours = machine.step(schedule.tile, schedule.packs_rows).expect("a step").cycles(&modelled);
+            let ours =
+                machine.step(Element::F32, schedule.tile, schedule.packs_rows).expect("a step").cycles(&modelled);
             let error = ours / theirs - 1.0;
             most = most.max(error.abs());
             let packed = if schedule.packs_rows { " packed" } else { "" };

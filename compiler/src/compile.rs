@@ -294,16 +294,6 @@ pub(crate) fn simplify(
     Ok(())
 }
 
-/// Makes integer arithmetic of quantised values.
-pub(crate) fn integers(
-    graph: &mut Graph,
-    options: &CompileOptions,
-    observe: &mut dyn FnMut(Phase<'_>),
-) -> Result<(), CompileError> {
-    edgecc_passes::integers(graph, &passes(options), &mut |name, graph| observe(Phase { name, graph }))?;
-    Ok(())
-}
-
 /// Runs the second half of the passes: a graph behind the first becomes one that backends lower.
 pub fn finish(
     graph: &mut Graph,

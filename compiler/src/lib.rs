@@ -7,6 +7,7 @@ pub mod compile;
 pub mod link;
 pub mod onnx;
 pub mod picture;
+pub mod prune;
 pub mod quantize;
 pub mod shaders;
 pub mod target;

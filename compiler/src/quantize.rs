@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Shape, TypeError};
 use edgecc_passes::quantize::{
-    Affine, Decisions, Points, QuantizedWeights, insert_quantization, quantization_points, quantize_weights,
-    weights_axis,
+    Affine, Decisions, Points, QuantizedWeights, insert_quantization, layer_input, quantization_points,
+    quantize_weights, weights_axis,
 };
 
 use crate::calibrate::capture::{CaptureError, Captured, capture};
 use crate::calibrate::observe::{Observed, Range};
 use crate::calibrate::samples::Samples;
-use crate::compile::{CompileError, CompileOptions, integers};
+use crate::compile::CompileOptions;
 
 /// How a graph is quantised.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct QuantizeOptions {
     pub keep: BTreeSet<String>,
     /// Cover every value from its smallest to its largest element, and leave biases alone.
     pub plain: bool,
+    /// The largest drop that is allowed: see [`Report::drop`].
+    pub max_drop: Option<f64>,
 }
 
 /// Why a graph was not quantised.
@@ -28,9 +30,6 @@ pub enum QuantizeError {
     /// Values of the samples could not be computed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// A pass failed: a fault of the compiler.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
     /// The decisions do not fit the graph: a fault of the compiler.
     #[error("internal error: {0}")]
     Type(#[from] TypeError),
@@ -64,6 +63,29 @@ pub struct Report {
     pub samples: usize,
 }
 
+impl Report {
+    /// The worst of the outputs: the share of the samples whose first class is another, of outputs that are one row of
+    /// classes; of others 1 less the cosine.
+    pub fn drop(&self) -> f64 {
+        let of = |output: &OutputReport| 1.0 - output.top_1.unwrap_or(output.cosine);
+        self.outputs.iter().map(of).fold(0.0, f64::max)
+    }
+
+    /// The share of the work that integers do, and a line for each output.
+    pub fn summary(&self) -> String {
+        let share = (1.0 - self.float_share) * 100.0;
+        let mut text = format!("{} layers of integers, {share:.1} % of the multiply-adds\n", self.layers.len());
+        for output in &self.outputs {
+            let top = output.top_1.map_or(String::new(), |share| format!(", same first class {:.1} %", share * 100.0));
+            text.push_str(&format!(
+                "output {}: cosine {:.6}, {:.1} dB over the difference{top} ({} samples)\n",
+                output.name, output.cosine, output.signal_to_noise, self.samples
+            ));
+        }
+        text
+    }
+}
+
 /// A layer of integers.
 #[derive(Clone, Debug)]
 pub struct LayerReport {
@@ -92,44 +114,147 @@ pub struct OutputReport {
     pub top_1: Option<f64>,
 }
 
-/// Makes a graph behind [`edgecc_passes::prepare`] one of integers.
+/// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
+/// [`edgecc_passes::finish`] makes integer arithmetic.
+///
+/// Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
+/// most for a multiply-add, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
     options: &CompileOptions,
     how: &QuantizeOptions,
     samples: &Samples,
     threads: usize,
-    progress: &mut dyn FnMut(&'static str),
+    progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
-    let stays = |id: NodeId| graph.node(id).origin().0.iter().any(|name| how.keep.contains(name.as_str()));
     check_names(graph, &how.keep)?;
-    let points = quantization_points(graph, stays);
-    progress("calibrating");
+    let named = |id: NodeId| graph.node(id).origin().0.iter().any(|name| how.keep.contains(name.as_str()));
+    progress("calibrating".into());
+    let points = quantization_points(graph, named);
     let observed = observe(graph, options, &points, samples, threads)?;
-    let ranges: BTreeMap<NodeId, Range> = observed
-        .iter()
-        .map(|(&id, observed)| (id, if how.plain { observed.extremes() } else { observed.best_range() }))
-        .collect();
-    progress("rounding weights");
-    let mut layers = BTreeMap::new();
-    for &layer in &points.layers {
-        let Some(weights) = graph.constant_value(graph.operands(layer)[1]) else { continue };
-        let mut quantized = quantize_weights(weights, weights_axis(graph.op(layer)));
-        if !how.plain {
-            let means = observed[&graph.operands(layer)[0]].means();
-            quantized.correction = correction(graph, layer, &quantized, &means);
+    let run = Run { graph, options, how, samples, threads, observed: &observed, outputs: outputs(graph) };
+    progress("running the float model".into());
+    let expected = run.answers(graph)?;
+    let kept: BTreeSet<NodeId> = points.float.iter().map(|&(id, _)| id).collect();
+    progress("rounding weights".into());
+    let mut best = run.attempt(&kept, &expected)?;
+    if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
+        let order = run.sensitivity(&points, &expected, progress)?;
+        // As few in f32 as keep to the drop: `fewest` are too few, `enough` are not.
+        let (mut fewest, mut enough) = (0, order.len() + 1);
+        let mut next = 1;
+        while enough - fewest > 1 && next <= order.len() {
+            progress(format!("{next} layers in f32"));
+            let with: BTreeSet<NodeId> = kept.iter().chain(&order[..next]).copied().collect();
+            let attempt = run.attempt(&with, &expected)?;
+            if attempt.1.drop() <= most {
+                (best, enough) = (attempt, next);
+            } else {
+                (best, fewest) = (if enough > order.len() { attempt } else { best }, next);
+            }
+            next =
+                if enough > order.len() { (next * 2).min(order.len()).max(fewest + 1) } else { (fewest + enough) / 2 };
         }
-        layers.insert(layer, quantized);
     }
-    let mut report = describe(graph, &points, &observed, &ranges, &layers);
-    let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
-    let float = graph.clone();
-    insert_quantization(graph, &Decisions { values, layers })?;
-    integers(graph, options, &mut |_| {})?;
-    progress("measuring the loss");
-    report.samples = samples.runs.len();
-    report.outputs = compare(&float, graph, options, samples, threads)?;
+    let (quantised, report) = best;
+    *graph = quantised;
     Ok(report)
+}
+
+/// A graph with what is known of its values.
+struct Run<'a> {
+    graph: &'a Graph,
+    options: &'a CompileOptions,
+    how: &'a QuantizeOptions,
+    samples: &'a Samples,
+    threads: usize,
+    observed: &'a BTreeMap<NodeId, Observed>,
+    /// The places of its f32 outputs.
+    outputs: Vec<usize>,
+}
+
+/// Elements of each output, sample by sample.
+type Answers = Vec<Vec<Vec<f32>>>;
+
+impl Run<'_> {
+    /// The graph with quantization, but of some layers, and what that costs.
+    fn attempt(&self, kept: &BTreeSet<NodeId>, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
+        let points = quantization_points(self.graph, |id| kept.contains(&id));
+        let range = |id: &NodeId| {
+            let observed = &self.observed[id];
+            if self.how.plain { observed.extremes() } else { observed.best_range() }
+        };
+        let ranges: BTreeMap<NodeId, Range> =
+            points.values.iter().filter(|id| self.observed.contains_key(id)).map(|id| (*id, range(id))).collect();
+        let layers: BTreeMap<NodeId, QuantizedWeights> =
+            points.layers.iter().filter_map(|&layer| Some((layer, self.rounded(layer)?))).collect();
+        let mut report = describe(self.graph, &points, self.observed, &ranges, &layers);
+        let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
+        let mut graph = self.graph.clone();
+        insert_quantization(&mut graph, &Decisions { values, layers })?;
+        report.samples = self.samples.runs.len();
+        let answers = self.answers(&graph)?;
+        let pairs = self.outputs.iter().zip(expected.iter().zip(&answers));
+        report.outputs = pairs
+            .map(|(&place, (float, integer))| {
+                let output = &self.graph.outputs()[place];
+                agreement(&output.name, float, integer, is_row_of_classes(&self.graph.ty(output.node).shape))
+            })
+            .collect();
+        Ok((graph, report))
+    }
+
+    /// A layer's weights as integers.
+    fn rounded(&self, layer: NodeId) -> Option<QuantizedWeights> {
+        let weights = self.graph.constant_value(self.graph.operands(layer)[1])?;
+        let mut quantized = quantize_weights(weights, weights_axis(self.graph.op(layer)));
+        if !self.how.plain {
+            let means = self.observed.get(&self.graph.operands(layer)[0])?.means();
+            quantized.correction = correction(self.graph, layer, &quantized, &means);
+        }
+        Some(quantized)
+    }
+
+    /// Layers by how much the outputs change for each multiply-add when they alone are rounded, the worst first.
+    fn sensitivity(
+        &self,
+        points: &Points,
+        expected: &Answers,
+        progress: &mut dyn FnMut(String),
+    ) -> Result<Vec<NodeId>, QuantizeError> {
+        let all: BTreeSet<NodeId> =
+            points.layers.iter().chain(points.float.iter().map(|(id, _)| id)).copied().collect();
+        let mut costs = Vec::with_capacity(points.layers.len());
+        for (number, &layer) in points.layers.iter().enumerate() {
+            progress(format!("measuring layer {} of {}", number + 1, points.layers.len()));
+            let mut others = all.clone();
+            others.remove(&layer);
+            let (_, report) = self.attempt(&others, expected)?;
+            let noise: f64 =
+                report.outputs.iter().map(|output| 10f64.powf(-output.signal_to_noise / 10.0)).fold(0.0, f64::max);
+            costs.push((noise / macs(self.graph, layer).max(1) as f64, layer));
+        }
+        costs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        Ok(costs.into_iter().map(|(_, layer)| layer).collect())
+    }
+
+    /// The f32 outputs of a graph for every sample.
+    fn answers(&self, graph: &Graph) -> Result<Answers, QuantizeError> {
+        let nodes: Vec<NodeId> = self.outputs.iter().map(|&place| graph.outputs()[place].node).collect();
+        let distinct: Vec<NodeId> = nodes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut values: BTreeMap<NodeId, Vec<Vec<f32>>> = BTreeMap::new();
+        if !distinct.is_empty() {
+            capture(graph, self.options, &distinct, self.samples, self.threads, &mut |captured: Captured<'_>| {
+                values.entry(captured.node).or_default().push(captured.elements.to_vec());
+            })?;
+        }
+        Ok(nodes.iter().map(|node| values.get(node).cloned().unwrap_or_default()).collect())
+    }
+}
+
+/// The places of a graph's f32 outputs.
+fn outputs(graph: &Graph) -> Vec<usize> {
+    (0..graph.outputs().len()).filter(|&place| graph.ty(graph.outputs()[place].node).dtype == DType::F32).collect()
 }
 
 fn check_names(graph: &Graph, keep: &BTreeSet<String>) -> Result<(), QuantizeError> {
@@ -154,7 +279,10 @@ fn observe(
 ) -> Result<BTreeMap<NodeId, Observed>, QuantizeError> {
     let mut observed: BTreeMap<NodeId, Observed> = BTreeMap::new();
     let mut not_finite = None;
-    capture(graph, options, &points.values, samples, threads, &mut |captured: Captured<'_>| {
+    // Layers tell the means of what they read as they read it.
+    let read = points.layers.iter().map(|&layer| graph.operands(layer)[0]);
+    let values: Vec<NodeId> = points.values.iter().copied().chain(read).collect::<BTreeSet<_>>().into_iter().collect();
+    capture(graph, options, &values, samples, threads, &mut |captured: Captured<'_>| {
         let (channels, inner) = channels(graph, captured.node, captured.shape);
         let own = observed.entry(captured.node).or_insert_with(|| Observed::new(channels));
         if !own.add(captured.elements, inner) {
@@ -225,7 +353,7 @@ fn describe(
 ) -> Report {
     let origin = |id: NodeId| graph.node(id).origin().to_string();
     let row = |(&id, weights): (&NodeId, &QuantizedWeights)| {
-        let input = graph.operands(id)[0];
+        let input = layer_input(graph, id);
         LayerReport {
             origin: origin(id),
             macs: macs(graph, id),
@@ -279,37 +407,6 @@ fn decibels(signal: f64, noise: f64) -> f64 {
     10.0 * (signal.max(1e-30) / noise.max(1e-30)).log10()
 }
 
-/// Runs both graphs on the samples.
-fn compare(
-    float: &Graph,
-    integer: &Graph,
-    options: &CompileOptions,
-    samples: &Samples,
-    threads: usize,
-) -> Result<Vec<OutputReport>, QuantizeError> {
-    let places: Vec<usize> =
-        (0..float.outputs().len()).filter(|&place| float.ty(float.outputs()[place].node).dtype == DType::F32).collect();
-    if places.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut runs = Vec::new();
-    for graph in [float, integer] {
-        let nodes: Vec<NodeId> = places.iter().map(|&place| graph.outputs()[place].node).collect();
-        let mut values: BTreeMap<NodeId, Vec<Vec<f32>>> = BTreeMap::new();
-        let distinct: Vec<NodeId> = nodes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        capture(graph, options, &distinct, samples, threads, &mut |captured: Captured<'_>| {
-            values.entry(captured.node).or_default().push(captured.elements.to_vec());
-        })?;
-        runs.push(nodes.iter().map(|node| values.get(node).cloned().unwrap_or_default()).collect::<Vec<_>>());
-    }
-    let report = |(number, &place): (usize, &usize)| {
-        let output = &float.outputs()[place];
-        let is_row = is_row_of_classes(&float.ty(output.node).shape);
-        agreement(&output.name, &runs[0][number], &runs[1][number], is_row)
-    };
-    Ok(places.iter().enumerate().map(report).collect())
-}
-
 /// `[1, classes]`, whatever further extents of 1 there are.
 fn is_row_of_classes(shape: &Shape) -> bool {
     let wide: Vec<usize> = shape.extents().into_iter().filter(|&extent| extent != 1).collect();
@@ -357,15 +454,6 @@ impl std::fmt::Display for Report {
         for (origin, reason) in &self.float {
             writeln!(f, "kept in f32: {origin} {reason}")?;
         }
-        writeln!(f, "multiply-adds outside of integers: {:.1} %", self.float_share * 100.0)?;
-        for output in &self.outputs {
-            let top = output.top_1.map_or(String::new(), |share| format!(", same first class {:.1} %", share * 100.0));
-            writeln!(
-                f,
-                "output {}: cosine {:.6}, {:.1} dB over the difference{top} ({} samples)",
-                output.name, output.cosine, output.signal_to_noise, self.samples
-            )?;
-        }
-        Ok(())
+        f.write_str(&self.summary())
     }
 }

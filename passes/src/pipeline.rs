@@ -133,9 +133,19 @@ const FUSE: &[Phase] = &[
         run: |graph, _| fuse::fuse_maps(graph),
     },
     Phase {
+        name: "fuse-operands",
+        sentence: "Moves dequantization of an epilogue's operands into the epilogue.",
+        run: |graph, _| fuse::fuse_operands(graph),
+    },
+    Phase {
         name: "fold-requantize",
         sentence: "Makes one multiplication of the way from sums of integers to integers.",
         run: |graph, _| quantize::fold_requantize(graph),
+    },
+    Phase {
+        name: "fold-sums",
+        sentence: "Adds biases to sums of integers as integers.",
+        run: |graph, _| quantize::fold_sums(graph),
     },
     Phase {
         name: "inline-fused",
@@ -294,7 +304,11 @@ pub fn finish(
     options: &Options,
     observe: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<Report, PassError> {
-    run(FINISH, graph, options, observe)
+    let mut report = integers(graph, options, observe)?;
+    for (name, count) in run(FINISH, graph, options, observe)?.rewrites {
+        report.add(name, count);
+    }
+    Ok(report)
 }
 
 fn run(

@@ -37,6 +37,8 @@ fn values_stay_through_every_pass() {
         "absorb-broadcasts",
         "recognize-normalize",
         "fold-requantize",
+        "fuse-operands",
+        "fold-sums",
         "inline-fused",
     ];
     let idle: Vec<_> = fired.iter().filter(|(name, count)| **count == 0 && !rare.contains(name)).collect();

@@ -1,6 +1,6 @@
 //! Prints the executed aarch64 instructions of one inference, by class and kernel:
 //!
-//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16] [--int8]`
+//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5]`
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use edgecc_tests::run;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, input, shape, flags @ ..] = arguments.as_slice() else {
-        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16] [--int8]");
+        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5]");
         std::process::exit(2);
     };
     let Some(bench) = Bench::new() else { return };

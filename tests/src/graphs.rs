@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use edgecc::compile::{CompileOptions, compile_graph};
+use edgecc_backends::artifact::element_type;
 use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Kernels};
 use edgecc_backends::schedule::cores::{CORTEX_A55, CoreClass, GENERIC};
 use edgecc_device::tensor_file::{Array, read_npz, write_npz};
-use edgecc_format::ElementType;
-use edgecc_ir::{DType, Graph, Tensor};
+use edgecc_ir::{Graph, Tensor};
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::ProgramChoice;
 
@@ -77,12 +77,11 @@ impl Way {
 
 /// A tensor as files hold it.
 pub fn array(tensor: &Tensor) -> Array {
-    let element_type = match tensor.dtype() {
-        DType::F16 => ElementType::F16,
-        DType::F32 => ElementType::F32,
-        other => panic!("no case has inputs of {other:?} yet"),
-    };
-    Array { element_type, extents: tensor.shape().extents(), bytes: tensor.bytes().to_vec() }
+    Array {
+        element_type: element_type(tensor.dtype()),
+        extents: tensor.shape().extents(),
+        bytes: tensor.bytes().to_vec(),
+    }
 }
 
 /// The bytes of a compiled graph.

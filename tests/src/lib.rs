@@ -10,6 +10,7 @@ pub mod gpu;
 pub mod graphs;
 pub mod kernels;
 pub mod light;
+pub mod measured;
 pub mod models;
 pub mod networks;
 pub mod numbers;

@@ -1,9 +1,10 @@
 //! Compiling and running models in tests.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use edgecc::calibrate::synthetic::synthetic;
-use edgecc::compile::{CompileOptions, Compiled, compile, compile_prepared, prepare};
+use edgecc::compile::{CompileError, CompileOptions, Compiled, compile, compile_prepared, prepare};
 use edgecc::onnx::ImportOptions;
 use edgecc::picture::Normalisation;
 use edgecc::quantize::{QuantizeOptions, Report, quantize};
@@ -14,7 +15,9 @@ use edgecc_backends::schedule::cores::{CoreClass, GENERIC};
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
+use edgecc_ir::Graph;
 use edgecc_passes::precision::Precision;
+use edgecc_passes::prune::{Recipe, prune};
 use edgecc_runtime::{LoadOptions, Model, ProgramChoice, SessionOptions};
 
 /// Options for a model whose inputs have these shapes.
@@ -61,7 +64,7 @@ pub fn shapes(model: &Path, inputs: &[Array]) -> Result<Vec<(String, Vec<usize>)
 }
 
 /// Compiles a model of one input for aarch64 as words of a command line say: `--allow-size`, `--clif`, `--fp16`, `--int8`
-/// (quantised on made-up samples), `--no-chains`, `--cpu=x1`.
+/// (quantised on made-up samples), `--no-chains`, `--cpu=x1`, `--prune=0.5` (by weights alone).
 pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> Result<Compiled, String> {
     let has = |flag: &str| flags.iter().any(|other| other == flag);
     let kernels = if has("--clif") { Kernels::Clif } else { Kernels::Encoded };
@@ -72,24 +75,27 @@ pub fn compile_for_phone(model: &Path, extents: &[usize], flags: &[String]) -> R
     let allow_size = has("--allow-size");
     let adjust = |options| CompileOptions { allow_size, chains, kernels, precision, core, ..options };
     let input = Array { element_type: ElementType::F32, extents: extents.to_vec(), bytes: Vec::new() };
-    if has("--int8") {
-        let options = adjust(options(Architecture::Aarch64, &shapes(model, &[input])?));
-        return quantized(model, &options).map(|(compiled, _)| compiled);
+    let options = adjust(options(Architecture::Aarch64, &shapes(model, &[input])?));
+    let text = |error: CompileError| error.to_string();
+    let (mut graph, _) = prepare(model, &options, &mut |_| {}).map_err(text)?;
+    if let Some(fraction) = flags.iter().find_map(|flag| flag.strip_prefix("--prune=")) {
+        let fraction = fraction.parse().map_err(|_| format!("{fraction} is no fraction"))?;
+        graph = prune(&graph, &Recipe::of(fraction), &BTreeMap::new()).map_err(|error| error.to_string())?.graph;
     }
-    compile_with(model, Architecture::Aarch64, &[input], adjust)
+    if has("--int8") {
+        quantized(&mut graph, &options)?;
+    }
+    compile_prepared(graph, &options, &mut |_| {}).map_err(text)
 }
 
 /// Samples that networks are quantised on in tests.
 const SAMPLES: usize = 4;
 
-/// Compiles a model that is quantised on made-up samples, with the report of its loss.
-pub fn quantized(model: &Path, options: &CompileOptions) -> Result<(Compiled, Report), String> {
-    let (mut graph, _) = prepare(model, options, &mut |_| {}).map_err(|error| error.to_string())?;
-    let samples = synthetic(&graph, &Normalisation::default(), SAMPLES, 1).map_err(|error| error.to_string())?;
-    let report = quantize(&mut graph, options, &QuantizeOptions::default(), &samples, 2, &mut |_| {});
-    let report = report.map_err(|error| error.to_string())?;
-    let compiled = compile_prepared(graph, options, &mut |_| {}).map_err(|error| error.to_string())?;
-    Ok((compiled, report))
+/// Quantises a graph on made-up samples.
+pub fn quantized(graph: &mut Graph, options: &CompileOptions) -> Result<Report, String> {
+    let samples = synthetic(graph, &Normalisation::default(), SAMPLES, 1).map_err(|error| error.to_string())?;
+    let how = QuantizeOptions::default();
+    quantize(graph, options, &how, &samples, 2, &mut |_| {}).map_err(|error| error.to_string())
 }
 
 /// Runs an artifact of this machine on inputs in graph order.

@@ -106,6 +106,17 @@ fn the_sample_is_compiled_run_and_inspected() {
     transcript("sample", &commands, without_sizes_here);
 }
 
+#[test]
+fn models_are_pruned_and_written() {
+    let commands = [
+        "digits.onnx --dim N=1 --prune 0.4 --prune-multiple 4 --target aarch64 -o phone.bin",
+        "digits.onnx --dim N=1 --prune 0.4 --prune-keep conv3 --data seven.png --data in.npz --target aarch64 -o phone.bin",
+        "digits.onnx --dim N=1 --prune 0.4 --prune-ranking local --prune-multiple 4 --emit onnx -o half.onnx",
+        "run half.onnx --input seven.png",
+    ];
+    transcript("prune", &commands, as_it_is);
+}
+
 /// The processor of the machine stands in an error.
 #[test]
 fn shaders_are_compiled_and_inspected() {
@@ -171,6 +182,12 @@ fn wrong_flags_are_explained() {
         "run phone.bin --input in.npz --dim N=2",
         "bench phone.bin --shape image=2x1x8x8",
         "compare digits.onnx digits.onnx --input in.npz",
+        "digits.onnx --data in.npz -o x.bin",
+        "digits.onnx --prune 1 -o x.bin",
+        "digits.onnx --dim N=1 --prune 0.5 --prune-keep other -o x.bin",
+        "digits.onnx --dim N=1 --prune 0.5 --data digits-labels.txt -o x.bin",
+        "digits.onnx --dim N=1 --prune 0.5 --data two.npz -o x.bin",
+        "digits.onnx --emit onnx",
     ];
     transcript("wrong", &commands, as_it_is);
 }

@@ -9,7 +9,7 @@ use crate::kernel::linear::{Linear, mentions};
 use crate::kernel::{Access, Index, LoopKernel, Stmt, Value, Var};
 use crate::pack::PackedLayout;
 use crate::program::KernelSource;
-use crate::schedule::{LANES, Schedule, Tile};
+use crate::schedule::{Schedule, Tile};
 
 /// A kernel whose units are rows.
 pub(super) struct Walk {
@@ -108,7 +108,7 @@ fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Option<Walk> {
 /// The rows of a register tile, no less than half as many as scheduled, that fill the fewest rows of so many pixels.
 fn tile_rows(schedule: &Schedule, pixels: i64) -> i64 {
     let most = schedule.tile.rows;
-    let multiple = if schedule.packs_rows { LANES } else { 1 };
+    let multiple = if schedule.packs_rows { schedule.lanes } else { 1 };
     let rows = (divide_up(most, 2)..=most).rev().filter(|rows| rows % multiple == 0);
     rows.min_by_key(|&rows| rows_of_whole_tiles(rows, pixels)).unwrap_or(most)
 }

@@ -11,7 +11,7 @@ mod x86_64;
 
 use std::collections::BTreeSet;
 
-use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, divide_up};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, Tap, divide_up};
 use crate::cpu::isa::{Architecture, Integers, Kernels, Vectors};
 use cores::{CoreClass, GENERIC};
 use cycles::{Cost, Step};
@@ -63,7 +63,7 @@ impl Schedule {
     pub fn widened(self) -> Schedule {
         let vectors = self.tile.vectors * self.lanes / LANES;
         let rows = (MOST_SUMS / vectors).clamp(1, self.tile.rows);
-        Schedule { tile: Tile { rows, vectors }, lanes: LANES, ..self }
+        Schedule { tile: Tile { rows, vectors }, lanes: LANES, packs_rows: false, ..self }
     }
 }
 
@@ -131,7 +131,10 @@ impl Machine {
     fn table(&self, element: Element) -> &'static CoreTable {
         match (self.architecture, self.kernels) {
             _ if element == Element::I8 => bytes::table(self.integers),
-            (Architecture::Aarch64, Kernels::Encoded) => &aarch64::TABLE,
+            (Architecture::Aarch64, Kernels::Encoded) => match element {
+                Element::F16 => &aarch64::HALVES_TABLE,
+                Element::F32 | Element::I8 => &aarch64::TABLE,
+            },
             (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
             (Architecture::X86_64, _) if self.vectors == Vectors::Avx512 && element == Element::F32 => {
                 &x86_64::WIDE_TABLE
@@ -149,15 +152,33 @@ impl Machine {
         }
     }
 
-    /// One step of k in a tile's innermost loop, where its units are known; packed rows have a loop of their own.
-    pub fn step(&self, tile: Tile, packed: bool) -> Option<Step> {
+    /// Loads of rows in one step of k beyond those of whole blocks: what is left of a run comes by powers of two.
+    fn loads_of_parts(&self, spec: &ContractionSpec, tile: Tile) -> f64 {
         match (self.architecture, self.kernels) {
-            (Architecture::Aarch64, Kernels::Encoded) if packed => Some(aarch64::packed_step(tile, self.core.issue)),
-            (Architecture::Aarch64, Kernels::Encoded) => Some(aarch64::direct_step(tile, self.core.issue)),
+            _ if spec.element == Element::I8 => 0.0,
+            (Architecture::Aarch64, Kernels::Encoded) => aarch64::loads_of_parts(tile, spec.element.lanes(), run(spec)),
+            (Architecture::Aarch64, Kernels::Clif) | (Architecture::X86_64, _) => 0.0,
+        }
+    }
+
+    /// One step of k in a tile's innermost loop, where its units are known; packed rows have a loop of their own.
+    pub fn step(&self, element: Element, tile: Tile, packed: bool) -> Option<Step> {
+        let step = if packed { aarch64::packed_step } else { aarch64::direct_step };
+        match (self.architecture, self.kernels) {
+            _ if element == Element::I8 => None,
+            (Architecture::Aarch64, Kernels::Encoded) => Some(step(tile, element.lanes(), self.core.issue)),
             (Architecture::Aarch64, Kernels::Clif) => Some(aarch64::clif_step(tile)),
             (Architecture::X86_64, _) => None,
         }
     }
+}
+
+/// Elements of the depth that follow each other in memory: of one tap, or of those of a row that are neighbours.
+fn run(spec: &ContractionSpec) -> i64 {
+    let taps = &spec.window.taps;
+    let is_next = |pair: &[Tap]| pair[1].row == pair[0].row && pair[1].column == pair[0].column + 1;
+    let neighbours = 1 + taps.windows(2).take_while(|pair| is_next(pair)).count() as i64;
+    if spec.input.column == spec.depth { spec.depth * neighbours } else { spec.depth }
 }
 
 /// The numbers that an instruction set gives to choose a tile.
@@ -200,13 +221,13 @@ pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
     order.into_iter().map(of).collect()
 }
 
-/// Tiles, and whether their rows are packed. Rows of halves are not.
+/// Tiles, and whether their rows are packed.
 fn tiles(spec: &ContractionSpec, machine: &Machine) -> Vec<(Tile, bool)> {
     let table = machine.table(spec.element);
     let is_narrow = spec.window.pixels() < 4 && !table.narrow_tiles.is_empty();
     let direct = if is_narrow { table.narrow_tiles } else { table.tiles };
     let direct = direct.iter().filter(|&&tile| (table.fits)(tile, spec)).map(|&tile| (tile, false));
-    let rows = packable_rows(spec).filter(|_| machine.workers_have_scratch && spec.element == Element::F32);
+    let rows = packable_rows(spec).filter(|_| machine.workers_have_scratch);
     let packable = |tile: &&Tile| match rows {
         Some(PackableRows::Flat) => spec.window.pixels() >= tile.rows,
         // Rows behind the whole tiles are read where they lie, one behind the other.
@@ -288,8 +309,12 @@ fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     tiles * (taps + 12) + loads + width * (taps + 5)
 }
 
-/// Instructions that packing takes for each element of the rows.
-const PACKING: f64 = 0.5;
+/// Instructions that packing takes for each element of the rows: of four rows two vectors each are loaded, and stored k by k; the
+/// loop and what is around it take about four more.
+fn packing(element: Element) -> f64 {
+    let elements = 2 * element.lanes();
+    (4 + elements + 4) as f64 / (4 * elements) as f64
+}
 
 /// The cost of the whole contraction, without the arithmetic of its epilogue. Tiles of fewer rows than `tile` are not packed.
 fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool) -> Cost {
@@ -300,15 +325,15 @@ fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool)
         let (part, packed) = (Tile { rows, vectors }, packs_rows && rows == tile.rows);
         let along = if packed { table.along_packed_depth } else { table.along_depth };
         let around = Cost::issued((table.around_depth)(part), machine.core);
-        let step = machine.step(part, packed).filter(|_| spec.element != Element::I8);
-        let along = match step {
-            Some(step) => Cost { instructions: along(part), cycles: step.cycles(machine.core) },
+        let parts = if packed { 0.0 } else { machine.loads_of_parts(spec, part) };
+        let along = match machine.step(spec.element, part, packed) {
+            Some(step) => Cost { instructions: along(part) + parts, cycles: step.cycles(machine.core) },
             None => Cost::issued(along(part), machine.core),
         };
         along.times(depth).plus(around)
     };
     let along = |total: i64, part: i64| [(total / part, part), (i64::from(total % part > 0), total % part)];
-    let packing = if packs_rows { PACKING * (pixels * spec.depth) as f64 } else { 0.0 };
+    let packing = if packs_rows { packing(spec.element) * (pixels * spec.depth) as f64 } else { 0.0 };
     let mut sum = Cost::issued(packing, machine.core);
     for (row_tiles, rows) in along(pixels, tile.rows) {
         for (panels, width) in along(vectors, tile.vectors) {

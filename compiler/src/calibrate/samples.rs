@@ -100,7 +100,7 @@ pub enum SampleError {
         element: usize,
     },
     /// An input that nothing can be made up for.
-    #[error("input `{name}` is {ty}: only f32 can be made up, so give --data")]
+    #[error("input `{name}` is {ty}: only floating-point numbers can be made up, so give --data")]
     NotSynthetic {
         /// The input.
         name: String,

@@ -1,8 +1,8 @@
 //! Samples that are made up where none are given. Statistics of real inputs differ: what is calibrated on these is worse.
 
 use edgecc_device::tensor_file::Array;
-use edgecc_format::{ElementType, Port};
-use edgecc_ir::Graph;
+use edgecc_format::Port;
+use edgecc_ir::{DType, Graph, Scalar};
 
 use super::samples::{SampleError, Samples, ports};
 use crate::picture::Normalisation;
@@ -30,17 +30,17 @@ pub fn synthetic(
 }
 
 fn array(port: &Port, normalisation: &Normalisation, draw: &mut Draw) -> Result<Array, SampleError> {
-    if port.element_type() != ElementType::F32 {
+    let Some(dtype) = DType::from_name(port.element_type().name()).filter(|dtype| dtype.is_float()) else {
         return Err(SampleError::NotSynthetic { name: port.name.clone(), ty: edgecc_device::inputs::describe(port) });
-    }
+    };
     let extents: Vec<usize> = port.dims.iter().map(|dim| dim.capacity() as usize).collect();
     let values = match extents[..] {
         [n, c @ (1 | 3), h, w] => pictures(n, [c, h, w], false, normalisation, draw),
         [n, h, w, c @ (1 | 3)] => pictures(n, [c, h, w], true, normalisation, draw),
         _ => (0..extents.iter().product()).map(|_| draw.normal()).collect(),
     };
-    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Ok(Array { element_type: ElementType::F32, extents, bytes })
+    let element = |value: f32| Scalar::from_f64(dtype, value as f64).to_le_bytes().into_iter().take(dtype.size());
+    Ok(Array { element_type: port.element_type(), extents, bytes: values.into_iter().flat_map(element).collect() })
 }
 
 /// `n` pictures, row-major, with the channels before or behind the pixels.

@@ -11,13 +11,18 @@ use edgecc_backends::program::Program;
 use edgecc_backends::schedule::cores::GENERIC;
 use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
+use edgecc_ir::Graph;
 
+use super::inputs::check_samples;
 use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
+use super::prune::{prune, with_record as with_pruning};
+use super::quantize::{quantize, with_record as with_integers};
 use super::{CliError, CliResult, print};
-use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile};
+use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
+use crate::onnx::export;
 use crate::shaders::CompiledShaders;
 use crate::target::{SHADERS, Target, processor, target};
 
@@ -28,6 +33,7 @@ const WEIGHTS: &str = "weights";
 /// Compiles a model and writes what `--emit` asks for.
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
+    check_samples(arguments)?;
     if arguments.target == SHADERS {
         return shaders(arguments, model);
     }
@@ -38,17 +44,32 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let listing = listing(arguments.emit);
     let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
     let usual = compile_options(&arguments.reading, target.architecture, labels)?;
-    let options = CompileOptions { listing, linked, ..for_core(usual, core) };
+    let options = CompileOptions { listing, linked, ..recorded(for_core(usual, core), arguments) };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
-    let compiled = compile(model, &options, &mut |phase| {
+    let mut observe = |phase: Phase<'_>| {
         progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
-    })?;
+    };
+    let (graph, notes) = prepare(model, &options, &mut observe)?;
+    let graph = prune(arguments, graph, &options, &progress)?;
+    let graph = quantize(arguments, graph, &options, &progress)?;
+    if arguments.emit == Stage::Onnx {
+        drop(progress);
+        dump.result?;
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        return write_onnx(place(arguments.output.as_deref())?, &graph);
+    }
+    let compiled = compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
-    compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().chain(&compiled.notes).for_each(|note| eprintln!("note: {note}"));
     write_stage(arguments, target, &compiled)
+}
+
+/// Options whose record names how the model is made smaller.
+fn recorded(options: CompileOptions, arguments: &BuildArguments) -> CompileOptions {
+    with_integers(with_pruning(options, arguments), &arguments.quantization)
 }
 
 /// Compiles a model to shaders and writes what `--emit` asks for.
@@ -57,22 +78,27 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
     if arguments.cpu != GENERIC.name {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
-    let options = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
+    let usual = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
+    let options = recorded(usual, arguments);
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
-    let compiled = crate::shaders::compile(model, &options, &mut |phase| {
+    let mut observe = |phase: Phase<'_>| {
         progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
-    })?;
+    };
+    let (graph, notes) = prepare(model, &options, &mut observe)?;
+    let graph = prune(arguments, graph, &options, &progress)?;
+    let graph = quantize(arguments, graph, &options, &progress)?;
+    let compiled = crate::shaders::compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
-    compiled.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
     let path = arguments.output.as_deref();
     match arguments.emit {
         Stage::Graph => write_text(path, &compiled.graph.to_text()),
         Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.program.steps, compiled.plan)),
         Stage::Wgsl => write_text(path, &shader_texts(&compiled)),
-        Stage::Clif | Stage::Asm | Stage::Header | Stage::Obj => {
+        Stage::Clif | Stage::Asm | Stage::Header | Stage::Obj | Stage::Onnx => {
             Err(CliError::Usage("shaders are written as graph, kernels, wgsl or artifact".into()))
         }
         Stage::Artifact => {
@@ -94,7 +120,9 @@ fn listing(stage: Stage) -> Listing {
     match stage {
         Stage::Clif => Listing::Clif,
         Stage::Asm => Listing::Assembly,
-        Stage::Graph | Stage::Kernels | Stage::Wgsl | Stage::Obj | Stage::Header | Stage::Artifact => Listing::Off,
+        Stage::Onnx | Stage::Graph | Stage::Kernels | Stage::Wgsl | Stage::Obj | Stage::Header | Stage::Artifact => {
+            Listing::Off
+        }
     }
 }
 
@@ -105,6 +133,8 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
         Stage::Kernels => write_text(path, &format!("{:#?}\n{:?}\n", compiled.best.program.steps, compiled.best.plan)),
         Stage::Clif | Stage::Asm => write_text(path, &listings(compiled)),
         Stage::Wgsl => Err(CliError::Usage("--emit wgsl is for --target wgsl".into())),
+        // Written before anything is compiled.
+        Stage::Onnx => Ok(()),
         Stage::Header => {
             let name = symbol_prefix(path.unwrap_or(Path::new(&compiled.best.program.name)));
             write_text(path, &link(compiled, &name, target.system)?.header)
@@ -119,11 +149,20 @@ fn write_stage(arguments: &BuildArguments, target: Target, compiled: &Compiled) 
     }
 }
 
+/// Writes a graph as an ONNX model.
+fn write_onnx(path: &Path, graph: &Graph) -> CliResult {
+    let bytes = export(graph)?;
+    let written = write_whole(path, |out| out.write_all(&bytes).map(|()| bytes.len() as u64));
+    let size = written.map_err(|source| CliError::Io { path: path.into(), source })?;
+    eprintln!("{}: {size} bytes", path.display());
+    Ok(())
+}
+
 /// What is wrong with where to write, said before anything is compiled.
 fn check_place(arguments: &BuildArguments) -> CliResult {
     match arguments.emit {
         Stage::Graph | Stage::Kernels | Stage::Clif | Stage::Asm | Stage::Wgsl | Stage::Header => Ok(()),
-        Stage::Artifact => place(arguments.output.as_deref()).map(|_| ()),
+        Stage::Artifact | Stage::Onnx => place(arguments.output.as_deref()).map(|_| ()),
         Stage::Obj => {
             let path = place(arguments.output.as_deref())?;
             let taken = [HEADER, WEIGHTS]
@@ -199,7 +238,7 @@ fn summary(path: &Path, made: &str, program: &Program, plan: &Plan, size: u64) -
     )
 }
 
-fn write_text(path: Option<&Path>, text: &str) -> CliResult {
+pub(super) fn write_text(path: Option<&Path>, text: &str) -> CliResult {
     let failed = |path: &Path, source| CliError::Io { path: path.into(), source };
     match path {
         None => print(text),

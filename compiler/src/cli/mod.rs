@@ -11,6 +11,8 @@ mod loading;
 mod moved;
 mod options;
 mod progress;
+mod prune;
+mod quantize;
 mod run;
 mod tune;
 
@@ -21,10 +23,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use edgecc_device::inputs::InputError;
 use edgecc_format::WriteError;
+use edgecc_passes::prune::PruneError;
 use edgecc_runtime::{LoadError, SessionError};
 
+use crate::calibrate::capture::CaptureError;
+use crate::calibrate::samples::SampleError;
 use crate::compile::CompileError;
 use crate::picture::PictureError;
+use crate::quantize::QuantizeError;
 use crate::tune::TuneError;
 use options::{CommandLine, Verb};
 
@@ -55,6 +61,18 @@ pub enum CliError {
     /// Measuring schedules.
     #[error(transparent)]
     Tune(#[from] TuneError),
+    /// Samples.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// Pruning.
+    #[error(transparent)]
+    Prune(#[from] crate::prune::Error),
+    /// Quantization.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// A model that ONNX cannot hold.
+    #[error(transparent)]
+    Export(#[from] crate::onnx::ExportError),
     /// The evaluator.
     #[error("the model cannot be evaluated: {0}")]
     Evaluate(#[from] edgecc_ir::eval::EvalError),
@@ -103,6 +121,11 @@ impl CliError {
             #[cfg(feature = "gpu")]
             CliError::Gpu(_) => 1,
             CliError::Usage(_) => 2,
+            CliError::Export(crate::onnx::ExportError::Unsupported(_)) => 1,
+            CliError::Export(crate::onnx::ExportError::TooLarge(_)) => 5,
+            CliError::Sample(error) => sample_code(error),
+            CliError::Prune(error) => prune_code(error),
+            CliError::Quantize(error) => quantize_code(error),
             CliError::Check(_) => 3,
             CliError::Input(InputError::File(_)) => 4,
             CliError::Input(_) => 2,
@@ -110,6 +133,40 @@ impl CliError {
             CliError::Picture(_) => 2,
             CliError::Io { .. } | CliError::TensorFile(_) => 4,
         }
+    }
+}
+
+fn sample_code(error: &SampleError) -> u8 {
+    match error {
+        SampleError::Io { .. } | SampleError::Input(InputError::File(_)) => 4,
+        SampleError::Picture(PictureError::Image { .. }) => 4,
+        _ => 2,
+    }
+}
+
+fn prune_code(error: &crate::prune::Error) -> u8 {
+    use crate::prune::Error;
+    match error {
+        Error::Prune(PruneError::UnknownLayer(_)) => 2,
+        Error::Prune(PruneError::Cut(_) | PruneError::Verify(_)) | Error::Fit(_) => 70,
+        Error::Capture(error) => capture_code(error),
+    }
+}
+
+fn quantize_code(error: &QuantizeError) -> u8 {
+    match error {
+        QuantizeError::Unknown(_) => 2,
+        QuantizeError::NotFinite { .. } => 1,
+        QuantizeError::Capture(error) => capture_code(error),
+        QuantizeError::Type(_) => 70,
+    }
+}
+
+fn capture_code(error: &CaptureError) -> u8 {
+    match error {
+        CaptureError::Compile(error) => compile_code(error),
+        CaptureError::Element { .. } => 70,
+        _ => 1,
     }
 }
 

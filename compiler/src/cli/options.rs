@@ -121,7 +121,13 @@ pub struct BuildArguments {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub reading: ModelArguments,
-    /// What to write: graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
+    #[command(flatten)]
+    pub pruning: PruneArguments,
+    #[command(flatten)]
+    pub quantization: QuantizeArguments,
+    #[command(flatten)]
+    pub samples: DataArguments,
+    /// What to write: onnx (the simplified model, pruned or not), graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
     #[arg(long, value_name = "STAGE", value_enum, default_value_t = Stage::Artifact, hide_possible_values = true)]
     pub emit: Stage,
     /// Write the graph behind every phase to this folder
@@ -135,6 +141,8 @@ pub struct BuildArguments {
 /// What `--emit` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
+    /// The graph that the model was simplified to, and pruned to, as an ONNX model
+    Onnx,
     /// The graph behind the last pass, as text
     Graph,
     /// Steps, kernels and memory plan, as text
@@ -159,6 +167,13 @@ pub struct InputArguments {
     /// FILE.npz with arrays named like inputs, NAME=FILE.npy, or NAME=PICTURE; NAME= may be left out of a single input
     #[arg(long = "input", short, value_name = "[NAME=]FILE")]
     pub inputs: Vec<String>,
+    #[command(flatten)]
+    pub pictures: PictureArguments,
+}
+
+/// How pictures become inputs.
+#[derive(Debug, Clone, Args)]
+pub struct PictureArguments {
     /// Multiply samples 0..255 of a picture
     #[arg(long, value_name = "F", default_value_t = 1.0 / 255.0)]
     pub scale: f32,
@@ -171,6 +186,69 @@ pub struct InputArguments {
     /// Give a picture's channels blue first
     #[arg(long)]
     pub bgr: bool,
+}
+
+/// Samples of a model's inputs.
+#[derive(Debug, Clone, Args)]
+pub struct DataArguments {
+    /// Samples of the inputs: an .npz, an .npy, a picture, or a folder of such files; hundreds, of all kinds, are best
+    #[arg(long = "data", value_name = "PATH")]
+    pub data: Vec<PathBuf>,
+    #[command(flatten)]
+    pub pictures: PictureArguments,
+}
+
+/// Pruning.
+#[derive(Debug, Clone, Args)]
+pub struct PruneArguments {
+    /// Remove the least important channels until this fraction of the multiply-adds is removed: of 0.5, half of them are left
+    #[arg(long, value_name = "FRACTION", value_parser = parse_fraction)]
+    pub prune: Option<f64>,
+    /// Leave the weights of a layer alone, by its name in the model
+    #[arg(long, value_name = "NAME", requires = "prune")]
+    pub prune_keep: Vec<String>,
+    /// What to compare: global (importance lost for multiply-adds saved, everywhere), local (channels within a layer)
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = PruneRanking::Global, hide_possible_values = true)]
+    pub prune_ranking: PruneRanking,
+    /// What numbers of channels are multiples of; of half as much in thin layers
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub prune_multiple: usize,
+    /// Leave the weights behind removed channels as they were, not fitted to the samples
+    #[arg(long, requires = "prune")]
+    pub no_refit: bool,
+}
+
+/// What pruning compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PruneRanking {
+    /// Importance lost for multiply-adds saved, everywhere
+    Global,
+    /// Channels within a layer
+    Local,
+}
+
+/// Quantization.
+#[derive(Debug, Clone, Args)]
+pub struct QuantizeArguments {
+    /// Make layers compute with integers, by ranges from the samples: int8
+    #[arg(long, value_name = "WIDTH", value_enum, hide_possible_values = true)]
+    pub quantize: Option<IntegerWidth>,
+    /// An ONNX node whose layer keeps its numbers
+    #[arg(long, value_name = "NODE", requires = "quantize")]
+    pub quantize_keep: Vec<String>,
+    /// Give layers back to f32, the most sensitive first, until no more than this share of the samples changes its first class (1 less the cosine, of outputs that are no classes): 0.5% or 0.005
+    #[arg(long, value_name = "SHARE", requires = "quantize", value_parser = parse_share)]
+    pub max_drop: Option<f64>,
+    /// Write what became of each layer: text, or JSON to a file that ends in .json; - for standard output
+    #[arg(long, value_name = "FILE", requires = "quantize")]
+    pub report: Option<PathBuf>,
+}
+
+/// The integers of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IntegerWidth {
+    /// Eight bits
+    Int8,
 }
 
 /// `edgecc run`.
@@ -274,10 +352,24 @@ pub struct OpsArguments {
     pub model: Option<PathBuf>,
 }
 
+/// A share as a number or in percent.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
+    match number.trim().parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&(share * unit)) => Ok(share * unit),
+        _ => Err(format!("`{text}` is no share: 0.5% or 0.005")),
+    }
+}
+
 fn parse_dim(text: &str) -> Result<(String, usize), String> {
     let (name, extent) = text.split_once('=').ok_or("write NAME=N")?;
     let extent = extent.parse().ok().filter(|&extent| extent > 0);
     Ok((name.into(), extent.ok_or("the extent is a number above 0")?))
+}
+
+fn parse_fraction(text: &str) -> Result<f64, String> {
+    let fraction = text.parse().ok().filter(|fraction| (0.0..1.0).contains(fraction));
+    fraction.ok_or_else(|| "a fraction is at least 0 and below 1".into())
 }
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {

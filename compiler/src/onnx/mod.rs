@@ -1,9 +1,12 @@
-//! The ONNX front end: from a file to a graph. Protobuf types stay in here.
+//! The ONNX front end: from a file to a graph, and back. Protobuf types stay in here.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attributes;
 mod context;
 mod error;
+// Graphs of our own are sound: lists have an entry for each axis.
+#[allow(clippy::indexing_slicing)]
+mod export;
 mod external;
 mod import;
 mod inline;
@@ -23,6 +26,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 pub use error::{ImportError, Unsupported};
+pub use export::{ExportError, export};
 pub use import::{ImportOptions, Imported, import};
 pub use ops::Operator;
 pub use scan::ScanError;

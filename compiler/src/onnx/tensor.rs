@@ -27,6 +27,25 @@ pub(super) fn dtype(number: i32) -> Option<DType> {
     })
 }
 
+/// The number of an element type in `TensorProto.DataType`.
+pub(super) fn number(dtype: DType) -> i32 {
+    match dtype {
+        DType::F32 => 1,
+        DType::U8 => 2,
+        DType::I8 => 3,
+        DType::U16 => 4,
+        DType::I16 => 5,
+        DType::I32 => 6,
+        DType::I64 => 7,
+        DType::Bool => 9,
+        DType::F16 => 10,
+        DType::F64 => 11,
+        DType::U32 => 12,
+        DType::U64 => 13,
+        DType::BF16 => 16,
+    }
+}
+
 /// What a number of `TensorProto.DataType` is called.
 pub(super) fn type_name(number: i32) -> String {
     match number {

@@ -12,7 +12,7 @@ const MAX_NODES: usize = 64;
 /// `map(conv(x, w), y) => conv(x, w, y)` with the map as epilogue: activations, residual sums, products.
 ///
 /// Nothing else reads the contraction; the map has its type, and its other operands the same element type, but where integers
-/// are summed. Of two contractions under one map, the later one in the
+/// are summed: there it may not make f32 of 8 bits for another map or epilogue, which reads 8 bits as well. Of two contractions under one map, the later one in the
 /// graph's order takes it, when the other's result is there. Limits bound operands and expression. Exact.
 pub fn fuse_epilogue(graph: &mut Graph) -> usize {
     let order = graph.order();
@@ -46,13 +46,20 @@ fn last_contraction(graph: &Graph, map: NodeId, place: &[usize]) -> Option<NodeI
         graph.op(id).epilogue().is_some()
             && graph.only_user(id) == Some(map)
             && graph.ty(id).shape == graph.ty(map).shape
-            && (sums_integers(graph, id) || has_one_type(graph, map, id))
+            && if sums_integers(graph, id) { !widens_for_others(graph, map, id) } else { has_one_type(graph, map, id) }
     };
     graph.operands(map).iter().filter(fits).max_by_key(|id| place[id.index()]).copied()
 }
 
 fn sums_integers(graph: &Graph, contraction: NodeId) -> bool {
     graph.ty(graph.operands(contraction)[0]).dtype == DType::I8
+}
+
+/// Whether a map makes wider numbers of a contraction's result of 8 bits for another map or epilogue.
+fn widens_for_others(graph: &Graph, map: NodeId, contraction: NodeId) -> bool {
+    let widens = graph.ty(contraction).dtype.size() == 1 && graph.ty(map).dtype.size() > 1;
+    let takes_in = |user: NodeId| matches!(graph.op(user), Op::Map(_)) || graph.op(user).epilogue().is_some();
+    widens && graph.users(map).into_iter().any(takes_in)
 }
 
 /// Whether a map's operands and result have the contraction's element type.

@@ -1,7 +1,8 @@
 //! Maps that read maps.
 
-use edgecc_ir::{BinaryOp, Expr, ExprId, ExprNode, Graph, NodeId, Op, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Graph, NodeId, Op, UnaryOp};
 
+use crate::quantize::dequantized;
 use crate::query::{map_expr, place_among};
 
 /// The most operands that a fused map reads.
@@ -13,7 +14,8 @@ const MAX_REPEATED: usize = 2;
 
 /// `map(map(x), y) => map(x, y)`, with the producer's expression in place of the argument and each operand once.
 ///
-/// Nothing else reads the producer. It has the elements of the result, or is broadcast and then so cheap that computing it
+/// Nothing else reads the producer, unless it makes f32 of 8 bits, which is done again wherever they are read; and it does not
+/// make 8 bits of f32. It has the elements of the result, or is broadcast and then so cheap that computing it
 /// again costs no more than reading it. Limits bound operands and expression. Exact.
 pub fn fuse_maps(graph: &mut Graph) -> usize {
     let mut rewrites = 0;
@@ -56,7 +58,14 @@ fn producers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
 fn is_fusible(graph: &Graph, producer: NodeId, consumer: NodeId) -> bool {
     let Some(expr) = map_expr(graph, producer) else { return false };
     let same_size = graph.ty(producer).shape.elements() == graph.ty(consumer).shape.elements();
-    graph.only_user(producer) == Some(consumer) && (same_size || is_cheap(expr))
+    let is_own = graph.only_user(producer) == Some(consumer) && !narrows(graph, producer);
+    (is_own || dequantized(graph, producer).is_some()) && (same_size || is_cheap(expr))
+}
+
+/// Whether a map makes 8 bits of wider numbers.
+fn narrows(graph: &Graph, map: NodeId) -> bool {
+    let size = |id: NodeId| graph.ty(id).dtype.size();
+    size(map) == 1 && graph.ty(map).dtype != DType::Bool && graph.operands(map).iter().any(|&operand| size(operand) > 2)
 }
 
 fn is_cheap(expr: &Expr) -> bool {

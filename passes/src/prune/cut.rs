@@ -23,6 +23,11 @@ impl Kept {
         self.positions.get(id.index()).and_then(|axes| axes.get(axis)).map_or(&[], Vec::as_slice)
     }
 
+    /// The number of axes of a value; none for values that no output depends on.
+    pub fn rank(&self, id: NodeId) -> usize {
+        self.positions.get(id.index()).map_or(0, Vec::len)
+    }
+
     /// The extents that stay.
     fn shape(&self, id: NodeId) -> Shape {
         self.positions[id.index()].iter().map(Vec::len).collect()

@@ -10,8 +10,8 @@ use super::groups::{Group, result_axis};
 use super::propagate::Channels;
 
 /// For each group the importance of its classes; the mean of a group is 1. Without activations it is the weights that make a
-/// channel and those that read it; with them, what the channel adds to what reads it: the mean absolute value of each
-/// position along [`depth_axis`] of a contraction's operand 0, times the weights that read it.
+/// channel and those that read it; with them, what the channel adds to what reads it: the size of each position along
+/// [`depth_axis`] of a contraction's operand 0, times the weights that read it.
 pub(crate) fn importance(
     graph: &Graph,
     channels: &mut Channels,
@@ -28,7 +28,7 @@ pub(crate) fn importance(
         let x = graph.operands(id)[0];
         let mut values = depth_norms(graph, id, weights, norm);
         match activations.get(&id) {
-            Some(activations) => values.iter_mut().zip(activations).for_each(|(value, mean)| *value *= mean),
+            Some(activations) => values.iter_mut().zip(activations).for_each(|(value, size)| *value *= size),
             None if activations.is_empty() => {}
             None => continue,
         }

@@ -131,8 +131,8 @@ pub enum PruneError {
     Verify(#[from] VerifyError),
 }
 
-/// Prunes a graph behind [`crate::prepare`]. `activations` has for contractions the mean absolute value of each position along
-/// [`depth_axis`] of operand 0; empty where no samples are known.
+/// Prunes a graph behind [`crate::prepare`]. `activations` has for contractions the size of what each position along
+/// [`depth_axis`] of operand 0 holds, such as its deviation; empty where no samples are known.
 pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<f64>>) -> Result<Pruned, PruneError> {
     check_names(graph, recipe)?;
     let is_left_alone = |id: NodeId| least_of(graph, recipe, id) >= 1.0;

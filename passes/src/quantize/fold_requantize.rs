@@ -121,14 +121,19 @@ impl Requantize {
 }
 
 /// `rest + constant`, where the sum has a number of constant terms.
-struct Sum {
-    rest: ExprId,
-    constant: Vec<f64>,
-    terms: usize,
+pub(super) struct Sum {
+    pub(super) rest: ExprId,
+    pub(super) constant: Vec<f64>,
+    pub(super) terms: usize,
 }
 
 impl Sum {
-    fn of(expr: &Expr, id: ExprId, channels: usize, per_channel: impl Fn(ExprId) -> Option<Vec<f64>>) -> Sum {
+    pub(super) fn of(
+        expr: &Expr,
+        id: ExprId,
+        channels: usize,
+        per_channel: impl Fn(ExprId) -> Option<Vec<f64>>,
+    ) -> Sum {
         let mut sum = Sum { rest: id, constant: vec![0.0; channels], terms: 0 };
         while let ExprNode::Binary(BinaryOp::Add, a, b) = expr.node(sum.rest) {
             let (rest, values) = match (per_channel(a), per_channel(b)) {
@@ -143,7 +148,8 @@ impl Sum {
     }
 }
 
-fn rounded(value: f64) -> Option<i64> {
+/// The nearest integer, where it leaves room for sums.
+pub(super) fn rounded(value: f64) -> Option<i64> {
     (value.abs() < (1u64 << 30) as f64).then_some(value.round_ties_even() as i64)
 }
 

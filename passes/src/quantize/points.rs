@@ -57,7 +57,8 @@ fn reason_to_stay(graph: &Graph, id: NodeId) -> Option<&'static str> {
 /// images that layers or maps over such values make for maps, pools and reductions.
 fn values(graph: &Graph, layers: &[NodeId]) -> Vec<NodeId> {
     let fused = fused(graph);
-    let inputs: BTreeSet<NodeId> = layers.iter().map(|&layer| graph.operands(layer)[0]).collect();
+    // What is moved on its way to a layer is moved as integers.
+    let inputs: BTreeSet<NodeId> = layers.iter().map(|&layer| layer_input(graph, layer)).collect();
     let layers: BTreeSet<NodeId> = layers.iter().copied().collect();
     let mut kept: BTreeSet<NodeId> = inputs.clone();
     let fused_order = fused.order();
@@ -89,6 +90,11 @@ fn fused(graph: &Graph) -> Graph {
 fn reads_layer_weights(fused: &Graph, id: NodeId, graph: &Graph, layers: &BTreeSet<NodeId>) -> bool {
     let weights = fused.operands(id)[1];
     graph.users(weights).iter().any(|user| layers.contains(user))
+}
+
+/// The value that a layer reads, as it is before it is moved.
+pub fn layer_input(graph: &Graph, layer: NodeId) -> NodeId {
+    origin_of(graph, graph.operands(layer)[0])
 }
 
 /// The value whose elements a movement moves.

@@ -14,8 +14,8 @@ use crate::cpu::contraction::geometry::Geometry;
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{CpuTarget, Integers};
 use crate::pack::PackedLayout;
+use crate::schedule::Schedule;
 use crate::schedule::bytes::MOST_PLAIN_SUMS;
-use crate::schedule::{LANES, Schedule};
 use edgecc_ir::DType;
 
 use super::address::{add_batch, split};
@@ -166,7 +166,7 @@ impl<'a> Contraction<'a> {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows, schedule.packs_rows)?;
-        if schedule.packs_rows && (!geometry.is_flat || tile.rows % LANES != 0 || spec.element != Element::F32) {
+        if schedule.packs_rows && (!geometry.is_flat || tile.rows % spec.element.lanes() != 0) {
             return None;
         }
         let (start, formula, bytes) = match spec.element {

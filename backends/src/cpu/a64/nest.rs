@@ -98,6 +98,7 @@ struct Nest<'a> {
 }
 
 /// Where the accesses of an innermost loop are, in the order of its statements.
+#[derive(Clone)]
 struct Pointers {
     /// The address, and how far it moves behind the access.
     places: Vec<(X, Step)>,
@@ -235,9 +236,13 @@ impl Nest<'_> {
         let pointers = self.point(var, (start, step), body)?;
         let prepared = self.prepare(body)?;
         let constants = self.registers;
-        self.a.constant(left, count);
+        // Two iterations a turn where that comes out even.
+        let copies = if count % 2 == 0 { 2 } else { 1 };
+        self.a.constant(left, count / copies);
         let head = self.a.here();
-        self.body(body, &mut Some((pointers, prepared)))?;
+        for _ in 0..copies {
+            self.body(body, &mut Some((pointers.clone(), prepared.clone())))?;
+        }
         self.repeat(left, head);
         debug_assert_eq!(self.registers, constants);
         self.registers = kept_registers;

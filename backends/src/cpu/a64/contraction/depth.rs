@@ -2,11 +2,11 @@
 
 use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, Arrangement, ByLane, Cond, Instruction, V, Width, X, fits_offset};
+use crate::cpu::a64::instruction::{Access, After, Arrangement, Instruction, V, Width, X, fits_offset};
 
 use super::tile::Shape;
-use super::totals::CHUNK;
-use super::{Contraction, register, slot};
+use super::totals::{Begin, Stretch, Sums};
+use super::{Contraction, register};
 
 /// Elements of a run that stand one behind the other without a loop.
 const UNROLLED: i64 = 16;
@@ -25,6 +25,16 @@ pub(super) struct Run {
     pub pixel_bytes: i64,
 }
 
+/// Consecutive elements that one load of each row brings.
+struct Part {
+    /// The first element: of the run, or of a turn of its loop.
+    at: i64,
+    size: i64,
+    /// Whether the address by which rows are read moves on to the next turn.
+    moves: bool,
+    begin: Begin,
+}
+
 /// How the rows of a run are addressed.
 enum Rows {
     /// By offsets from one register, which has been moved by this many bytes.
@@ -40,7 +50,7 @@ impl Contraction<'_> {
         &self,
         a: &mut Assembler,
         shape: Shape,
-        run: Run,
+        (run, sums): (Run, Sums),
         (base, offset, may_move): (X, i64, bool),
     ) -> Option<i64> {
         if run.element == Element::I8 {
@@ -57,7 +67,7 @@ impl Contraction<'_> {
                 a.add(pointer, base, offset, scratch);
             }
             let mut rows = Rows::Offsets(pointer, 0);
-            self.along_depth(a, shape, run, self.lanes(), &mut rows);
+            self.along_depth(a, shape, (run, sums), self.lanes(), &mut rows);
             return Some(match rows {
                 Rows::Offsets(_, moved) if moves_base => moved,
                 _ => 0,
@@ -75,29 +85,27 @@ impl Contraction<'_> {
             a.add(pair[1], pair[0], run.pixel_bytes, scratch);
         }
         let block = if pairs { 2 * self.lanes() } else { self.lanes() };
-        self.along_depth(a, shape, run, block, &mut Rows::Each(pointers));
+        self.along_depth(a, shape, (run, sums), block, &mut Rows::Each(pointers));
         Some(if moves_base { run.depth * self.size() } else { 0 })
     }
 
     /// The whole run, `block` elements with each load of a row.
-    fn along_depth(&self, a: &mut Assembler, shape: Shape, run: Run, block: i64, rows: &mut Rows) {
-        let mut done = 0;
-        let chunks = if self.folds_within(run.depth) { run.depth / CHUNK } else { 0 };
-        if chunks > 0 {
-            let [left, ..] = register::SCRATCH;
-            a.constant(left, chunks);
-            a.slot(Access::Store, left, slot::CHUNKS_LEFT);
-            let head = a.here();
-            self.turns(a, shape, run, (block, CHUNK / TURN), rows);
-            self.fold(a, shape);
-            a.slot(Access::Load, left, slot::CHUNKS_LEFT);
-            a.push(Instruction::SubsImmediate(left, left, 1));
-            a.slot(Access::Store, left, slot::CHUNKS_LEFT);
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
-            done = chunks * CHUNK;
+    fn along_depth(&self, a: &mut Assembler, shape: Shape, (run, sums): (Run, Sums), block: i64, rows: &mut Rows) {
+        self.in_chunks(a, shape, run.depth, sums, |a, stretch| self.stretch(a, shape, run, block, rows, stretch));
+    }
+
+    /// Consecutive elements of a run, `block` with each load of a row.
+    fn stretch(&self, a: &mut Assembler, shape: Shape, run: Run, block: i64, rows: &mut Rows, stretch: Stretch) {
+        let Stretch { first, elements, mut begin } = stretch;
+        let (mut done, end) = (first, first + elements);
+        let loops = run.depth > UNROLLED;
+        if begin == Begin::Multiplying && elements >= TURN && loops {
+            self.turn(a, shape, run, block, rows, begin);
+            begin = Begin::Adding;
+            done += TURN;
         }
-        let turns = (run.depth - done) / TURN;
-        if turns > 0 && run.depth > UNROLLED {
+        let turns = (end - done) / TURN;
+        if turns > 0 && loops {
             self.turns(a, shape, run, (block, turns), rows);
             done += turns * TURN;
         }
@@ -106,8 +114,9 @@ impl Contraction<'_> {
         }
         let mut size = block;
         while size > 0 {
-            while run.depth - done >= size {
-                self.part(a, shape, run, rows, (done, size, false));
+            while end - done >= size {
+                self.part(a, shape, run, rows, Part { at: done, size, moves: false, begin });
+                begin = Begin::Adding;
                 done += size;
             }
             size /= 2;
@@ -116,20 +125,19 @@ impl Contraction<'_> {
 
     /// A loop of `turns` turns.
     fn turns(&self, a: &mut Assembler, shape: Shape, run: Run, (block, turns): (i64, i64), rows: &mut Rows) {
-        a.turns(register::DEPTH_LEFT, turns, |a| {
-            (0..TURN).step_by(block as usize).for_each(|at| self.part(a, shape, run, rows, (at, block, at == 0)));
-        });
+        a.turns(register::DEPTH_LEFT, turns, |a| self.turn(a, shape, run, block, rows, Begin::Adding));
     }
 
-    /// `size` elements of the depth from element `at` of the run on: one load of each row, and their products.
-    fn part(
-        &self,
-        a: &mut Assembler,
-        shape: Shape,
-        run: Run,
-        rows: &mut Rows,
-        (at, size, begins_turn): (i64, i64, bool),
-    ) {
+    fn turn(&self, a: &mut Assembler, shape: Shape, run: Run, block: i64, rows: &mut Rows, begin: Begin) {
+        for at in (0..TURN).step_by(block as usize) {
+            let begin = if at == 0 { begin } else { Begin::Adding };
+            self.part(a, shape, run, rows, Part { at, size: block, moves: at == 0, begin });
+        }
+    }
+
+    /// Some elements of the depth: one load of each row, and their products.
+    fn part(&self, a: &mut Assembler, shape: Shape, run: Run, rows: &mut Rows, part: Part) {
+        let Part { at, size, moves, begin: how } = part;
         let [begin, end] = run.pixels;
         let registers = inputs_of(shape);
         let input = |pixel: i64, block: i64| V((shape.first_other() + pixel * registers + block) as u8);
@@ -146,7 +154,7 @@ impl Contraction<'_> {
                     let pointer = pointers[row as usize];
                     a.push(Instruction::VectorPost(Access::Load, width, first, pointer, bytes as i16));
                 }
-                Rows::Offsets(pointer, moved) if begins_turn && row == 0 => {
+                Rows::Offsets(pointer, moved) if moves && row == 0 => {
                     *moved = TURN * self.size();
                     a.push(Instruction::VectorPost(Access::Load, width, first, *pointer, *moved as i16));
                 }
@@ -171,7 +179,7 @@ impl Contraction<'_> {
             let (k, vector) = (place / vectors, place % vectors);
             for pixel in begin..end {
                 let (sum, input) = (shape.sum(pixel, vector), input(pixel, k / lanes));
-                a.push(Instruction::ByLane(ByLane::MultiplyAdd, of, sum, weights, input, (k % lanes) as u8));
+                a.push(Instruction::ByLane(how.of(k), of, sum, weights, input, (k % lanes) as u8));
             }
         }
     }

@@ -3,15 +3,17 @@
 
 use crate::cpu::a64::address::split;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, Arrangement, ByLane, Cond, Instruction, V, Width, X, ZERO};
+use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction, V, Width, X, ZERO};
 use crate::cpu::contraction::operand;
-use crate::schedule::LANES;
 
 use super::tile::Shape;
+use super::totals::{Begin, Stretch, Sums};
 use super::{Contraction, register, slot};
 
 /// Elements of one turn of the loop.
 const TURN: i64 = 16;
+/// Rows that are copied together.
+const GROUP: i64 = 4;
 
 /// Registers of the copy, whose other uses begin behind it.
 mod copy {
@@ -44,28 +46,28 @@ impl Contraction<'_> {
             self.enter_grid(a, width);
         }
         a.slot(Access::Load, copy::TILES_LEFT, slot::COUNT);
-        a.constant(copy::STEP, rows * 4);
+        a.constant(copy::STEP, rows * self.size());
         let exit = a.label();
         a.push(Instruction::SubsImmediate(ZERO, copy::TILES_LEFT, 1));
         a.push(Instruction::BranchIf(Cond::Less, exit));
         let head = a.here();
-        for group in 0..rows / LANES {
+        for group in 0..rows / GROUP {
             match self.geometry.grid_width {
                 Some(width) => copy::SOURCES.into_iter().for_each(|source| self.next_of_grid(a, source, width)),
                 None => {
-                    a.add(copy::SOURCES[0], copy::TILE_SOURCE, group * LANES * pixel, scratch);
+                    a.add(copy::SOURCES[0], copy::TILE_SOURCE, group * GROUP * pixel, scratch);
                     for pair in copy::SOURCES.windows(2) {
                         a.add(pair[1], pair[0], pixel, scratch);
                     }
                 }
             }
-            a.add(copy::PACKED, copy::TILE_PACKED, group * LANES * 4, scratch);
+            a.add(copy::PACKED, copy::TILE_PACKED, group * GROUP * self.size(), scratch);
             self.pack_group(a);
         }
         if self.geometry.grid_width.is_none() {
             a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, rows * pixel, scratch);
         }
-        a.add(copy::TILE_PACKED, copy::TILE_PACKED, rows * depth * 4, scratch);
+        a.add(copy::TILE_PACKED, copy::TILE_PACKED, rows * depth * self.size(), scratch);
         a.push(Instruction::SubsImmediate(copy::TILES_LEFT, copy::TILES_LEFT, 1));
         a.push(Instruction::BranchIf(Cond::NotEqual, head));
         a.place(exit);
@@ -97,42 +99,35 @@ impl Contraction<'_> {
     }
 
     fn line_bytes(&self) -> i64 {
-        self.geometry.step[0] * self.spec.input.row * 4
+        self.geometry.step[0] * self.spec.input.row * self.size()
     }
 
-    /// Four rows, eight elements of each at once, then four, then one by one.
+    /// Four rows, two vectors of each at once, then one, then parts of one.
     fn pack_group(&self, a: &mut Assembler) {
-        let depth = self.spec.depth;
-        let eights = depth / 8;
-        if eights > 0 {
-            a.turns(copy::DEPTH_LEFT, eights, |a| self.pack_elements(a, 8));
+        let (depth, mut count) = (self.spec.depth, 2 * self.lanes());
+        if depth >= count {
+            a.turns(copy::DEPTH_LEFT, depth / count, |a| self.pack_elements(a, count));
         }
-        if depth % 8 >= 4 {
-            self.pack_elements(a, 4);
+        while count > 1 {
+            count /= 2;
+            if depth & count != 0 {
+                self.pack_elements(a, count);
+            }
         }
-        (0..depth % 4).for_each(|_| self.pack_elements(a, 1));
     }
 
     fn pack_elements(&self, a: &mut Assembler, count: i64) {
+        let (lanes, of) = (self.lanes(), Arrangement::of(self.spec.element));
+        let bytes = count * self.size();
         for (row, &source) in (0..).zip(&copy::SOURCES) {
-            a.push(match count {
-                8 => Instruction::VectorsPost(Access::Load, V(row), V(row + 4), source, 32),
-                4 => Instruction::VectorPost(Access::Load, Width::Q, V(row), source, 16),
-                _ => Instruction::VectorPost(Access::Load, Width::S, V(row), source, 4),
+            a.push(match Width::of_bytes(bytes) {
+                Some(width) => Instruction::VectorPost(Access::Load, width, V(row), source, bytes as i16),
+                None => Instruction::VectorsPost(Access::Load, V(row), V(row + GROUP as u8), source, bytes as i16),
             });
         }
         for k in 0..count {
-            let first = V(4 * (k / LANES) as u8);
-            let after = After::By(copy::STEP);
-            a.push(Instruction::StructureLane(
-                Access::Store,
-                Arrangement::S4,
-                first,
-                4,
-                (k % LANES) as u8,
-                copy::PACKED,
-                after,
-            ));
+            let (first, lane, after) = (V((GROUP * (k / lanes)) as u8), (k % lanes) as u8, After::By(copy::STEP));
+            a.push(Instruction::StructureLane(Access::Store, of, first, GROUP as u8, lane, copy::PACKED, after));
         }
     }
 
@@ -146,41 +141,45 @@ impl Contraction<'_> {
     }
 
     fn pixel_bytes(&self) -> i64 {
-        self.geometry.step[1] * self.spec.input.column * 4
+        self.geometry.step[1] * self.spec.input.column * self.size()
     }
 
     /// Bytes from an input pixel to the one under the only tap.
     fn first_tap_bytes(&self) -> i64 {
         let input = &self.spec.input;
-        (self.geometry.first_row * input.row + self.geometry.columns[0] * input.column) * 4
+        (self.geometry.first_row * input.row + self.geometry.columns[0] * input.column) * self.size()
     }
 
     /// Adds the products of a tile over packed rows; the first ones become the sums where nothing starts them.
     pub(super) fn packed_run(&self, a: &mut Assembler, shape: Shape) {
+        let begin = if self.start.is_some() { Begin::Adding } else { Begin::Multiplying };
         let depth = self.spec.depth;
-        let mut done = 0;
-        if self.start.is_none() {
-            let first = depth.min(TURN);
-            self.packed_part(a, shape, first, true);
-            done = first;
+        self.in_chunks(a, shape, depth, Sums::Whole(begin), |a, stretch| self.packed_stretch(a, shape, stretch));
+    }
+
+    fn packed_stretch(&self, a: &mut Assembler, shape: Shape, Stretch { elements, begin, .. }: Stretch) {
+        let mut left = elements;
+        if begin == Begin::Multiplying {
+            let first = left.min(TURN);
+            self.packed_part(a, shape, first, begin);
+            left -= first;
         }
-        let turns = (depth - done) / TURN;
-        if turns > 0 {
-            a.turns(register::DEPTH_LEFT, turns, |a| self.packed_part(a, shape, TURN, false));
-            done += turns * TURN;
+        if left >= TURN {
+            a.turns(register::DEPTH_LEFT, left / TURN, |a| self.packed_part(a, shape, TURN, Begin::Adding));
         }
-        if done < depth {
-            self.packed_part(a, shape, depth - done, false);
+        if left % TURN > 0 {
+            self.packed_part(a, shape, left % TURN, Begin::Adding);
         }
     }
 
     /// `size` steps of k.
-    fn packed_part(&self, a: &mut Assembler, shape: Shape, size: i64, begins: bool) {
-        let (groups, vectors) = (shape.rows / LANES, shape.columns.vectors);
+    fn packed_part(&self, a: &mut Assembler, shape: Shape, size: i64, begin: Begin) {
+        let (lanes, of) = (self.lanes(), Arrangement::of(shape.element));
+        let (groups, vectors) = (shape.rows / lanes, shape.columns.vectors);
         let row_chunk = if groups == 3 { 3 } else { 4 };
-        let first_row = shape.sums();
+        let first_row = shape.first_other();
         let first_weight = first_row + row_chunk;
-        let weight_chunk = (32 - first_weight).clamp(1, 4);
+        let weight_chunk = (32 - shape.sums() - row_chunk).clamp(1, 4);
         let load = |a: &mut Assembler, first: i64, count: i64, base: X| {
             a.push(Instruction::Multiple(Access::Load, V(first as u8), count as u8, base, After::Past));
         };
@@ -189,7 +188,6 @@ impl Contraction<'_> {
             if at % row_chunk == 0 {
                 load(a, first_row, row_chunk.min(size * groups - at), register::TILE);
             }
-            let op = if begins && k == 0 { ByLane::Multiply } else { ByLane::MultiplyAdd };
             for vector in 0..vectors {
                 let place = k * vectors + vector;
                 if place % weight_chunk == 0 {
@@ -197,15 +195,8 @@ impl Contraction<'_> {
                 }
                 let weights = V((first_weight + place % weight_chunk) as u8);
                 for row in 0..shape.rows {
-                    let input = V((first_row + at % row_chunk + row / LANES) as u8);
-                    a.push(Instruction::ByLane(
-                        op,
-                        Arrangement::S4,
-                        shape.sum(row, vector),
-                        weights,
-                        input,
-                        (row % LANES) as u8,
-                    ));
+                    let (sum, input) = (shape.sum(row, vector), V((first_row + at % row_chunk + row / lanes) as u8));
+                    a.push(Instruction::ByLane(begin.of(k), of, sum, weights, input, (row % lanes) as u8));
                 }
             }
         }

@@ -9,6 +9,7 @@ use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction
 use crate::cpu::a64::vector::{Computation, Registers, RowRegisters, move_register};
 
 use super::depth::Run;
+use super::totals::{Begin, Sums};
 use super::{Contraction, Further, register};
 
 /// Output channels of a tile.
@@ -71,35 +72,26 @@ impl Contraction<'_> {
             return self.finish(a, shape);
         }
         self.start_sums(a, shape);
-        if self.has_totals() {
-            self.start_totals(a, shape);
-        }
+        let is_one_row = geometry.tap_rows == 1 && geometry.rows_inside;
+        let is_one_run = self.is_one_run(shape, first);
         let mut moved = 0;
-        if geometry.tap_rows == 1 && geometry.rows_inside {
-            moved = self.row_of_taps(a, shape, first, (register::TILE, true))?;
+        if is_one_row && is_one_run {
+            moved = self.row_of_taps(a, shape, first, (register::TILE, Sums::Whole(Begin::Adding)))?;
+        } else if !is_one_row && is_one_run && self.folds_rows() {
+            self.store_totals(a, shape);
+            self.rows_of_taps(a, shape, first, true)?;
         } else {
-            let exit = a.label();
-            a.push(Instruction::Mov(register::ROW, register::TILE));
-            if geometry.rows_inside {
-                a.constant(register::ROWS_LEFT, geometry.tap_rows);
-            } else {
-                a.push(Instruction::SubsImmediate(ZERO, register::ROWS, 1));
-                a.push(Instruction::BranchIf(Cond::Less, exit));
-                a.push(Instruction::Mov(register::ROWS_LEFT, register::ROWS));
+            if self.has_totals() {
+                self.store_totals(a, shape);
+                self.clear_sums(a, shape);
             }
-            let head = a.here();
-            let moved = self.row_of_taps(a, shape, first, (register::ROW, true))?;
-            let next = geometry.row_step * self.spec.input.row * self.size() - moved;
-            a.add(register::ROW, register::ROW, next, register::SCRATCH[0]);
-            if self.folds_rows() {
-                self.fold(a, shape);
+            match is_one_row {
+                true => _ = self.row_of_taps(a, shape, first, (register::TILE, Sums::OfParts))?,
+                false => self.rows_of_taps(a, shape, first, false)?,
             }
-            a.push(Instruction::SubsImmediate(register::ROWS_LEFT, register::ROWS_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
-            a.place(exit);
-        }
-        if self.has_totals() {
-            self.add_totals(a, shape);
+            if self.has_totals() {
+                self.add_totals(a, shape);
+            }
         }
         if self.by_parts(shape) {
             self.join_parts(a, shape);
@@ -109,6 +101,50 @@ impl Contraction<'_> {
         }
         self.finish(a, shape)?;
         a.add(register::TILE, register::TILE, shape.rows * pixel_bytes - moved, register::SCRATCH[0]);
+        Some(())
+    }
+
+    /// All rows of taps that lie within the input. `whole`: each is one run, sums are folded, and in the end they are the totals.
+    fn rows_of_taps(&self, a: &mut Assembler, shape: Shape, first: Option<i64>, whole: bool) -> Option<()> {
+        let geometry = &self.geometry;
+        let (exit, in_chunk) = (a.label(), a.label());
+        a.push(Instruction::Mov(register::ROW, register::TILE));
+        if geometry.rows_inside {
+            a.constant(register::ROWS_LEFT, geometry.tap_rows);
+        } else {
+            a.push(Instruction::SubsImmediate(ZERO, register::ROWS, 1));
+            a.push(Instruction::BranchIf(Cond::Less, exit));
+            a.push(Instruction::Mov(register::ROWS_LEFT, register::ROWS));
+        }
+        let head = a.here();
+        let rows = self.rows_of_fold();
+        for row in 1..=rows {
+            let sums = match whole {
+                true if row == 1 => Sums::OfRows(Begin::Multiplying),
+                true => Sums::OfRows(Begin::Adding),
+                false => Sums::OfParts,
+            };
+            let moved = self.row_of_taps(a, shape, first, (register::ROW, sums))?;
+            let next = geometry.row_step * self.spec.input.row * self.size() - moved;
+            a.add(register::ROW, register::ROW, next, register::SCRATCH[0]);
+            if row == rows && self.folds_rows() {
+                self.fold(a, shape);
+                if !whole {
+                    self.clear_sums(a, shape);
+                }
+            }
+            a.push(Instruction::SubsImmediate(register::ROWS_LEFT, register::ROWS_LEFT, 1));
+            a.push(match row == rows {
+                true => Instruction::BranchIf(Cond::NotEqual, head),
+                false => Instruction::BranchIf(Cond::Equal, if whole { in_chunk } else { exit }),
+            });
+        }
+        if whole && rows > 1 {
+            a.push(Instruction::Branch(exit));
+            a.place(in_chunk);
+            self.add_totals(a, shape);
+        }
+        a.place(exit);
         Some(())
     }
 
@@ -138,31 +174,35 @@ impl Contraction<'_> {
         }
     }
 
+    /// The pixels of a tile that meet a column of taps within the input, a half-open range.
+    fn reached(&self, shape: Shape, first: Option<i64>, column: i64) -> [i64; 2] {
+        first.map_or([0, shape.rows], |first| self.geometry.reached(first, shape.rows, column))
+    }
+
+    /// Whether a row of taps is one run of the depth, for every pixel of a tile.
+    fn is_one_run(&self, shape: Shape, first: Option<i64>) -> bool {
+        let columns = &self.geometry.columns;
+        (self.geometry.merges_columns || columns.len() == 1)
+            && columns.iter().all(|&column| self.reached(shape, first, column) == [0, shape.rows])
+    }
+
     /// Adds the products of one row of taps; returns by how many bytes it has moved `base`.
-    fn row_of_taps(
-        &self,
-        a: &mut Assembler,
-        shape: Shape,
-        first: Option<i64>,
-        (base, may_move): (X, bool),
-    ) -> Option<i64> {
+    fn row_of_taps(&self, a: &mut Assembler, shape: Shape, first: Option<i64>, (base, sums): (X, Sums)) -> Option<i64> {
         let geometry = &self.geometry;
         let pixel = geometry.step[1] * self.spec.input.column * self.size();
-        let reached = |column: i64| first.map_or([0, shape.rows], |first| geometry.reached(first, shape.rows, column));
-        let is_whole = geometry.columns.iter().all(|&column| reached(column) == [0, shape.rows]);
         let run = |pixels: [i64; 2], depth: i64| Run { element: self.spec.element, pixels, depth, pixel_bytes: pixel };
-        if is_whole && (geometry.merges_columns || geometry.columns.len() == 1) {
+        if self.is_one_run(shape, first) {
             let depth = self.spec.depth * geometry.columns.len() as i64;
-            return self.run(a, shape, run([0, shape.rows], depth), (base, 0, may_move));
+            return self.run(a, shape, (run([0, shape.rows], depth), sums), (base, 0, true));
         }
         for &column in &geometry.columns {
-            let pixels = reached(column);
+            let pixels = self.reached(shape, first, column);
             if pixels[0] == pixels[1] {
                 a.add(register::WEIGHTS, register::WEIGHTS, self.tap_bytes(shape.columns), register::SCRATCH[0]);
                 continue;
             }
             let offset = (column - geometry.columns[0]) * self.spec.input.column * self.size() + pixels[0] * pixel;
-            self.run(a, shape, run(pixels, self.spec.depth), (base, offset, false))?;
+            self.run(a, shape, (run(pixels, self.spec.depth), Sums::OfParts), (base, offset, false))?;
         }
         Some(0)
     }

@@ -13,6 +13,7 @@ use crate::kernel::{Local, Stmt, Value};
 use super::Nest;
 
 /// How a statement of an innermost loop is computed; constants lie in registers before the loop.
+#[derive(Clone)]
 pub(super) enum Prepared {
     /// Halves become singles, or singles halves.
     Cast,

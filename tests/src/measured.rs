@@ -1,0 +1,150 @@
+//! Networks whose inference is counted on aarch64, what others execute for them, and what ours may. Of others the best that
+//! there is counts, on cortex-a76: ncnn 1.0.20261020, but MNN 3.6.1 for the encoder in f32. MNN does not convert
+//! Inception v3, for which onnxruntime 1.32.0 executes 2022.8 M. From `peers/MEASURED.md` of the shared material, and for
+//! Inception v3 from the same tools.
+
+use std::path::{Path, PathBuf};
+
+use edgecc::compile::{CompileOptions, Compiled};
+use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_device::agreement::{Bound, agreement};
+use edgecc_device::tensor_file::{Array, read_npz};
+use edgecc_format::ElementType;
+use edgecc_passes::precision::Precision;
+
+use crate::{python, run};
+
+/// Figures of one network in one precision.
+#[derive(Debug)]
+pub struct Bar {
+    /// Instructions of the best of others, in millions.
+    pub best_peer: f64,
+    /// The most that ours may execute, in millions.
+    pub most: f64,
+    /// The least cosine between the output and onnxruntime's in f32.
+    pub cosine: f64,
+}
+
+/// A network and its input.
+#[derive(Debug)]
+pub struct Network {
+    /// The name of its files.
+    pub name: &'static str,
+    /// The extents of its input.
+    pub shape: &'static [usize],
+    /// Weights may grow: Winograd's convolution.
+    pub allow_size: bool,
+    /// In f32.
+    pub singles: Bar,
+    /// In halves.
+    pub halves: Bar,
+}
+
+const IMAGE: &[usize] = &[1, 3, 224, 224];
+
+const fn singles(best_peer: f64, most: f64) -> Bar {
+    Bar { best_peer, most, cosine: 0.99999 }
+}
+
+const fn halves(best_peer: f64, most: f64) -> Bar {
+    Bar { best_peer, most, cosine: 0.9995 }
+}
+
+const fn image(name: &'static str, singles: Bar, halves: Bar) -> Network {
+    Network { name, shape: IMAGE, allow_size: false, singles, halves }
+}
+
+const fn large(network: Network) -> Network {
+    Network { allow_size: true, ..network }
+}
+
+/// The networks. Random weights of many layers amplify what is rounded early: of ResNet-50 activations and weights that are
+/// stored as halves, with sums in f32, leave a cosine of 0.99974; ncnn's output in halves has 0.9881, for Inception v3 0.9698.
+pub const NETWORKS: [Network; 10] = [
+    image("mobilenet_v2", singles(101.2, 90.0), halves(54.0, 47.0)),
+    image("mobilenet_v3_small", singles(24.1, 20.0), halves(12.8, 11.0)),
+    image("mobilenet_v3_large", singles(78.9, 67.0), halves(41.7, 36.0)),
+    image("efficientnet_b0", singles(178.1, 150.0), halves(92.2, 78.0)),
+    image("shufflenet_v2_x1_0", singles(50.6, 43.0), halves(36.5, 26.0)),
+    large(image("squeezenet1_1", singles(75.6, 63.0), halves(43.9, 34.0))),
+    Network { shape: &[1, 128, 256], ..image("encoder", singles(136.9, 126.0), halves(197.8, 65.5)) },
+    large(image("resnet18", singles(239.4, 195.0), halves(130.1, 106.0))),
+    large(image("resnet50", singles(910.0, 810.0), Bar { cosine: 0.995, ..halves(482.1, 415.0) })),
+    Network {
+        shape: &[1, 3, 299, 299],
+        ..large(image("inception_v3", singles(1309.1, 930.0), Bar { cosine: 0.98, ..halves(691.9, 660.0) }))
+    },
+];
+
+/// A network with its input and the output of onnxruntime.
+#[derive(Debug)]
+pub struct Files {
+    /// The model.
+    pub model: PathBuf,
+    /// Little-endian f32.
+    pub input: Vec<u8>,
+    /// The same.
+    pub output: Vec<u8>,
+}
+
+impl Network {
+    /// Its files: those of the peers, or what a seeded generator writes. `None`, after a visible line, without Python.
+    pub fn files(&self, peers: &Path) -> Option<Files> {
+        let of_peers = |ending: &str| peers.join(format!("models/{}.{ending}", self.name));
+        let read = |ending: &str| std::fs::read(of_peers(ending)).expect("a file of the peers");
+        let (script, flags) = match self.name {
+            "resnet18" => ("make_resnet.py", ["--depth", "18"].as_slice()),
+            "resnet50" => ("make_resnet.py", [].as_slice()),
+            "inception_v3" => ("make_inception.py", [].as_slice()),
+            _ => return Some(Files { model: of_peers("onnx"), input: read("x.f32"), output: read("y.f32") }),
+        };
+        let interpreter = python::python()?;
+        let model = python::generated("instructions").join(format!("{}.onnx", self.name));
+        let reference = model.with_extension("npz");
+        if !reference.exists() {
+            let model = model.to_string_lossy();
+            python::tool(&interpreter, script, &[&[&*model], flags].concat());
+        }
+        let mut arrays = read_npz(&reference).expect("a reference");
+        let mut take = |name: &str| {
+            let place = arrays.iter().position(|(other, _)| other == name).expect("an array");
+            arrays.swap_remove(place).1.bytes
+        };
+        Some(Files { input: take("in_0"), output: take("out_0"), model })
+    }
+
+    /// Its figures.
+    pub fn bar(&self, precision: Precision) -> &Bar {
+        match precision {
+            Precision::F32 => &self.singles,
+            Precision::F16 => &self.halves,
+        }
+    }
+
+    /// The artifact for aarch64.
+    pub fn compile(&self, files: &Files, precision: Precision, kernels: Kernels) -> Compiled {
+        let (element_type, extents) = (ElementType::F32, self.shape.to_vec());
+        let input = Array { element_type, extents, bytes: files.input.clone() };
+        let adjust = |options| CompileOptions { kernels, precision, allow_size: self.allow_size, ..options };
+        run::compile_with(&files.model, Architecture::Aarch64, &[input], adjust).expect("compiles")
+    }
+}
+
+impl Files {
+    /// The cosine between an output and onnxruntime's.
+    pub fn cosine(&self, output: &[u8]) -> f64 {
+        let (actual, expected) = (to_f64(output), to_f64(&self.output));
+        agreement(&actual, &expected, &[actual.len()], None, Bound::FLOAT).cosine
+    }
+
+    /// The bytes of an artifact as a part of the model's.
+    pub fn growth(&self, compiled: &Compiled) -> f64 {
+        let size = compiled.to_bytes().expect("an artifact").len() as f64;
+        size / std::fs::metadata(&self.model).expect("the model").len() as f64
+    }
+}
+
+fn to_f64(bytes: &[u8]) -> Vec<f64> {
+    let array = Array { element_type: ElementType::F32, extents: vec![bytes.len() / 4], bytes: bytes.to_vec() };
+    array.to_f64()
+}

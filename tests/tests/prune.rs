@@ -1,0 +1,194 @@
+//! Pruned networks compile, compute what the evaluator makes of the smaller graph, and stay near the network before.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use edgecc::array::to_tensor;
+use edgecc::calibrate::samples::{Samples, ports};
+use edgecc::calibrate::synthetic::synthetic;
+use edgecc::compile::{CompileOptions, prepare};
+use edgecc::picture::Normalisation;
+use edgecc::prune::{Calibration, prune, refit};
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::{Array, read_npz};
+use edgecc_format::ElementType;
+use edgecc_ir::{DType, Graph, Shape, Tensor, eval};
+use edgecc_passes::prune::{Pruned, Ranking, Recipe, prune as cut};
+use edgecc_tests::graphs::{Way, artifact, outputs_emulated, outputs_here};
+use edgecc_tests::models::{MODELS, Row};
+use edgecc_tests::networks::{Activation, Network, layers};
+use edgecc_tests::reference::{self, shared};
+use edgecc_tests::report::say;
+use edgecc_tests::{cross, numbers, run};
+
+fn options() -> CompileOptions {
+    run::options(Architecture::host().expect("a host"), &[])
+}
+
+fn simplified(mut graph: Graph) -> Graph {
+    edgecc_passes::prepare(&mut graph, &edgecc_passes::Options::default(), &mut |_, _| {}).expect("sound passes");
+    graph
+}
+
+fn by_weights(graph: &Graph, fraction: f64) -> Pruned {
+    cut(graph, &Recipe::of(fraction), &BTreeMap::new()).expect("a sound graph")
+}
+
+fn assert_close(name: &str, expected: &[Tensor], actual: &[Vec<f64>]) {
+    for (expected, actual) in expected.iter().zip(actual) {
+        let pairs = || expected.scalars().map(|value| value.as_f64()).zip(actual);
+        let largest = pairs().map(|(value, _)| value.abs()).fold(1e-6, f64::max);
+        for (a, b) in pairs() {
+            let same = (a - b).abs() <= 1e-3 * largest || a.is_nan() && b.is_nan();
+            assert!(same, "{name}: {b} instead of {a}, where the largest is {largest}");
+        }
+    }
+}
+
+#[test]
+fn bench_networks_compute_here_and_on_aarch64_what_the_evaluator_does() {
+    let device = cross::device_program();
+    let mut smaller = 0;
+    for (graph, _) in layers() {
+        let pruned = by_weights(&simplified(graph), 0.5);
+        smaller += (pruned.macs[1] <= 0.51 * pruned.macs[0]) as usize;
+        let graph = pruned.graph;
+        let inputs = numbers::inputs(&graph);
+        let expected = eval::run(&graph, &inputs).expect("values");
+        for outputs in outputs_here(&graph, &inputs, &expected, Way::USUAL) {
+            assert_close(graph.name(), &expected, &outputs);
+        }
+        if let Some(device) = &device {
+            for outputs in outputs_emulated(device, &graph, &inputs, Way::USUAL, &["cortex-a72"]) {
+                assert_close(graph.name(), &expected, &outputs);
+            }
+        }
+    }
+    // One of them is a single layer, which makes the output.
+    assert!(smaller >= 4, "{smaller} networks are halved");
+}
+
+/// The distance of the outputs on samples, relative to their size.
+fn error(before: &Graph, after: &Graph, samples: &Samples) -> f64 {
+    let (mut apart, mut size) = (0.0, 0.0);
+    for run in &samples.runs {
+        let tensor = |array: &Array| {
+            Tensor::dense(DType::F32, Shape::new(&array.extents), array.bytes.clone().into()).expect("a tensor")
+        };
+        let inputs: Vec<Tensor> = run.iter().map(tensor).collect();
+        let [expected, actual] =
+            [before, after].map(|graph| eval::run(graph, &inputs).expect("values").remove(0).to_f32());
+        for (a, b) in expected.iter().zip(&actual) {
+            apart += ((a - b) as f64).powi(2);
+            size += (*a as f64).powi(2);
+        }
+    }
+    (apart / size.max(1e-30)).sqrt()
+}
+
+#[test]
+fn fitted_weights_bring_results_near_to_those_before() {
+    let mut network = Network::new("fitted", &[2, 3, 16, 16]);
+    network.conv(24, 3, 2, 1, Activation::Relu);
+    let entry = network.value();
+    network.conv(48, 1, 1, 1, Activation::Relu6);
+    network.conv(48, 3, 1, 48, Activation::Relu6);
+    network.conv(24, 1, 1, 1, Activation::None);
+    network.add_value(entry);
+    network.conv(32, 3, 1, 2, Activation::Silu);
+    network.conv(10, 3, 1, 1, Activation::None);
+    let graph = simplified(network.finish());
+    let draw = |count, seed| synthetic(&graph, &Normalisation::default(), count, seed).expect("samples");
+    let (samples, others) = (draw(12, 1), draw(4, 2));
+    let options = options();
+    let calibration = Calibration { samples: &samples, options: &options, threads: 2 };
+    for ranking in [Ranking::Local, Ranking::Global] {
+        let recipe = Recipe { ranking, multiple: 4, ..Recipe::of(0.5) };
+        let mut pruned = prune(&graph, &recipe, Some(calibration), &mut |_| {}).expect("a smaller graph");
+        let before = error(&graph, &pruned.graph, &others);
+        refit(&graph, &mut pruned, calibration, &mut |_| {}).expect("fitted weights");
+        edgecc_ir::verify(&pruned.graph).expect("a sound graph");
+        let after = error(&graph, &pruned.graph, &others);
+        say(&format!("{ranking:?}: error {before:.3} before fitting, {after:.3} behind"));
+        assert!(after < 0.5 * before, "{ranking:?}: {before} became {after}");
+    }
+}
+
+/// The share of the sample's test images that a graph of one image names rightly.
+fn accuracy(graph: &Graph, images: &[Array], labels: &[f64]) -> f64 {
+    let is_right = |(image, label): (&Array, &f64)| {
+        let scores = eval::run(graph, &[to_tensor(image).expect("a tensor")]).expect("scores").remove(0).to_f32();
+        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        best == Some(*label as usize)
+    };
+    let right = images.iter().zip(labels).filter(|&pair| is_right(pair)).count();
+    right as f64 / images.len() as f64
+}
+
+/// The sample names 98 % of the digits; its layers are narrow, so that half of it knows little until it is fitted.
+#[test]
+fn half_of_the_sample_still_knows_its_digits() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample");
+    let arrays: BTreeMap<String, Array> =
+        read_npz(&sample.join("digits-test.npz")).expect("images").into_iter().collect();
+    let one = |bytes: &[u8]| Array { element_type: ElementType::F32, extents: vec![1, 1, 8, 8], bytes: bytes.to_vec() };
+    let images: Vec<Array> = arrays["image"].bytes.chunks(4 * 64).map(one).collect();
+    let labels = arrays["labels"].to_f64();
+    let (known, unknown) = images.split_at(images.len() / 2);
+    let labels = &labels[known.len()..];
+    let options = run::options(Architecture::host().expect("a host"), &[("image".into(), vec![1, 1, 8, 8])]);
+    let (graph, _) = prepare(&sample.join("digits.onnx"), &options, &mut |_| {}).expect("a model");
+    let samples = Samples { ports: ports(&graph), runs: known.iter().map(|image| vec![image.clone()]).collect() };
+    let calibration = Calibration { samples: &samples, options: &options, threads: 2 };
+    let recipe = Recipe { multiple: 4, ..Recipe::of(0.5) };
+    let mut pruned = prune(&graph, &recipe, Some(calibration), &mut |_| {}).expect("a smaller graph");
+    let before = accuracy(&pruned.graph, unknown, labels);
+    refit(&graph, &mut pruned, calibration, &mut |_| {}).expect("fitted weights");
+    let after = accuracy(&pruned.graph, unknown, labels);
+    let whole = accuracy(&graph, unknown, labels);
+    say(&format!("digits: {whole:.3} right; of half the multiply-adds {before:.3} before fitting, {after:.3} behind"));
+    assert!(pruned.macs[1] <= 0.5 * pruned.macs[0] && after > 0.9 && after > before + 0.2);
+}
+
+/// Prunes a model to half, compiles it and compares a run with the evaluator's, on these inputs or on noise; what is left of
+/// the multiply-adds.
+fn check_model(path: &Path, given: &[Array]) -> Result<f64, String> {
+    let shapes = if given.is_empty() { Vec::new() } else { run::shapes(path, given)? };
+    let options = run::options(Architecture::host().expect("a host"), &shapes);
+    let (graph, _) = prepare(path, &options, &mut |_| {}).map_err(|error| error.to_string())?;
+    let pruned = by_weights(&graph, 0.5);
+    let given = given.iter().map(to_tensor).collect::<Result<Vec<_>, _>>()?;
+    let inputs = if given.is_empty() { numbers::inputs(&pruned.graph) } else { given };
+    let expected = eval::run(&pruned.graph, &inputs).map_err(|error| error.to_string())?;
+    for outputs in outputs_here(&pruned.graph, &inputs, &expected, Way::USUAL) {
+        assert_close(&path.display().to_string(), &expected, &outputs);
+    }
+    artifact(&pruned.graph, Architecture::Aarch64, Way::USUAL);
+    Ok(pruned.macs[1] / pruned.macs[0])
+}
+
+fn onnx_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "onnx")).collect();
+    files.sort();
+    files
+}
+
+/// `cargo test -p edgecc-tests --test prune -- --ignored --nocapture`, with more models in `EDGECC_MODELS`: minutes.
+#[test]
+#[ignore = "minutes"]
+fn models_of_half_the_multiply_adds_compute_what_the_evaluator_does() {
+    let Some(folder) = shared("models") else { return };
+    let reference = |row: &Row| reference::read(&row.reference(&folder)).inputs;
+    let mut cases: Vec<(PathBuf, Vec<Array>)> = MODELS.iter().map(|row| (row.model(&folder), reference(row))).collect();
+    let mut others = onnx_files(&folder.join("light"));
+    others.extend(std::env::var_os("EDGECC_MODELS").into_iter().flat_map(|folder| onnx_files(Path::new(&folder))));
+    cases.extend(others.into_iter().map(|file| (file, Vec::new())));
+    for (file, inputs) in cases {
+        let started = Instant::now();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let left = check_model(&file, &inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
+        say(&format!("{name}: {left:.3} of the multiply-adds left, {:.0} s", started.elapsed().as_secs_f64()));
+    }
+}

@@ -1,0 +1,139 @@
+//! Networks quantised after training: integers everywhere, the same ones in the evaluator and in compiled code, and a loss
+//! that is known.
+
+use edgecc::calibrate::samples::Samples;
+use edgecc::calibrate::synthetic::synthetic;
+use edgecc::compile::compile_prepared;
+use edgecc::picture::Normalisation;
+use edgecc::quantize::{QuantizeError, QuantizeOptions, Report, quantize};
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::Array;
+use edgecc_format::ElementType;
+use edgecc_ir::{DType, Graph, NodeId, Shape, Tensor, eval};
+use edgecc_passes::{Options, prepare};
+use edgecc_tests::networks::{Activation, Network};
+use edgecc_tests::report::say;
+use edgecc_tests::run;
+
+/// A stem, two inverted bottlenecks, one with a residual sum, and a head.
+fn mobile() -> Graph {
+    let mut network = Network::new("mobile", &[1, 3, 32, 32]);
+    network.conv(16, 3, 2, 1, Activation::Relu6);
+    for _ in 0..2 {
+        let entry = network.value();
+        network.conv(64, 1, 1, 1, Activation::Relu6);
+        network.conv(64, 3, 1, 64, Activation::Silu);
+        network.conv(16, 1, 1, 1, Activation::None);
+        network.add_value(entry);
+    }
+    network.max_pool();
+    network.conv(24, 1, 1, 1, Activation::Relu);
+    ready(network.finish())
+}
+
+fn ready(mut graph: Graph) -> Graph {
+    prepare(&mut graph, &Options::default(), &mut |_, _| {}).expect("sound passes");
+    graph
+}
+
+fn samples(graph: &Graph, count: usize) -> Samples {
+    synthetic(graph, &Normalisation::default(), count, 3).expect("samples")
+}
+
+fn quantised(graph: &Graph, how: &QuantizeOptions) -> Result<(Graph, Report), QuantizeError> {
+    let options = run::options(Architecture::host().expect("a host"), &[]);
+    let mut integers = graph.clone();
+    let report = quantize(&mut integers, &options, how, &samples(graph, 6), 2, &mut |_| {})?;
+    edgecc_passes::integers(&mut integers, &Options::default(), &mut |_, _| {}).expect("sound passes");
+    Ok((integers, report))
+}
+
+fn contractions(graph: &Graph, dtype: DType) -> usize {
+    let is_one = |id: &NodeId| graph.op(*id).epilogue().is_some() && graph.ty(graph.operands(*id)[0]).dtype == dtype;
+    graph.order().iter().filter(|id| is_one(id)).count()
+}
+
+#[test]
+fn every_layer_sums_integers_and_the_answer_stays() {
+    let (graph, report) = quantised(&mobile(), &QuantizeOptions::default()).expect("a quantised network");
+    assert_eq!(contractions(&graph, DType::F32), 0);
+    assert_eq!((report.layers.len(), report.float.len()), (8, 0));
+    say(&report.summary());
+    assert!(report.outputs[0].cosine > 0.999, "{}", report.outputs[0].cosine);
+}
+
+#[test]
+fn compiled_code_gives_the_evaluators_integers() {
+    let (mut graph, _) = quantised(&mobile(), &QuantizeOptions::default()).expect("a quantised network");
+    let host = Architecture::host().expect("a host");
+    let options = run::options(host, &[]);
+    // The integers in front of the last map.
+    let last = graph.outputs()[0].node;
+    let extents = graph.ty(last).shape.extents();
+    let input = samples(&mobile(), 1).runs[0][0].clone();
+    let x = Tensor::dense(DType::F32, Shape::new(&input.extents), input.bytes.clone().into()).expect("a tensor");
+    edgecc_passes::finish(&mut graph, &Options::default(), &mut |_, _| {}).expect("sound passes");
+    let expected = eval::run(&graph, &[x]).expect("values")[0].to_f32();
+    let compiled = compile_prepared(graph, &options, &mut |_| {}).expect("the network compiles");
+    let bytes = run::run_here(&compiled.to_bytes().expect("an artifact"), &[input], 1).swap_remove(0);
+    let array = Array { element_type: ElementType::F32, extents, bytes };
+    let same = array.to_f64().iter().zip(&expected).filter(|(a, b)| **a as f32 == **b).count();
+    // Sigmoids are approximated, and may lie on the other side of a step.
+    assert!(same * 1000 >= expected.len() * 995, "{same} of {}", expected.len());
+}
+
+#[test]
+fn layers_that_are_named_keep_their_numbers() {
+    let graph = mobile();
+    let layer = graph.order().into_iter().find(|&id| graph.op(id).name() == "conv").expect("a layer");
+    let name = graph.node(layer).origin().0.iter().next().expect("a name").to_string();
+    let keep = QuantizeOptions { keep: [name].into(), ..QuantizeOptions::default() };
+    let (graph, report) = quantised(&graph, &keep).expect("a quantised network");
+    assert!(
+        contractions(&graph, DType::F32) >= 1 && report.float.iter().all(|(_, reason)| *reason == "is told to stay")
+    );
+    let unknown = QuantizeOptions { keep: ["elsewhere".to_string()].into(), ..QuantizeOptions::default() };
+    assert!(matches!(quantised(&mobile(), &unknown), Err(QuantizeError::Unknown(name)) if name == "elsewhere"));
+}
+
+#[test]
+fn measured_ranges_and_corrected_biases_lose_less_than_extremes() {
+    let graph = mobile();
+    let plain = QuantizeOptions { plain: true, ..QuantizeOptions::default() };
+    let [extremes, measured] = [plain, QuantizeOptions::default()]
+        .map(|how| quantised(&graph, &how).expect("a quantised network").1.outputs[0].signal_to_noise);
+    say(&format!("{extremes:.1} dB by extremes, {measured:.1} dB by measured error and corrected biases"));
+    assert!(measured > extremes + 0.5, "{measured} and {extremes}");
+}
+
+#[test]
+fn a_largest_drop_is_kept_by_giving_layers_back() {
+    let graph = mobile();
+    let (_, all) = quantised(&graph, &QuantizeOptions::default()).expect("a quantised network");
+    let drop = all.drop() / 2.0;
+    let how = QuantizeOptions { max_drop: Some(drop), ..QuantizeOptions::default() };
+    let (_, some) = quantised(&graph, &how).expect("a quantised network");
+    say(&format!(
+        "drop {:.2e} with {} layers, {:.2e} with {}",
+        all.drop(),
+        all.layers.len(),
+        some.drop(),
+        some.layers.len()
+    ));
+    assert!(all.drop() > drop && some.drop() <= drop && !some.layers.is_empty());
+}
+
+#[test]
+fn constant_inputs_have_a_stated_range_and_infinite_ones_are_refused() {
+    let graph = mobile();
+    let options = run::options(Architecture::host().expect("a host"), &[]);
+    let mut zeros = samples(&graph, 1);
+    zeros.runs[0][0].bytes.fill(0);
+    let how = QuantizeOptions::default();
+    let report = quantize(&mut graph.clone(), &options, &how, &zeros, 1, &mut |_| {}).expect("a quantised network");
+    assert_eq!((report.layers[0].input.low, report.layers[0].input.high), (0.0, 0.0));
+    let mut infinite = samples(&graph, 1);
+    infinite.runs[0][0].bytes[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    let refused = quantize(&mut graph.clone(), &options, &how, &infinite, 1, &mut |_| {});
+    assert!(matches!(refused, Err(QuantizeError::NotFinite { run: 0, .. })));
+}
