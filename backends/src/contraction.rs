@@ -268,6 +268,8 @@ pub struct ContractionSpec {
     pub channels: i64,
     /// The input; its channel stride is 1.
     pub input: Strides,
+    /// Every weight is known to be above -128 where they are i8: sums of two products fit 16 bits.
+    pub symmetric_weights: bool,
     /// Distance between weight matrices along each batch axis, in matrices of all taps; 0 shares them.
     pub weight_batch: Vec<i64>,
     /// The output.

@@ -86,6 +86,7 @@ fn integers() -> Vec<Integer> {
     let twos = [
         Two::Dot,
         Two::MatrixProduct,
+        Two::AddPairs,
         Two::AddHalves,
         Two::Maximum,
         Two::Minimum,
@@ -95,7 +96,10 @@ fn integers() -> Vec<Integer> {
     let mut samples: Vec<Integer> = twos.into_iter().map(|op| Integer::Two(op, v, w, u)).collect();
     samples.extend((0..4).map(|lane| Integer::DotByLane(w, u, V(17 + lane), lane)));
     samples.extend([1, 8, 63].map(|by| Integer::ShiftRight(u, v, by)));
+    samples.extend([Integer::AddPairsOfHalves(v, u), Integer::SpreadPost(w, X(17))]);
     for half in [Half::Lower, Half::Upper] {
+        samples.extend([true, false].map(|adds| Integer::Product(adds, v, u, w, half)));
+        samples.push(Integer::AddProductOfHalves(w, v, u, half));
         samples.extend([Width::B, Width::H, Width::S, Width::D].map(|width| Integer::Zip(width, half, u, v, w)));
         let narrowings = [Narrowing::Halves, Narrowing::Bytes, Narrowing::UnsignedBytes];
         samples.extend(narrowings.map(|op| Integer::Narrow(op, w, u, half)));

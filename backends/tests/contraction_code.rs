@@ -25,6 +25,7 @@ fn spec(window: Window, depth: i64, channels: i64) -> ContractionSpec {
         depth,
         channels,
         input: Strides::image(window.input_width, depth),
+        symmetric_weights: false,
         weight_batch: Vec::new(),
         output: Strides::image(window.width, channels),
         operands: vec![Strides::per_channel(0)],

@@ -51,14 +51,19 @@ fn layers() -> Vec<(String, Layer)> {
 }
 
 fn pointwise(size: i64, depth: i64, channels: i64, epilogue: Epilogue) -> ContractionSpec {
-    dense(1, convolution([size, size], [1, 1], 1, 1, [0; 4]), depth, channels, epilogue)
+    let spec = dense(1, convolution([size, size], [1, 1], 1, 1, [0; 4]), depth, channels, epilogue);
+    ContractionSpec { symmetric_weights: true, ..spec }
 }
 
 /// Writes the result within a border of one pixel.
 fn into_border(spec: ContractionSpec) -> ContractionSpec {
     let (width, channels) = (spec.window.width + 2, spec.channels);
     let base = (width + 1) * channels;
-    ContractionSpec { output: Strides { base, batch: vec![0], ..Strides::image(width, channels) }, ..spec }
+    ContractionSpec {
+        symmetric_weights: true,
+        output: Strides { base, batch: vec![0], ..Strides::image(width, channels) },
+        ..spec
+    }
 }
 
 fn emitted(target: &CpuTarget, layer: &Layer) -> EmittedKernel {
@@ -76,7 +81,7 @@ fn emitted(target: &CpuTarget, layer: &Layer) -> EmittedKernel {
 
 #[test]
 fn instructions_of_every_level() {
-    for (integers, most) in [(Integers::Dot, 38.0), (Integers::Matrix, 33.0)] {
+    for (integers, most) in [(Integers::Plain, 90.0), (Integers::Dot, 38.0), (Integers::Matrix, 33.0)] {
         let target = CpuTarget::new(Architecture::Aarch64).unwrap().with_integers(integers);
         let mut sums = [0; 2];
         for (name, layer) in layers() {

@@ -37,6 +37,7 @@ fn product(rows: i64) -> ContractionSpec {
         depth,
         channels,
         input: Strides::image(rows, depth),
+        symmetric_weights: false,
         weight_batch: Vec::new(),
         output: Strides::image(rows, channels),
         operands: Vec::new(),

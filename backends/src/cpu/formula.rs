@@ -132,9 +132,12 @@ impl Formula {
                 }
                 None => None,
             },
-            ExprNode::Binary(BinaryOp::Add, a, b) if expr.dtype_of(a) == DType::I32 => {
+            ExprNode::Constant(value) if value.dtype() == DType::I32 => {
+                Some(self.push(Op::Constant(value.bits() as u32)))
+            }
+            ExprNode::Binary(op @ (BinaryOp::Add | BinaryOp::Sub), a, b) if expr.dtype_of(a) == DType::I32 => {
                 let (a, b) = (self.exact(expr, a)?, self.exact(expr, b)?);
-                Some(self.two(Lanes::AddIntegers, a, b))
+                Some(self.two(if op == BinaryOp::Add { Lanes::AddIntegers } else { Lanes::SubtractIntegers }, a, b))
             }
             ExprNode::Unary(op, a) if expr.dtype_of(a) == DType::F32 => {
                 let a = self.exact(expr, a)?;

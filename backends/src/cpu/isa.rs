@@ -247,9 +247,8 @@ impl CpuTarget {
     /// Whether our encoder of aarch64 writes kernels over such elements.
     pub(super) fn encodes_a64_of(&self, element: Element) -> bool {
         let is_encoded = match element {
-            Element::F32 => true,
+            Element::F32 | Element::I8 => true,
             Element::F16 => self.halves == Halves::Native,
-            Element::I8 => self.integers != Integers::Plain,
         };
         self.encodes_a64() && is_encoded
     }

@@ -113,6 +113,15 @@ pub(super) fn further_views(lowering: &Lowering<'_>, id: NodeId) -> Vec<View> {
     lowering.graph.operands(id)[2..].iter().map(|&operand| lowering.view(operand).broadcast(shape)).collect()
 }
 
+/// Whether an operator's weights are a constant of i8, none of it -128.
+pub(super) fn has_symmetric_weights(lowering: &Lowering<'_>, id: NodeId) -> bool {
+    let weights = lowering.constant_value(lowering.graph.operands(id)[1]).filter(|tensor| tensor.dtype() == DType::I8);
+    weights.is_some_and(|tensor| match tensor.data() {
+        edgecc_ir::TensorData::Dense(bytes) => !bytes.contains(&0x80),
+        edgecc_ir::TensorData::Splat(value) => value.as_i64() > i64::from(i8::MIN),
+    })
+}
+
 pub(super) fn pack(
     lowering: &mut Lowering<'_>,
     spec: &ContractionSpec,

@@ -3,7 +3,7 @@
 
 use edgecc_ir::{Expr, NodeId, Window as OpWindow};
 
-use super::contraction::{Weights, add_further, contract, further_views, pack, to_bytes};
+use super::contraction::{Weights, add_further, contract, further_views, has_symmetric_weights, pack, to_bytes};
 use super::{Call, LowerOptions, Lowering, Processor, movement, operand, winograd};
 use crate::contraction::{
     Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
@@ -221,6 +221,7 @@ fn specify(
         depth: parts.image.extents[1] / parts.groups,
         channels: parts.result.extents[1] / parts.groups,
         input: parts.image.strides(parts.input.lead, parts.groups),
+        symmetric_weights: has_symmetric_weights(lowering, parts.id),
         weight_batch: vec![0, 1],
         output,
         operands: further.iter().map(|view| phase_strides(view, parts.groups, phase)).collect(),

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{Expr, NodeId, Shape, TensorType};
 
-use super::contraction::{Weights, contract, further_views, pack};
+use super::contraction::{Weights, contract, further_views, has_symmetric_weights, pack};
 use super::{Call, Lowering, movement, operand};
 use crate::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Window};
 use crate::kernel::Access;
@@ -42,6 +42,7 @@ pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool,
         depth: left.extents[left.rank() - 1] as i64,
         channels: output.extents[leading + 1] as i64,
         input: Strides { channel: 1, ..matrix(&left) },
+        symmetric_weights: has_symmetric_weights(lowering, id),
         weight_batch: matrix_numbers(&right, &output.extents[..leading]),
         output: matrix(&output),
         operands: further.iter().map(matrix).collect(),

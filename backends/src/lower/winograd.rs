@@ -125,6 +125,7 @@ impl Products {
             depth,
             channels,
             input: strides(depth),
+            symmetric_weights: false,
             weight_batch: vec![columns, 1],
             output: strides(channels),
             operands: Vec::new(),

@@ -10,7 +10,8 @@ const VECTORS: i64 = 2;
 /// The numbers of processors that sum products in a way. All have the same tiles.
 pub(super) fn table(integers: Integers) -> &'static CoreTable {
     match integers {
-        Integers::Plain | Integers::Dot => &TABLE,
+        Integers::Plain => &PLAIN_TABLE,
+        Integers::Dot => &TABLE,
         Integers::Matrix => &MATRIX_TABLE,
     }
 }
@@ -55,12 +56,25 @@ fn along_matrix_depth(tile: Tile) -> f64 {
     ((pairs * 2 * tile.vectors + pairs + 1) as f64 + tile.rows as f64 / 2.0 + 0.25) / 8.0
 }
 
+/// Products of the baseline: parts of a tile of one or two pixels.
+const PLAIN_TABLE: CoreTable =
+    CoreTable { along_depth: along_plain_depth, along_packed_depth: along_plain_depth, ..TABLE };
+
+/// For each sixteen elements of the depth three instructions for each pixel and channel, two loads for each pixel and two of weights.
+fn along_plain_depth(tile: Tile) -> f64 {
+    let parts = if tile.rows % 2 == 0 { tile.rows / 2 } else { tile.rows };
+    (tile.rows * (12 * tile.vectors + 2) + 2 * parts) as f64 / 16.0
+}
+
 /// About six instructions for each sum until it is stored, and a few of the loop.
 fn around_depth(tile: Tile) -> f64 {
     (6 * tile.rows * tile.vectors + 8) as f64
 }
 
-/// Vectors of sums for whose parts, one of each channel, Cranelift's kernel has registers.
+/// Vectors of sums for whose parts, one of each channel, our kernel of aarch64's baseline has registers.
+pub const MOST_PLAIN_SUMS: i64 = 4;
+
+/// The same of Cranelift's kernel.
 pub(super) const fn most_clif_sums(architecture: Architecture) -> i64 {
     match architecture {
         Architecture::Aarch64 => 4,

@@ -1,7 +1,7 @@
 //! How a contraction runs: tables of numbers per instruction set and core class, what a tile costs by them, and choices given.
 
 mod aarch64;
-mod bytes;
+pub mod bytes;
 pub mod choices;
 pub mod cores;
 pub mod cycles;
@@ -68,14 +68,18 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// The same panels and blocks for Cranelift's kernel, where our encoder has none and its registers are not enough for the
-    /// tile: as many rows as fit and divide it, so that units stay what they are.
+    /// The same panels and blocks for Cranelift's kernel, where our encoder has none and its registers are not enough for the tile.
     pub fn of_clif(self, architecture: Architecture, element: Element) -> Schedule {
-        let sums = match (architecture, element) {
+        self.of_sums(match (architecture, element) {
             (Architecture::Aarch64, Element::F32 | Element::F16) => return self,
             (Architecture::X86_64, Element::F32 | Element::F16) => x86_64::MOST_SUMS,
             (architecture, Element::I8) => bytes::most_clif_sums(architecture),
-        };
+        })
+    }
+
+    /// The same panels and blocks with tiles of fewer sums: as many rows as have at most so many and divide the tile, so that
+    /// units stay what they are.
+    pub fn of_sums(self, sums: i64) -> Schedule {
         let most = (sums / self.tile.vectors.max(1)).clamp(1, self.tile.rows);
         let rows = (1..=most).rev().find(|rows| self.tile.rows % rows == 0).unwrap_or(1);
         let block_tiles = self.block_tiles * (self.tile.rows / rows);

@@ -47,7 +47,7 @@ pub enum Epilogue {
     Rectified,
     /// The same as u8.
     Unsigned,
-    /// A constant multiplier and no bias.
+    /// A constant bias and multiplier.
     Constant,
     /// Clamped, with `(f32(residual) - zero) * scale` added before rounding: operand 3, an i8 per pixel and channel.
     Residual,
@@ -81,6 +81,8 @@ impl Epilogue {
             Epilogue::Sum => (sum, vec![]),
             Epilogue::Copy => (expr.cast(DType::I8, sum), vec![]),
             Epilogue::Constant => {
+                let bias = expr.number(sum, 777.0);
+                let sum = expr.binary(BinaryOp::Sub, sum, bias);
                 let value = expr.cast(DType::F32, sum);
                 let multiplier = expr.number(value, 0.001_953_7);
                 let scaled = expr.binary(BinaryOp::Mul, value, multiplier);
@@ -155,7 +157,20 @@ pub fn dense(batch: i64, window: Window, depth: i64, channels: i64, epilogue: Ep
     let (epilogue, operands) = epilogue.of(1, &output);
     let element = edgecc_backends::contraction::Element::I8;
     let (batch, weight_batch) = (vec![batch], vec![0]);
-    ContractionSpec { element, batch, operands, window, depth, channels, input, weight_batch, output, epilogue }
+    let symmetric_weights = false;
+    ContractionSpec {
+        element,
+        batch,
+        operands,
+        window,
+        depth,
+        channels,
+        input,
+        symmetric_weights,
+        weight_batch,
+        output,
+        epilogue,
+    }
 }
 
 /// A dense depthwise convolution of two images of i8.

@@ -5,6 +5,7 @@ mod bytes;
 mod depth;
 mod packed;
 mod pairs;
+mod parts;
 mod tile;
 mod totals;
 
@@ -14,6 +15,7 @@ use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{CpuTarget, Integers};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
+use crate::schedule::bytes::MOST_PLAIN_SUMS;
 use edgecc_ir::DType;
 
 use super::address::{add_batch, split};
@@ -114,7 +116,7 @@ fn further_operand(number: u16) -> usize {
 /// A contraction with everything that its emission asks.
 struct Contraction<'a> {
     spec: &'a ContractionSpec,
-    schedule: &'a Schedule,
+    schedule: Schedule,
     integers: Integers,
     layout: PackedLayout,
     geometry: Geometry,
@@ -146,7 +148,11 @@ pub fn emit_contraction(
 }
 
 impl<'a> Contraction<'a> {
-    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &Schedule) -> Option<Self> {
+        let schedule = match (spec.element, target.integers) {
+            (Element::I8, Integers::Plain) => schedule.of_sums(MOST_PLAIN_SUMS),
+            _ => *schedule,
+        };
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
         let tile = schedule.tile;
         let inputs = if schedule.packs_rows { 4 } else { tile.rows };
@@ -196,7 +202,7 @@ impl<'a> Contraction<'a> {
             None => None,
         };
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
-        let layout = PackedLayout::of(spec, schedule);
+        let layout = PackedLayout::of(spec, &schedule);
         if further.iter().any(|further| types[further_operand(further.number)].size() == 1 && !further.is_whole()) {
             return None;
         }

@@ -114,7 +114,7 @@ pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<
 pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i64> {
     emit_depthwise(target, spec, Vec::new())?;
     if spec.element == Element::I8 {
-        return bytes::unit_rows(spec);
+        return bytes::unit_rows(target, spec);
     }
     Some(Depthwise::of(spec)?.band.rows as i64)
 }

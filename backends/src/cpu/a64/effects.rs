@@ -192,6 +192,16 @@ impl Effects {
                 let reads = vector(d) | vector(n) | vector(m);
                 Effects { unit: Unit::Products, ..Effects::lanes(reads, vector(d)) }
             }
+            Integer::Product(adds, d, n, m, _) => {
+                let kept = if adds { vector(d) } else { 0 };
+                Effects { unit: Unit::Products, ..Effects::lanes(vector(n) | vector(m) | kept, vector(d)) }
+            }
+            Integer::AddProductOfHalves(d, n, m, _) => {
+                let reads = vector(d) | vector(n) | vector(m);
+                Effects { unit: Unit::Products, ..Effects::lanes(reads, vector(d)) }
+            }
+            Integer::AddPairsOfHalves(d, n) => Effects::lanes(vector(n) | vector(d), vector(d)),
+            Integer::SpreadPost(t, base) => Effects::access(Access::Load, vector(t), base, After::Past),
             Integer::Zip(_, _, d, n, m) => Effects::lanes(vector(n) | vector(m), vector(d)),
             Integer::Narrow(_, d, n, Half::Upper) => Effects::lanes(vector(n) | vector(d), vector(d)),
             Integer::Narrow(_, d, n, Half::Lower) | Integer::Widen(_, d, n, _) | Integer::ShiftRight(d, n, _) => {

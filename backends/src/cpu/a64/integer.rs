@@ -13,6 +13,8 @@ pub enum Two {
     Dot,
     /// Adds to two by two words the sums of eight products of bytes: rows of `n` by rows of `m`.
     MatrixProduct,
+    /// Sums of neighbouring words, those of `n` before those of `m`.
+    AddPairs,
     /// Sum of halves, saturated.
     AddHalves,
     /// The larger bytes with sign.
@@ -31,6 +33,7 @@ impl Two {
         match self {
             Two::Dot => ("sdot", "4s", "16b", 0x4e80_9400),
             Two::MatrixProduct => ("smmla", "4s", "16b", 0x4e80_a400),
+            Two::AddPairs => ("addp", "4s", "4s", 0x4ea0_bc00),
             Two::AddHalves => ("sqadd", "8h", "8h", 0x4e60_0c00),
             Two::Maximum => ("smax", "16b", "16b", 0x4e20_6400),
             Two::Minimum => ("smin", "16b", "16b", 0x4e20_6c00),
@@ -95,6 +98,14 @@ pub enum Integer {
     Two(Two, V, V, V),
     /// Adds to each word of `d` the sum of the products of four bytes of `n` with those of one word of `m`.
     DotByLane(V, V, V, u8),
+    /// Halves, each the product of two bytes of one half of `n` and of `m`; where the flag is set, added to those of `d`.
+    Product(bool, V, V, V, Half),
+    /// Adds to each word of `d` the product of two halves, of one half of `n` and of `m`.
+    AddProductOfHalves(V, V, V, Half),
+    /// Adds to each word of `d` two neighbouring halves.
+    AddPairsOfHalves(V, V),
+    /// 64 bits at `base` in both halves, and `base` moves past them.
+    SpreadPost(V, X),
     /// Lanes of a width, of one half of `n` and of `m` in turn.
     Zip(Width, Half, V, V, V),
     /// Narrower lanes in one half of `d`; the lower ones clear the upper.
@@ -120,6 +131,15 @@ impl Integer {
                 let lane = u32::from(lane);
                 0x4f80_e000 | (lane >> 1) << 11 | (lane & 1) << 21 | registers(d, n, u32::from(m.0))
             }
+            Integer::Product(adds, d, n, m, half) => {
+                let word = if adds { 0x0e20_8000 } else { 0x0e20_c000 };
+                word | upper(half) << 30 | registers(d, n, u32::from(m.0))
+            }
+            Integer::AddProductOfHalves(d, n, m, half) => {
+                0x0e60_8000 | upper(half) << 30 | registers(d, n, u32::from(m.0))
+            }
+            Integer::AddPairsOfHalves(d, n) => 0x4e60_6800 | registers(d, n, 0),
+            Integer::SpreadPost(t, base) => 0x4ddf_cc00 | u32::from(base.0) << 5 | u32::from(t.0),
             Integer::Zip(width, half, d, n, m) => {
                 0x4e00_3800 | size(width) << 22 | upper(half) << 14 | registers(d, n, u32::from(m.0))
             }
@@ -157,6 +177,16 @@ impl fmt::Display for Integer {
                 write!(f, "{name} v{}.{result}, v{}.{of}, v{}.{of}", d.0, n.0, m.0)
             }
             Integer::DotByLane(d, n, m, lane) => write!(f, "sdot v{}.4s, v{}.16b, v{}.4b[{lane}]", d.0, n.0, m.0),
+            Integer::Product(adds, d, n, m, half) => {
+                let (name, of) = (if adds { "smlal" } else { "smull" }, ["8b", "16b"][upper(half) as usize]);
+                write!(f, "{name}{} v{}.8h, v{}.{of}, v{}.{of}", second(half), d.0, n.0, m.0)
+            }
+            Integer::AddProductOfHalves(d, n, m, half) => {
+                let of = ["4h", "8h"][upper(half) as usize];
+                write!(f, "smlal{} v{}.4s, v{}.{of}, v{}.{of}", second(half), d.0, n.0, m.0)
+            }
+            Integer::AddPairsOfHalves(d, n) => write!(f, "sadalp v{}.4s, v{}.8h", d.0, n.0),
+            Integer::SpreadPost(t, base) => write!(f, "ld1r {{v{}.2d}}, [{base}], #8", t.0),
             Integer::Zip(width, half, d, n, m) => {
                 let (name, of) = (if half == Half::Lower { "zip1" } else { "zip2" }, letter(width));
                 let count = 16 / width.bytes();

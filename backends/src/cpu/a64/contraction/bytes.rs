@@ -11,7 +11,7 @@ use edgecc_ir::DType;
 
 use super::depth::Run;
 use super::tile::{Columns, Shape};
-use super::{Contraction, Further, further_operand, pairs, register};
+use super::{Contraction, Further, further_operand, pairs, parts, register};
 
 /// Elements of the depth that weights of a channel hold side by side.
 pub(super) const BLOCK: i64 = Element::I8.depth_block();
@@ -54,10 +54,14 @@ impl Contraction<'_> {
     ) -> Option<i64> {
         let [scratch, ..] = register::SCRATCH;
         let moves_base = may_move && offset == 0;
-        let widest = if self.by_pairs(shape) { pairs::WIDEST } else { widest(shape) };
-        let all = pieces(0, run.depth, widest);
+        let pieces = |begin: i64, end: i64| match () {
+            () if self.by_parts(shape) => parts::pieces(begin, end),
+            () if self.by_pairs(shape) => pieces(begin, end, pairs::WIDEST),
+            () => pieces(begin, end, widest(shape)),
+        };
+        let all = pieces(0, run.depth);
         let fits = |piece: &Piece| (0..shape.rows).all(|row| piece.fits(row * run.pixel_bytes));
-        if run.depth <= UNROLLED && all.iter().all(fits) {
+        if !self.by_parts(shape) && run.depth <= UNROLLED && all.iter().all(fits) {
             let pointer = if offset == 0 { base } else { register::INPUT };
             a.add(pointer, base, offset, scratch);
             let rows = Rows::Offsets(pointer);
@@ -77,10 +81,10 @@ impl Contraction<'_> {
         let turns = if run.depth > UNROLLED { run.depth / TURN } else { 0 };
         if turns > 0 {
             a.turns(register::DEPTH_LEFT, turns, |a| {
-                pieces(0, TURN, widest).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
+                pieces(0, TURN).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
             });
         }
-        let rest = pieces(turns * TURN, run.depth, widest);
+        let rest = pieces(turns * TURN, run.depth);
         rest.into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
         let tail = run.depth % BLOCK;
         let read = if Width::of_bytes(tail).is_some() { run.depth } else { run.depth - tail };
@@ -89,6 +93,9 @@ impl Contraction<'_> {
 
     /// Loads a piece of each pixel, and adds its products.
     fn piece(&self, a: &mut Assembler, shape: Shape, run: Run, rows: &Rows, piece: Piece) {
+        if self.by_parts(shape) {
+            return self.piece_of_parts(a, shape, rows, piece);
+        }
         if self.by_pairs(shape) {
             return self.piece_of_pairs(a, shape, run, rows, piece);
         }
@@ -213,7 +220,7 @@ impl Piece {
     }
 
     /// Loads the piece at `pointer`, which moves behind it but where the run ends with it.
-    fn load_and_move(&self, a: &mut Assembler, to: V, pointer: X) {
+    pub fn load_and_move(&self, a: &mut Assembler, to: V, pointer: X) {
         let by = self.size as i16;
         match (self.size, Width::of_bytes(self.size)) {
             (32, _) => a.push(Instruction::VectorsPost(Access::Load, to, V(to.0 + 1), pointer, by)),

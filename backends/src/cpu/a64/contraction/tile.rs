@@ -93,6 +93,9 @@ impl Contraction<'_> {
                 self.add_totals(a, shape);
             }
         }
+        if self.by_parts(shape) {
+            self.join_parts(a, shape);
+        }
         if self.by_pairs(shape) {
             self.part_pairs(a, shape);
         }
@@ -147,6 +150,9 @@ impl Contraction<'_> {
 
     /// Zeros, or the operand that starts the sums.
     fn start_sums(&self, a: &mut Assembler, shape: Shape) {
+        if self.by_parts(shape) {
+            return self.start_parts(a, shape);
+        }
         if self.by_pairs(shape) {
             return self.start_pairs(a, shape);
         }

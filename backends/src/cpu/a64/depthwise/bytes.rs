@@ -1,6 +1,7 @@
-//! Depthwise convolutions of i8 by dot products over rows of taps: of eight channels at a position of the input, up to four
-//! rows are woven so that each word holds one channel's, and meet words of as many weights. A unit of the range is a band of
-//! output rows; for each eight channels it runs along the columns and keeps the positions that a window meets in registers.
+//! Depthwise convolutions of i8. By dot products over rows of taps: of eight channels at a position of the input, up to four
+//! rows are woven so that each word holds one channel's, and meet words of as many weights. On the baseline each row of a position
+//! is widened to halves, and meets a tap's weights. A unit of the range is a band of output rows; for each eight channels it runs
+//! along the columns and keeps the positions that a window meets in registers.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +12,19 @@ use crate::cpu::a64::address::{add_batch, split};
 use crate::cpu::a64::assembler::Assembler;
 use crate::cpu::a64::bytes::{Narrow, narrowed};
 use crate::cpu::a64::instruction::{Access, After, Cond, Half, Instruction, SP, V, Width, X, ZERO, fits_offset};
-use crate::cpu::a64::integer::{Integer, Two};
+use crate::cpu::a64::integer::{Integer, Two, Widening};
 use crate::cpu::a64::units::{self, for_each_unit};
 use crate::cpu::a64::vector::{Computation, Registers, RowRegisters};
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::isa::CpuTarget;
+use crate::cpu::isa::{CpuTarget, Integers};
 use crate::cpu::requantization::Requantization;
 
 /// Channels of a group.
 const CHANNELS: i64 = 8;
 /// Rows that one word holds.
 const QUAD: i64 = 4;
-/// Weights that the stack holds within reach, in pairs of registers.
-const MOST_PAIRS: usize = 24;
+/// Weights that the stack holds within reach, of two registers each.
+const MOST_WEIGHTS: usize = 25;
 
 mod register {
     use super::X;
@@ -49,6 +50,8 @@ const WEIGHTS_SLOT: u16 = units::SLOTS.next_multiple_of(2);
 
 struct Depthwise<'a> {
     spec: &'a DepthwiseSpec,
+    /// Whether rows are woven for dot products.
+    weaves: bool,
     types: Vec<DType>,
     requantization: Requantization,
     /// Further operands of the formula, each with its address.
@@ -59,9 +62,10 @@ struct Depthwise<'a> {
     rows: i64,
 }
 
-/// Weights of one column of taps for one output row: those that meet the words of a quad of rows.
+/// Weights of one column of taps. Woven: those that meet the words of a quad of rows for one output row, two registers. Widened:
+/// those of the row of taps `quad`, for all output rows, one register.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Pair {
+struct Weights {
     column: i64,
     quad: i64,
     row: i64,
@@ -71,21 +75,21 @@ struct Pair {
 struct Plan {
     /// Two of each row.
     sums: V,
-    /// `[position][quad]`, two of each.
+    /// `[position][quad]`, two of each, or `[position][row]`.
     ring: V,
     /// Four that are free between instructions.
     scratch: V,
     operands: BTreeMap<u16, Vec<V>>,
     narrow: Option<Narrow>,
     computation: Computation,
-    /// Registers of weights, two of each; those without lie on the stack.
-    held: BTreeMap<Pair, V>,
+    /// Registers of weights; those without lie on the stack.
+    held: BTreeMap<Weights, V>,
 }
 
 /// Emits a depthwise convolution of i8, where it has a shape and an epilogue that is written here.
 pub(super) fn emit(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
-    let depthwise = Depthwise::of(spec)?;
-    let mut assembler = Assembler::new(target, WEIGHTS_SLOT + 4 * MOST_PAIRS as u16);
+    let depthwise = Depthwise::of(target, spec)?;
+    let mut assembler = Assembler::new(target, WEIGHTS_SLOT + 4 * MOST_WEIGHTS as u16);
     assembler.reads_apart();
     depthwise.emit(&mut assembler)?;
     let code = assembler.finish(target.listing);
@@ -93,12 +97,12 @@ pub(super) fn emit(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Foo
 }
 
 /// Output rows of a unit.
-pub(super) fn unit_rows(spec: &DepthwiseSpec) -> Option<i64> {
-    Some(Depthwise::of(spec)?.rows)
+pub(super) fn unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i64> {
+    Some(Depthwise::of(target, spec)?.rows)
 }
 
 impl<'a> Depthwise<'a> {
-    fn of(spec: &'a DepthwiseSpec) -> Option<Self> {
+    fn of(target: &CpuTarget, spec: &'a DepthwiseSpec) -> Option<Self> {
         let window = &spec.window;
         let first = window.taps.first()?;
         let columns = window.taps.iter().take_while(|tap| tap.row == first.row).count();
@@ -128,14 +132,15 @@ impl<'a> Depthwise<'a> {
         if numbers.len() > register::FURTHER.len() || !numbers.iter().all(fits) {
             return None;
         }
+        let weaves = target.integers != Integers::Plain;
         let further = numbers.into_iter().zip(register::FURTHER).collect();
-        let depthwise = Depthwise { spec, types, requantization, further, kernel, rows: 1 };
+        let depthwise = Depthwise { spec, weaves, types, requantization, further, kernel, rows: 1 };
         let reaches = fits_offset(Width::D, (window.taps.len() as i64 - 1) * depthwise.tap_bytes());
         // With rows side by side two rows of outputs meet the same words.
         let rows = if window.step[0] == 1 && window.height > 1 { [2, 1] } else { [1, 1] };
         let fits = |&rows: &i64| {
             depthwise.input_rows(rows) <= register::INPUT_ROWS.len() as i64
-                && depthwise.pairs(rows).len() <= MOST_PAIRS
+                && depthwise.weights(rows).len() <= MOST_WEIGHTS
                 && depthwise.plan(&mut Assembler::default(), rows).is_some()
         };
         let rows = rows.into_iter().find(fits).filter(|_| reaches)?;
@@ -176,13 +181,27 @@ impl<'a> Depthwise<'a> {
         })
     }
 
-    /// Every pair of registers of weights, in the order of their use.
-    fn pairs(&self, rows: i64) -> Vec<Pair> {
+    /// Registers that hold a position of the input.
+    fn position_registers(&self, rows: i64) -> i64 {
+        if self.weaves { 2 * self.quads(rows) } else { self.input_rows(rows) }
+    }
+
+    /// Registers of one of [`Self::weights`].
+    fn weights_registers(&self) -> u8 {
+        if self.weaves { 2 } else { 1 }
+    }
+
+    /// Every register or two of weights, in the order of their use.
+    fn weights(&self, rows: i64) -> Vec<Weights> {
         let mut pairs = Vec::new();
+        if !self.weaves {
+            let taps = (0..self.kernel[1]).flat_map(|column| (0..self.kernel[0]).map(move |tap| (column, tap)));
+            return taps.map(|(column, quad)| Weights { column, quad, row: 0 }).collect();
+        }
         for column in 0..self.kernel[1] {
             for quad in 0..self.quads(rows) {
                 let met = (0..rows).filter(|&row| self.taps(quad, row).iter().any(Option::is_some));
-                pairs.extend(met.map(|row| Pair { column, quad, row }));
+                pairs.extend(met.map(|row| Weights { column, quad, row }));
             }
         }
         pairs
@@ -191,7 +210,8 @@ impl<'a> Depthwise<'a> {
     fn plan(&self, a: &mut Assembler, rows: i64) -> Option<Plan> {
         let mut free = Registers::without(0, 0);
         let sums = free.take_run(2 * rows as u8)?;
-        let ring = free.take_run((2 * self.kernel[1] * self.quads(rows)) as u8)?;
+        let ring = u8::try_from(self.kernel[1] * self.position_registers(rows)).ok().filter(|&count| count <= 32)?;
+        let ring = free.take_run(ring)?;
         let scratch = free.take_run(4)?;
         let mut operands = BTreeMap::new();
         for &(number, _) in &self.further {
@@ -210,8 +230,9 @@ impl<'a> Depthwise<'a> {
         computation.free = Registers(0b1111 << scratch.0);
         computation.emit_row(&mut Assembler::default(), &row)?;
         computation.emit_constants(a);
-        let pairs = self.pairs(rows).into_iter();
-        let held = pairs.map_while(|pair| left.take_run(2).map(|first| (pair, first))).collect();
+        let count = self.weights_registers();
+        let weights = self.weights(rows).into_iter();
+        let held = weights.map_while(|weights| left.take_run(count).map(|first| (weights, first))).collect();
         Some(Plan { sums, ring, scratch, operands, narrow, computation, held })
     }
 
@@ -305,8 +326,8 @@ impl<'a> Depthwise<'a> {
         for (number, pointer) in &self.further {
             a.push(Instruction::Multiple(Access::Load, plan.operands[number][0], 2, *pointer, After::Stay));
         }
-        for (place, pair) in self.pairs(rows).into_iter().enumerate() {
-            self.weave_weights(a, plan, pair, place);
+        for (place, weights) in self.weights(rows).into_iter().enumerate() {
+            self.load_weights(a, plan, weights, place);
         }
         let places = [
             (register::INPUT, &register::INPUT_ROWS[..self.input_rows(rows) as usize], self.spec.input.row),
@@ -320,7 +341,7 @@ impl<'a> Depthwise<'a> {
             }
         }
         let (width, step) = (self.spec.window.width, self.spec.window.step[1]);
-        (0..self.kernel[1] - step).for_each(|position| self.weave_position(a, plan, rows, position));
+        (0..self.kernel[1] - step).for_each(|position| self.load_position(a, plan, rows, position));
         // So many columns that positions come back to their registers.
         let tile = self.kernel[1] * divide_up(4, self.kernel[1]);
         let turns = if width >= 3 * tile { width / tile } else { 0 };
@@ -334,39 +355,61 @@ impl<'a> Depthwise<'a> {
         (turns * tile..width).try_for_each(|column| self.column(a, plan, rows, column))
     }
 
-    /// Weights of eight channels, woven as rows of the input are.
-    fn weave_weights(&self, a: &mut Assembler, plan: &Plan, pair: Pair, place: usize) {
+    /// Weights of eight channels, woven or widened as rows of the input are.
+    fn load_weights(&self, a: &mut Assembler, plan: &Plan, weights: Weights, place: usize) {
+        let to = plan.held.get(&weights).copied();
+        let tap_at = |tap: i64| (tap * self.kernel[1] + weights.column) * self.tap_bytes();
+        if self.weaves {
+            self.weave_weights(a, plan, weights, to.unwrap_or(plan.scratch), tap_at);
+        } else {
+            let first = to.unwrap_or(plan.scratch);
+            let offset = tap_at(weights.quad);
+            a.push(Instruction::Vector(Access::Load, Width::D, first, register::WEIGHTS, offset));
+            widen(a, first);
+        }
+        if to.is_none() {
+            self.move_weights(a, Access::Store, plan.scratch, place);
+        }
+    }
+
+    fn weave_weights(&self, a: &mut Assembler, plan: &Plan, weights: Weights, to: V, tap_at: impl Fn(i64) -> i64) {
         let parts = [0, 1, 2, 3].map(|part| V(plan.scratch.0 + part));
-        for (part, tap) in parts.into_iter().zip(self.taps(pair.quad, pair.row)) {
+        for (part, tap) in parts.into_iter().zip(self.taps(weights.quad, weights.row)) {
             a.push(match tap {
-                Some(tap) => {
-                    let offset = (tap * self.kernel[1] + pair.column) * self.tap_bytes();
-                    Instruction::Vector(Access::Load, Width::D, part, register::WEIGHTS, offset)
-                }
+                Some(tap) => Instruction::Vector(Access::Load, Width::D, part, register::WEIGHTS, tap_at(tap)),
                 None => Instruction::Zero(part),
             });
         }
-        let to = plan.held.get(&pair).copied();
-        weave(a, &parts, to.unwrap_or(plan.scratch));
-        if to.is_none() {
-            self.move_pair(a, Access::Store, plan.scratch, place);
-        }
+        weave(a, &parts, to);
     }
 
-    /// Moves a pair of weights between the stack and registers.
-    fn move_pair(&self, a: &mut Assembler, access: Access, first: V, place: usize) {
+    /// Moves weights between the stack and registers.
+    fn move_weights(&self, a: &mut Assembler, access: Access, first: V, place: usize) {
         let at = Assembler::slot_offset(WEIGHTS_SLOT + 4 * place as u16);
-        a.push(Instruction::Vectors(access, first, V(first.0 + 1), SP, at as i16));
+        a.push(match self.weights_registers() {
+            1 => Instruction::Vector(access, Width::Q, first, SP, at.into()),
+            _ => Instruction::Vectors(access, first, V(first.0 + 1), SP, at as i16),
+        });
     }
 
-    /// The registers of the words of a quad of rows at a position.
-    fn words(&self, plan: &Plan, rows: i64, position: i64, quad: i64) -> V {
-        V(plan.ring.0 + (2 * (position % self.kernel[1] * self.quads(rows) + quad)) as u8)
+    /// The registers of the words of a quad of rows, or of a row, at a position.
+    fn words(&self, plan: &Plan, rows: i64, position: i64, of: i64) -> V {
+        let first = position % self.kernel[1] * self.position_registers(rows);
+        V(plan.ring.0 + (first + of * i64::from(self.weights_registers())) as u8)
     }
 
-    /// Loads the rows at the next position, and weaves them.
-    fn weave_position(&self, a: &mut Assembler, plan: &Plan, rows: i64, position: i64) {
+    /// Loads the rows at the next position, and weaves or widens them.
+    fn load_position(&self, a: &mut Assembler, plan: &Plan, rows: i64, position: i64) {
         let pointers = &register::INPUT_ROWS[..self.input_rows(rows) as usize];
+        if !self.weaves {
+            for (row, &pointer) in (0..).zip(pointers) {
+                let to = self.words(plan, rows, position, row);
+                let after = After::By(register::INPUT_STEP);
+                a.push(Instruction::Integer(Integer::Part(Access::Load, Width::D, to, 0, pointer, after)));
+            }
+            (0..pointers.len() as i64).for_each(|row| widen(a, self.words(plan, rows, position, row)));
+            return;
+        }
         for (quad, pointers) in (0..).zip(pointers.chunks(QUAD as usize)) {
             let parts: Vec<V> = (0..pointers.len() as u8).map(|part| V(plan.scratch.0 + part)).collect();
             for (&part, &pointer) in parts.iter().zip(pointers) {
@@ -381,7 +424,7 @@ impl<'a> Depthwise<'a> {
     fn column(&self, a: &mut Assembler, plan: &Plan, rows: i64, column: i64) -> Option<()> {
         let (first, step) = (column * self.spec.window.step[1], self.spec.window.step[1]);
         for position in first + self.kernel[1] - step..first + self.kernel[1] {
-            self.weave_position(a, plan, rows, position);
+            self.load_position(a, plan, rows, position);
         }
         let sums = |row: i64| V(plan.sums.0 + 2 * row as u8);
         for row in 0..rows {
@@ -390,16 +433,27 @@ impl<'a> Depthwise<'a> {
                 None => (0..2).for_each(|vector| a.push(Instruction::Zero(V(sums(row).0 + vector)))),
             }
         }
-        for (place, pair) in self.pairs(rows).into_iter().enumerate() {
-            let weights = plan.held.get(&pair).copied().unwrap_or_else(|| {
+        for (place, weights) in self.weights(rows).into_iter().enumerate() {
+            let factors = plan.held.get(&weights).copied().unwrap_or_else(|| {
                 let loaded = V(plan.scratch.0 + 2 * (place % 2) as u8);
-                self.move_pair(a, Access::Load, loaded, place);
+                self.move_weights(a, Access::Load, loaded, place);
                 loaded
             });
-            let words = self.words(plan, rows, first + pair.column, pair.quad);
-            for vector in 0..2 {
-                let [sum, words, weights] = [sums(pair.row), words, weights].map(|first| V(first.0 + vector));
-                a.push(Instruction::Integer(Integer::Two(Two::Dot, sum, words, weights)));
+            let position = first + weights.column;
+            if self.weaves {
+                let words = self.words(plan, rows, position, weights.quad);
+                for vector in 0..2 {
+                    let [sum, words, factors] = [sums(weights.row), words, factors].map(|first| V(first.0 + vector));
+                    a.push(Instruction::Integer(Integer::Two(Two::Dot, sum, words, factors)));
+                }
+                continue;
+            }
+            for row in 0..rows {
+                let halves = self.words(plan, rows, position, row * self.spec.window.step[0] + weights.quad);
+                for (vector, half) in [Half::Lower, Half::Upper].into_iter().enumerate() {
+                    let sum = V(sums(row).0 + vector as u8);
+                    a.push(Instruction::Integer(Integer::AddProductOfHalves(sum, halves, factors, half)));
+                }
             }
         }
         let kept: Vec<u16> = self.further.iter().map(|&(number, _)| number).collect();
@@ -426,6 +480,11 @@ impl<'a> Depthwise<'a> {
         }
         Some(())
     }
+}
+
+/// Eight bytes as halves, in place.
+fn widen(a: &mut Assembler, register: V) {
+    a.push(Instruction::Integer(Integer::Widen(Widening::Bytes, register, register, Half::Lower)));
 }
 
 /// Words of one byte of each of one to four registers, for eight channels: two registers from `to` on. The parts are used up;
