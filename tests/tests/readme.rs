@@ -27,6 +27,8 @@ fn folder(name: &str) -> PathBuf {
     let folder = python::generated(name);
     std::fs::copy(workspace("sample/digits.onnx"), folder.join("model.onnx")).expect("a model");
     std::fs::copy(workspace("sample/seven.png"), folder.join("picture.png")).expect("a picture");
+    std::fs::create_dir_all(folder.join("samples")).expect("a folder");
+    std::fs::copy(workspace("sample/three.png"), folder.join("samples/three.png")).expect("a picture");
     write_npz(&folder.join("in.npz"), &[("image".into(), sample::first_image())]).expect("an input");
     folder
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use edgecc_backends::artifact::element_type;
 use edgecc_device::inputs::{InputError, describe, describe_array, named_arrays};
-use edgecc_device::tensor_file::{Array, TensorFileError, read_npy};
+use edgecc_device::tensor_file::{Array, read_npy};
 use edgecc_format::{Dim, Port};
 use edgecc_ir::{Graph, Op};
 
@@ -230,11 +230,5 @@ fn check_finite(file: &Path, port: &Port, array: &Array) -> Result<(), SampleErr
             let (path, name, value) = (file.into(), port.name.clone(), values[element]);
             Err(SampleError::NotFinite { path, name, value, element })
         }
-    }
-}
-
-impl From<TensorFileError> for SampleError {
-    fn from(error: TensorFileError) -> Self {
-        SampleError::Input(error.into())
     }
 }

@@ -33,6 +33,11 @@ pub fn prune(
         refit(&graph, &mut pruned, calibration, &mut say)?;
     }
     eprint!("{}", table(&pruned));
+    if pruned.macs[1] > (1.0 - recipe.fraction) * pruned.macs[0] {
+        eprintln!(
+            "note: no more can be removed: groups have come to their least widths, and other layers stay as told"
+        );
+    }
     Ok(pruned.graph)
 }
 
