@@ -1,7 +1,8 @@
 //! Element-wise expressions as formulas: values in the order of their computation, each one vector instruction. Over halves
 //! every value is one: expressions that widen them, compute, and narrow the result are rounded at each instruction. Behind sums of
 //! integers a formula is exact: each operation of the expression is one instruction that rounds as the evaluator does, so that
-//! integers made of it are the same everywhere; products and sums are never joined, and functions by polynomials not written.
+//! integers made of it are the same everywhere; products and sums are never joined. Functions by polynomials are
+//! approximate there as everywhere.
 
 use std::collections::BTreeMap;
 
@@ -274,7 +275,10 @@ impl Formula {
                 let unit = self.number(1.0);
                 self.two(Lanes::Divide, unit, a)
             }
-            _ if self.purpose == Purpose::Integers => return None,
+            // Of the functions those that end in a division: their values are approximate wherever they are computed.
+            _ if self.purpose == Purpose::Integers && !matches!(op, UnaryOp::Sigmoid | UnaryOp::Tanh | UnaryOp::Erf) => {
+                return None;
+            }
             UnaryOp::Sigmoid => {
                 let unit = self.number(1.0);
                 let divisor = self.sigmoid_divisor(a);
