@@ -86,7 +86,7 @@ fn compiled_code_gives_the_evaluators_integers() {
 fn layers_that_are_named_keep_their_numbers() {
     let graph = mobile();
     let layer = graph.order().into_iter().find(|&id| graph.op(id).name() == "conv").expect("a layer");
-    let name = graph.node(layer).origin().0.iter().next().expect("a name").to_string();
+    let name = graph.node(layer).origin().0.first().expect("a name").to_string();
     let keep = QuantizeOptions { keep: [name].into(), ..QuantizeOptions::default() };
     let (graph, report) = quantised(&graph, &keep).expect("a quantised network");
     assert!(
