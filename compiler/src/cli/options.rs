@@ -236,7 +236,7 @@ pub struct QuantizeArguments {
     /// An ONNX node whose layer keeps its numbers
     #[arg(long, value_name = "NODE", requires = "quantize")]
     pub quantize_keep: Vec<String>,
-    /// Give layers back to f32, the most sensitive first, until no more than this share of the samples changes its first class (1 less the cosine, of outputs that are no classes): 0.5% or 0.005
+    /// Give layers back to f32 until no more samples than this share change their first class (of other outputs: 1 less the cosine): 0.5%, 0.005
     #[arg(long, value_name = "SHARE", requires = "quantize", value_parser = parse_share)]
     pub max_drop: Option<f64>,
     /// Write what became of each layer: text, or JSON to a file that ends in .json; - for standard output
