@@ -276,7 +276,9 @@ impl Formula {
                 self.two(Lanes::Divide, unit, a)
             }
             // Of the functions those that end in a division: their values are approximate wherever they are computed.
-            _ if self.purpose == Purpose::Integers && !matches!(op, UnaryOp::Sigmoid | UnaryOp::Tanh | UnaryOp::Erf) => {
+            _ if self.purpose == Purpose::Integers
+                && !matches!(op, UnaryOp::Sigmoid | UnaryOp::Tanh | UnaryOp::Erf) =>
+            {
                 return None;
             }
             UnaryOp::Sigmoid => {

@@ -2,11 +2,12 @@
 
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Graph, NodeId, Scalar, Tensor, UnaryOp};
 
+use super::affine::{integer_range, with_number};
 use super::fold_requantize::{Sum, rounded};
 use crate::fuse::channels::{bias_shape, channel_axis, channel_values};
 
 /// `f32(acc + t) * m + b => f32(acc + t') * m` with `t' = t + round(b / m)`, and `round(x / s) => round(x * (1 / s))`, in the
-/// epilogue of a contraction of integers.
+/// epilogue of a contraction of integers; `max(x, 0)` goes where the cast bounds alike.
 ///
 /// `m`, `b` and `t` are constant along the channels. Not exact: a bias is rounded to the steps of the sums, and the inverse of a
 /// step to f32.
@@ -16,7 +17,7 @@ pub fn fold_sums(graph: &mut Graph) -> usize {
         if graph.op(id).epilogue().is_none() || graph.ty(graph.operands(id)[0]).dtype != DType::I8 {
             continue;
         }
-        rewrites += (fold_bias(graph, id) || multiply(graph, id)) as usize;
+        rewrites += (fold_bias(graph, id) || multiply(graph, id) || drop_bound(graph, id)) as usize;
     }
     graph.remove_dead();
     rewrites
@@ -98,6 +99,36 @@ fn multiply(graph: &mut Graph, id: NodeId) -> bool {
         let x = expr.inline(&old.clone().with_root(x), |_, _, _| None);
         let inverse = expr.number(x, 1.0 / step.as_f64());
         expr.binary(BinaryOp::Mul, x, inverse)
+    });
+    let operands = graph.operands(id).to_vec();
+    rewrite(graph, id, expr.with_root(root), &operands)
+}
+
+/// `cast(round(max(x, 0) * c) + low) => cast(round(x * c) + low)`, where `low` is the least integer and `c` above 0.
+fn drop_bound(graph: &mut Graph, id: NodeId) -> bool {
+    let Some(old) = graph.op(id).epilogue().cloned() else { return false };
+    let number = |id: ExprId| match old.node(id) {
+        ExprNode::Constant(value) => Some(value.as_f64()),
+        _ => None,
+    };
+    let found = old.ids().find_map(|node| {
+        let ExprNode::Cast(dtype @ (DType::I8 | DType::U8), steps) = old.node(node) else { return None };
+        let (low, _) = integer_range(dtype);
+        let rounded = match old.node(steps) {
+            ExprNode::Binary(BinaryOp::Add, rounded, zero) if number(zero) == Some(low as f64) => rounded,
+            _ => return None,
+        };
+        let ExprNode::Unary(UnaryOp::Round, scaled) = old.node(rounded) else { return None };
+        let ExprNode::Binary(BinaryOp::Mul, bounded, factor) = old.node(scaled) else { return None };
+        let ExprNode::Binary(BinaryOp::Max, a, b) = old.node(bounded) else { return None };
+        let (x, bound) = with_number(a, b, number)?;
+        (bound == 0.0 && number(factor)? > 0.0).then_some((scaled, x, factor))
+    });
+    let Some((scaled, x, factor)) = found else { return false };
+    let mut expr = Expr::new();
+    let root = expr.inline_but(&old, scaled, |expr| {
+        let [x, factor] = [x, factor].map(|part| expr.inline(&old.clone().with_root(part), |_, _, _| None));
+        expr.binary(BinaryOp::Mul, x, factor)
     });
     let operands = graph.operands(id).to_vec();
     rewrite(graph, id, expr.with_root(root), &operands)
