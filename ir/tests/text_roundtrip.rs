@@ -47,6 +47,16 @@ fn acc() -> Expr {
     Op::plain_epilogue(DType::F32)
 }
 
+/// `i8(f32(acc) * 0.5)` of an i32 sum
+fn requantized() -> Expr {
+    let mut expr = Op::plain_epilogue(DType::I8);
+    let wide = expr.cast(DType::F32, expr.root());
+    let factor = expr.number(wide, 0.5);
+    let scaled = expr.binary(BinaryOp::Mul, wide, factor);
+    let root = expr.cast(DType::I8, scaled);
+    expr.with_root(root)
+}
+
 /// `f16(acc)`
 fn narrowed() -> Expr {
     let mut expr = acc();
@@ -74,6 +84,7 @@ fn operators() -> Vec<(Op, Vec<TensorType>)> {
     let i = |extents: &[usize]| TensorType::new(DType::I64, Shape::new(extents));
     let (image, weights, matrix) = (f(&[1, 4, 6, 6]), f(&[4, 4, 2, 2]), f(&[4, 4]));
     let half = TensorType::new(DType::F16, Shape::new(&[4, 4]));
+    let bytes = TensorType::new(DType::I8, Shape::new(&[4, 4]));
     let resample = |axis, extent, weights: Vec<u32>| Resample {
         axis,
         extent,
@@ -102,6 +113,8 @@ fn operators() -> Vec<(Op, Vec<TensorType>)> {
             vec![matrix.clone(), matrix.clone(), f(&[4])],
         ),
         (plain_matmul(Op::plain_epilogue(DType::F16)), vec![half.clone(), half.clone()]),
+        (plain_matmul(Op::plain_epilogue(DType::I8)), vec![bytes.clone(), bytes.clone()]),
+        (plain_matmul(requantized()), vec![bytes.clone(), bytes.clone()]),
         (plain_matmul(acc()), vec![half.clone(), half.clone()]),
         (plain_matmul(narrowed()), vec![half.clone(), half]),
         (Op::Pool { kind: PoolKind::Max, window: window([2, 2]), ceil: false }, vec![image.clone()]),

@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use edgecc::compile::{CompileOptions, Compiled};
+use edgecc::compile::{CompileOptions, Compiled, compile_prepared, prepare};
 use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_device::agreement::{Bound, agreement};
 use edgecc_device::tensor_file::{Array, read_npz};
 use edgecc_format::ElementType;
@@ -76,6 +77,39 @@ pub const NETWORKS: [Network; 10] = [
     },
 ];
 
+/// Figures of one network of 8-bit integers on processors of one kind.
+#[derive(Debug)]
+pub struct OfIntegers {
+    /// The network's name.
+    pub name: &'static str,
+    /// The processor as `--cpu` names it.
+    pub core: &'static str,
+    /// The processor as the emulator names it.
+    pub emulated: &'static str,
+    /// Instructions and cosine.
+    pub bar: Bar,
+}
+
+const fn integers(name: &'static str, [core, emulated]: [&'static str; 2], best_peer: f64, most: f64) -> OfIntegers {
+    OfIntegers { name, core, emulated, bar: Bar { best_peer, most, cosine: 0.97 } }
+}
+
+const PLAIN: [&str; 2] = ["a72", "cortex-a72"];
+const DOT_PRODUCTS: [&str; 2] = ["a76", "cortex-a76"];
+const MATRICES: [&str; 2] = ["generic", "max"];
+
+/// Networks quantised on the input that they are counted on. Of others LiteRT counts for MobileNetV2, onnxruntime for the others. Weights are random, and
+/// so are answers: cosines tell of rounding alone.
+pub const INTEGERS: [OfIntegers; 7] = [
+    integers("mobilenet_v2", PLAIN, 113.9, 92.0),
+    integers("mobilenet_v2", DOT_PRODUCTS, 49.5, 40.0),
+    integers("mobilenet_v2", MATRICES, 44.4, 34.5),
+    integers("mobilenet_v3_large", DOT_PRODUCTS, 70.1, 38.0),
+    integers("efficientnet_b0", DOT_PRODUCTS, 134.0, 136.5),
+    integers("encoder", DOT_PRODUCTS, 78.4, 79.0),
+    integers("resnet50", DOT_PRODUCTS, 450.0, 330.0),
+];
+
 /// A network with its input and the output of onnxruntime.
 #[derive(Debug)]
 pub struct Files {
@@ -127,6 +161,25 @@ impl Network {
         let input = Array { element_type, extents, bytes: files.input.clone() };
         let adjust = |options| CompileOptions { kernels, precision, allow_size: self.allow_size, ..options };
         run::compile_with(&files.model, Architecture::Aarch64, &[input], adjust).expect("compiles")
+    }
+}
+
+impl OfIntegers {
+    /// Its network.
+    pub fn network(&self) -> Option<&'static Network> {
+        NETWORKS.iter().find(|network| network.name == self.name)
+    }
+
+    /// The artifact for aarch64, quantised on the input.
+    pub fn compile(&self, network: &Network, files: &Files) -> Compiled {
+        let (element_type, extents) = (ElementType::F32, network.shape.to_vec());
+        let input = Array { element_type, extents, bytes: files.input.clone() };
+        let shapes = run::shapes(&files.model, std::slice::from_ref(&input)).expect("a model");
+        let core = CoreClass::named(self.core).expect("a processor");
+        let options = CompileOptions { core, ..run::options(Architecture::Aarch64, &shapes) };
+        let (mut graph, _) = prepare(&files.model, &options, &mut |_| {}).expect("a model");
+        run::quantized_on(&mut graph, &options, vec![vec![input]]).expect("a quantised network");
+        compile_prepared(graph, &options, &mut |_| {}).expect("compiles")
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use edgecc::calibrate::samples::{Samples, ports};
 use edgecc::calibrate::synthetic::synthetic;
 use edgecc::compile::{CompileError, CompileOptions, Compiled, compile, compile_prepared, prepare};
 use edgecc::onnx::ImportOptions;
@@ -94,6 +95,12 @@ const SAMPLES: usize = 4;
 /// Quantises a graph on made-up samples.
 pub fn quantized(graph: &mut Graph, options: &CompileOptions) -> Result<Report, String> {
     let samples = synthetic(graph, &Normalisation::default(), SAMPLES, 1).map_err(|error| error.to_string())?;
+    quantized_on(graph, options, samples.runs)
+}
+
+/// Quantises a graph on inputs in graph order, run by run.
+pub fn quantized_on(graph: &mut Graph, options: &CompileOptions, runs: Vec<Vec<Array>>) -> Result<Report, String> {
+    let samples = Samples { ports: ports(graph), runs };
     let how = QuantizeOptions::default();
     quantize(graph, options, &how, &samples, 2, &mut |_| {}).map_err(|error| error.to_string())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use edgecc_ir::{DType, Graph, NodeId, Type, eval, verify};
 use edgecc_passes::precision::Precision;
-use edgecc_passes::{FINISH, Options, PREPARE, Phase, finish, prepare};
+use edgecc_passes::{FINISH, INTEGERS, Options, PREPARE, Phase, finish, prepare};
 use edgecc_tests::numbers;
 
 /// The most by which an element may differ, as a part of 1 plus its size: passes reorder sums.
@@ -77,7 +77,7 @@ fn run(pass: &str, mut graph: Graph, snapshot: &mut String) -> Graph {
 }
 
 fn phases() -> impl Iterator<Item = &'static Phase> {
-    PREPARE.iter().chain(FINISH).flat_map(|group| group.phases)
+    INTEGERS.iter().chain(PREPARE).chain(FINISH).flat_map(|group| group.phases)
 }
 
 fn assert_same_values(before: &Graph, after: &Graph, case: &Path) {

@@ -7,7 +7,7 @@ use edgecc::compile::{CompileOptions, Compiled, compile_graph};
 use edgecc_backends::cpu::isa::{Architecture, Kernels};
 use edgecc_passes::precision::Precision;
 use edgecc_tests::executed::{Bench, Class, by_kernel, total};
-use edgecc_tests::measured::{Bar, Files, NETWORKS, Network};
+use edgecc_tests::measured::{Bar, Files, INTEGERS, NETWORKS, Network, OfIntegers};
 use edgecc_tests::networks::layers;
 use edgecc_tests::report::say;
 use edgecc_tests::{numbers, reference, run};
@@ -38,6 +38,31 @@ fn networks_execute_few_instructions() {
 #[test]
 fn networks_of_halves_execute_few_instructions() {
     hold_to_bars(Precision::F16, |_, _, _, _| {});
+}
+
+#[test]
+fn networks_of_integers_execute_few_instructions() {
+    let Some(peers) = reference::shared("peers") else { return };
+    let Some(bench) = Bench::new() else { return };
+    say(&format!(
+        "{:<20} {:<10} {:>9} {:>9} {:>6} {:>10} {:>9}",
+        "of integers", "core", "edgecc M", "peer M", "ratio", "cosine", "weights"
+    ));
+    for integers in &INTEGERS {
+        let OfIntegers { name, core, emulated, bar: Bar { best_peer, most, cosine: least } } = integers;
+        let network = integers.network().expect("a network");
+        let Some(files) = network.files(&peers) else { continue };
+        let compiled = integers.compile(network, &files);
+        let (trace, output) = bench.trace(&bench.plugin, emulated, &compiled, &files.input, network.shape);
+        let millions = total(&trace).total() as f64 / 1e6;
+        let (cosine, growth) = (files.cosine(&output), files.growth(&compiled));
+        let ratio = millions / best_peer;
+        say(&format!(
+            "{name:<20} {core:<10} {millions:>9.1} {best_peer:>9.1} {ratio:>6.2} {cosine:>10.6} {growth:>8.2}x"
+        ));
+        assert!(cosine >= *least, "{name}: {cosine}");
+        assert!(millions <= *most, "{name}: {millions} M instead of {most}");
+    }
 }
 
 /// Counts every network, and holds the figures to its bar; `further` gets the millions of instructions too.

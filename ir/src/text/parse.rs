@@ -164,8 +164,12 @@ impl Parser<'_> {
         if arguments != Arguments::Map && types.len() > 1 {
             types.remove(1);
         }
-        if let (Arguments::WideEpilogue, Some(accumulator)) = (arguments, types.first_mut()) {
-            *accumulator = DType::F32;
+        if let Some(accumulator) = types.first_mut() {
+            match (arguments, *accumulator) {
+                (Arguments::WideEpilogue, _) => *accumulator = DType::F32,
+                (Arguments::Epilogue, DType::I8) => *accumulator = DType::I32,
+                (Arguments::Epilogue | Arguments::Map, _) => {}
+            }
         }
         Ok(types)
     }

@@ -1,6 +1,7 @@
 //! Expressions as element-wise operators, one for each node.
 
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Scalar, Tensor, UnaryOp};
+use edgecc_passes::quantize::integer_range;
 
 use super::super::tensor::number;
 use super::writer::{Writer, int};
@@ -31,7 +32,8 @@ pub(super) fn write(writer: &mut Writer, expr: &Expr, arguments: &[String], resu
             ExprNode::Cast(dtype, a) => {
                 let name = name(writer);
                 let to = int("to", number(dtype) as i64);
-                writer.node_to("Cast", &[value(a)], vec![name.clone()], vec![to]);
+                let source = saturated(writer, value(a), expr.dtype_of(a), dtype);
+                writer.node_to("Cast", &[source], vec![name.clone()], vec![to]);
                 name
             }
         };
@@ -152,4 +154,15 @@ fn modulo(writer: &mut Writer, a: String, b: String, result: String) -> String {
 /// The value `scalar` of an element type as a constant's name.
 pub(super) fn scalar(writer: &mut Writer, dtype: DType, value: f64) -> String {
     writer.constant(&Tensor::scalar(Scalar::from_f64(dtype, value)))
+}
+
+/// A value that a cast to narrow integers leaves within their range: ours saturates, ONNX's says nothing of what is beyond.
+fn saturated(writer: &mut Writer, value: String, from: DType, to: DType) -> String {
+    let is_narrow = to.is_integer() && to.size() <= 2 && matches!(from, DType::F32 | DType::F64);
+    if !is_narrow {
+        return value;
+    }
+    let (low, high) = integer_range(to);
+    let [low, high] = [low, high].map(|bound| writer.constant(&Tensor::scalar(Scalar::from_f64(from, bound as f64))));
+    writer.node("Clip", &[value, low, high], Vec::new())
 }
