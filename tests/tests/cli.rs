@@ -117,6 +117,21 @@ fn models_are_pruned_and_written() {
     transcript("prune", &commands, as_it_is);
 }
 
+#[test]
+fn models_are_quantised() {
+    let commands = [
+        "digits.onnx --dim N=1 --quantize int8 --data seven.png --data in.npz --report - --target aarch64 -o phone.bin",
+        "digits.onnx --dim N=1 --quantize int8 --data seven.png --quantize-keep head --report report.json -o here.bin",
+        "run here.bin --input seven.png",
+        "digits.onnx --dim N=1 --quantize int8 --data seven.png --quantize-keep nowhere -o x.bin",
+        "digits.onnx --dim N=1 --quantize int8 --data seven.png --emit onnx -o int8.onnx",
+        "run int8.onnx --input seven.png",
+        "digits.onnx --dim N=1 --quantize int8 --data . --max-drop 7 -o x.bin",
+        "digits.onnx --dim N=1 --max-drop 1% -o x.bin",
+    ];
+    transcript("quantize", &commands, as_it_is);
+}
+
 /// The processor of the machine stands in an error.
 #[test]
 fn shaders_are_compiled_and_inspected() {

@@ -1,13 +1,16 @@
 //! Networks quantised after training: integers everywhere, the same ones in the evaluator and in compiled code, and a loss
 //! that is known.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use edgecc::calibrate::samples::Samples;
 use edgecc::calibrate::synthetic::synthetic;
-use edgecc::compile::compile_prepared;
+use edgecc::compile::{compile_prepared, prepare as prepare_model};
 use edgecc::picture::Normalisation;
 use edgecc::quantize::{QuantizeError, QuantizeOptions, Report, quantize};
 use edgecc_backends::cpu::isa::Architecture;
-use edgecc_device::tensor_file::Array;
+use edgecc_device::tensor_file::{Array, read_npz};
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, NodeId, Shape, Tensor, eval};
 use edgecc_passes::{Options, prepare};
@@ -136,4 +139,38 @@ fn constant_inputs_have_a_stated_range_and_infinite_ones_are_refused() {
     infinite.runs[0][0].bytes[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
     let refused = quantize(&mut graph.clone(), &options, &how, &infinite, 1, &mut |_| {});
     assert!(matches!(refused, Err(QuantizeError::NotFinite { run: 0, .. })));
+}
+
+/// Pictures of the sample that a graph names as they are labelled.
+fn right(graph: &Graph, images: &[Array], labels: &[f64]) -> usize {
+    let options = run::options(Architecture::host().expect("a host"), &[]);
+    let compiled = compile_prepared(graph.clone(), &options, &mut |_| {}).expect("the network compiles");
+    let artifact = compiled.to_bytes().expect("an artifact");
+    let is_right = |(image, label): &(&Array, &f64)| {
+        let bytes = run::run_here(&artifact, std::slice::from_ref(*image), 1).swap_remove(0);
+        let scores = Array { element_type: ElementType::F32, extents: vec![10], bytes }.to_f64();
+        let best = (0..10).fold(0, |best, class| if scores[class] > scores[best] { class } else { best });
+        best == **label as usize
+    };
+    images.iter().zip(labels).filter(is_right).count()
+}
+
+/// The first pictures calibrate, all are tested.
+#[test]
+fn the_sample_loses_no_more_than_one_digit() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample");
+    let arrays: BTreeMap<String, Array> =
+        read_npz(&sample.join("digits-test.npz")).expect("images").into_iter().collect();
+    let one = |bytes: &[u8]| Array { element_type: ElementType::F32, extents: vec![1, 1, 8, 8], bytes: bytes.to_vec() };
+    let images: Vec<Array> = arrays["image"].bytes.chunks(4 * 64).map(one).collect();
+    let labels = arrays["labels"].to_f64();
+    let options = run::options(Architecture::host().expect("a host"), &[("image".into(), vec![1, 1, 8, 8])]);
+    let (float, _) = prepare_model(&sample.join("digits.onnx"), &options, &mut |_| {}).expect("a model");
+    let mut integers = float.clone();
+    let runs = images[..64].iter().map(|image| vec![image.clone()]).collect();
+    let report = run::quantized_on(&mut integers, &options, runs).expect("a quantised model");
+    assert!(report.float.is_empty());
+    let [before, after] = [&float, &integers].map(|graph| right(graph, &images, &labels));
+    say(&format!("digits: {before} of {} right in f32, {after} by integers", images.len()));
+    assert!(after + 1 >= before);
 }
