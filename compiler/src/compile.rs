@@ -36,6 +36,8 @@ pub struct CompileOptions {
     pub schedules: Choices,
     /// The width in which f32 values are kept.
     pub precision: Precision,
+    /// Whether quantised values become integer arithmetic: shaders compute with the numbers that those stand for.
+    pub integers: bool,
     /// Whether weights may be kept in larger forms where they make the model faster.
     pub allow_size: bool,
     /// When steps run together by bands of rows: where nothing says so, never.
@@ -305,7 +307,8 @@ pub fn finish(
 }
 
 fn passes(options: &CompileOptions) -> edgecc_passes::Options {
-    edgecc_passes::Options { max_constant_bytes: options.max_memory, precision: options.precision }
+    let CompileOptions { max_memory, precision, integers, .. } = *options;
+    edgecc_passes::Options { max_constant_bytes: max_memory, precision, integers }
 }
 
 /// Reads a model: its graph as it was exported, and what the user should know.

@@ -12,11 +12,13 @@ pub struct Options {
     pub max_constant_bytes: usize,
     /// The width in which f32 values are kept.
     pub precision: Precision,
+    /// Whether quantised values become integer arithmetic, rather than arithmetic on the numbers that they stand for.
+    pub integers: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { max_constant_bytes: 256 << 20, precision: Precision::F32 }
+        Options { max_constant_bytes: 256 << 20, precision: Precision::F32, integers: true }
     }
 }
 
@@ -276,13 +278,16 @@ impl Report {
     }
 }
 
-/// Makes integer arithmetic of quantised values.
+/// Makes integer arithmetic of quantised values, where the options say so.
 pub fn integers(
     graph: &mut Graph,
     options: &Options,
     observe: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<Report, PassError> {
-    run(INTEGERS, graph, options, observe)
+    match options.integers {
+        true => run(INTEGERS, graph, options, observe),
+        false => Ok(Report::default()),
+    }
 }
 
 /// Runs the first half. `observe` sees the graph after every phase that rewrote it.

@@ -117,7 +117,10 @@ impl On<'_> {
     fn artifact(self, path: &Path, options: &CompileOptions) -> Result<Vec<u8>, CompileError> {
         Ok(match self {
             On::Processor => compile(path, options, &mut |_| {})?.to_bytes()?,
-            On::Gpu(_) => edgecc::shaders::compile(path, options, &mut |_| {})?.to_bytes()?,
+            On::Gpu(_) => {
+                let options = CompileOptions { integers: false, ..options.clone() };
+                edgecc::shaders::compile(path, &options, &mut |_| {})?.to_bytes()?
+            }
         })
     }
 

@@ -32,7 +32,7 @@ pub fn device() -> Option<&'static Gpu> {
 
 /// The options of a compile to shaders.
 fn options(shapes: &[(String, Vec<usize>)]) -> CompileOptions {
-    run::options(Architecture::Aarch64, shapes)
+    CompileOptions { integers: false, ..run::options(Architecture::Aarch64, shapes) }
 }
 
 /// Compiles a model with the shapes of the inputs that it will be given, in graph order.

@@ -31,6 +31,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         core: &GENERIC,
         schedules: Choices::default(),
         precision: Precision::F32,
+        integers: true,
         allow_size: false,
         chains: Some(Limits::USUAL),
         linked: false,

@@ -151,6 +151,7 @@ fn for_host(options: &CompileOptions) -> Option<CompileOptions> {
         core: &GENERIC,
         schedules: Choices::default(),
         precision: Precision::F32,
+        integers: true,
         allow_size: false,
         linked: false,
         listing: Listing::Off,

@@ -78,6 +78,9 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
     if arguments.cpu != GENERIC.name {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
+    if arguments.quantization.quantize.is_some() && arguments.emit != Stage::Onnx {
+        return Err(CliError::Usage("shaders do not compute with integers yet: --quantize is for CPUs".into()));
+    }
     let usual = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
     let options = recorded(usual, arguments);
     let mut dump = Dump::new(arguments.dump.as_deref())?;

@@ -46,6 +46,7 @@ pub fn compile_options(
             NumberWidth::Fp32 => Precision::F32,
             NumberWidth::Fp16 => Precision::F16,
         },
+        integers: true,
         allow_size: reading.allow_size,
         chains: (!reading.no_chains).then_some(Limits::USUAL),
         linked: false,
@@ -86,7 +87,8 @@ pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<C
     }
     // Shaders are of no processor.
     let usual = compile_options(reading, Architecture::Aarch64, labels)?;
-    Ok(CompileOptions { configuration: configuration(reading, SHADERS, &usual.schedules), ..usual })
+    let configuration = configuration(reading, SHADERS, &usual.schedules);
+    Ok(CompileOptions { configuration, integers: false, ..usual })
 }
 
 fn constants(reading: &ModelArguments) -> Result<BTreeMap<String, Tensor>, CliError> {
