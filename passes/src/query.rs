@@ -1,6 +1,6 @@
 //! Questions about a graph that several passes ask.
 
-use edgecc_ir::{Expr, Graph, NodeId, Op, Shape};
+use edgecc_ir::{DType, Expr, Graph, NodeId, Op, Shape};
 
 /// The expression of a map.
 pub(crate) fn map_expr(graph: &Graph, id: NodeId) -> Option<&Expr> {
@@ -8,6 +8,11 @@ pub(crate) fn map_expr(graph: &Graph, id: NodeId) -> Option<&Expr> {
         Op::Map(expr) => Some(expr),
         _ => None,
     }
+}
+
+/// Whether a node is a contraction of integers.
+pub(crate) fn sums_integers(graph: &Graph, id: NodeId) -> bool {
+    graph.op(id).epilogue().is_some() && graph.ty(graph.operands(id)[0]).dtype == DType::I8
 }
 
 /// Whether a node is a constant.

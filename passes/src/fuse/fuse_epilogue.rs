@@ -1,8 +1,8 @@
 //! Maps that read a contraction.
 
-use edgecc_ir::{DType, Expr, Graph, NodeId, Op};
+use edgecc_ir::{Expr, Graph, NodeId, Op};
 
-use crate::query::{map_expr, place_among};
+use crate::query::{map_expr, place_among, sums_integers};
 
 /// The most operands of an epilogue.
 const MAX_EXTRAS: usize = 6;
@@ -49,10 +49,6 @@ fn last_contraction(graph: &Graph, map: NodeId, place: &[usize]) -> Option<NodeI
             && if sums_integers(graph, id) { !widens_for_others(graph, map, id) } else { has_one_type(graph, map, id) }
     };
     graph.operands(map).iter().filter(fits).max_by_key(|id| place[id.index()]).copied()
-}
-
-fn sums_integers(graph: &Graph, contraction: NodeId) -> bool {
-    graph.ty(graph.operands(contraction)[0]).dtype == DType::I8
 }
 
 /// Whether a map makes wider numbers of a contraction's result of 8 bits for another map or epilogue.

@@ -3,7 +3,7 @@
 use edgecc_ir::{Expr, Graph, NodeId, Op};
 
 use crate::quantize::dequantized;
-use crate::query::{map_expr, place_among};
+use crate::query::{map_expr, place_among, sums_integers};
 
 /// `conv(x, w, dequantize(q)) => conv(x, w, q)` with the dequantization in the epilogue, for contractions of integers. Exact.
 pub fn fuse_operands(graph: &mut Graph) -> usize {
@@ -21,8 +21,7 @@ fn absorbed(graph: &Graph, id: NodeId) -> Option<(Op, Vec<NodeId>)> {
     let epilogue = graph.op(id).epilogue()?;
     let operands = graph.operands(id);
     let is_absorbed = |operand: NodeId| dequantized(graph, operand).is_some_and(|(_, affine)| affine.axis.is_none());
-    let is_integer = graph.ty(operands[0]).dtype == edgecc_ir::DType::I8;
-    if !is_integer || !operands[2..].iter().any(|&operand| is_absorbed(operand)) {
+    if !sums_integers(graph, id) || !operands[2..].iter().any(|&operand| is_absorbed(operand)) {
         return None;
     }
     let mut extras: Vec<NodeId> = Vec::new();

@@ -4,13 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use edgecc_ir::{DType, Expr, ExprNode, Graph, NodeId, Op, Origin, ReduceKind, Scalar, Tensor, TensorData, Type};
 
+use crate::query::sums_integers;
+
 /// `f32 values => f16 values`, with casts behind the inputs, in front of the outputs, and around operators that have no form
 /// for halves.
 ///
 /// Expressions stay in f32: they widen what they read and narrow what they write, so that a kernel may round where its
 /// instructions do. Constants are rounded to nearest; an operator that reads one beyond the range of f16 stays in f32. So do sums
 /// and products over axes, which leave that range, maps that only they or means read, such as squares, and what is computed of
-/// their results alone. Not exact.
+/// their results alone, and contractions of integers, whose factors have more bits than a half. Not exact.
 pub fn store_f32_as_f16(graph: &mut Graph) -> usize {
     let mut narrowing = Narrowing { graph, halves: HashMap::new(), singles: HashMap::new(), wide: HashSet::new() };
     let mut rewrites = 0;
@@ -44,6 +46,7 @@ impl Narrowing<'_> {
         if self.is_wide(id) {
             self.wide.insert(id);
         } else if has_form_for_halves(self.graph.op(id))
+            && !sums_integers(self.graph, id)
             && self.touches_f32(id)
             && operands.iter().all(|&o| self.is_narrow(o))
         {

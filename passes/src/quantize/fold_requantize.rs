@@ -4,6 +4,7 @@ use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Graph, NodeId, Scalar, 
 
 use super::affine::{Constants, Steps, integer_range, with_number};
 use crate::fuse::channels::{bias_shape, channel_axis, channel_tensor, channel_values};
+use crate::query::sums_integers;
 
 /// `i8(round(clamp(f32(acc + t) * m + b, l, h) / s) + z) => i8(clamp(round(f32(acc + t + b') * m') + z, l', h'))` in the epilogue of
 /// a contraction of integers, with `m' = m / s` and `b' = round(b / m)`.
@@ -37,9 +38,8 @@ impl Requantize {
     /// The first cast of the epilogue that is not yet in its last form.
     fn of(graph: &Graph, id: NodeId) -> Option<Requantize> {
         let expr = graph.op(id).epilogue()?;
-        let is_integer = graph.ty(graph.operands(id)[0]).dtype == DType::I8;
         let casts = expr.ids().filter(|&node| matches!(expr.node(node), ExprNode::Cast(DType::I8 | DType::U8, _)));
-        casts.filter(|_| is_integer).find_map(|node| Requantize::at(graph, id, expr, node))
+        casts.filter(|_| sums_integers(graph, id)).find_map(|node| Requantize::at(graph, id, expr, node))
     }
 
     fn at(graph: &Graph, id: NodeId, expr: &Expr, node: ExprId) -> Option<Requantize> {

@@ -5,6 +5,7 @@ use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Graph, NodeId, Scalar, 
 use super::affine::{integer_range, with_number};
 use super::fold_requantize::{Sum, rounded};
 use crate::fuse::channels::{bias_shape, channel_axis, channel_values};
+use crate::query::sums_integers;
 
 /// `f32(acc + t) * m + b => f32(acc + t') * m` with `t' = t + round(b / m)`, and `round(x / s) => round(x * (1 / s))`, in the
 /// epilogue of a contraction of integers; `max(x, 0)` goes where the cast bounds alike.
@@ -14,7 +15,7 @@ use crate::fuse::channels::{bias_shape, channel_axis, channel_values};
 pub fn fold_sums(graph: &mut Graph) -> usize {
     let mut rewrites = 0;
     for id in graph.order() {
-        if graph.op(id).epilogue().is_none() || graph.ty(graph.operands(id)[0]).dtype != DType::I8 {
+        if !sums_integers(graph, id) {
             continue;
         }
         rewrites += (fold_bias(graph, id) || multiply(graph, id) || drop_bound(graph, id)) as usize;
