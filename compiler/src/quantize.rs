@@ -132,11 +132,17 @@ pub fn quantize(
     progress("calibrating".into());
     let points = quantization_points(graph, named);
     let observed = observe(graph, options, &points, samples, threads)?;
-    let run = Run { graph, options, how, samples, threads, observed: &observed, outputs: outputs(graph) };
+    progress("rounding weights".into());
+    let range = |observed: &Observed| if how.plain { observed.extremes() } else { observed.best_range() };
+    let ranges = points.values.iter().filter_map(|&id| Some((id, range(observed.get(&id)?)))).collect();
+    let rounded = |&layer: &NodeId| Some((layer, rounded(graph, how, &observed, layer)?));
+    let layers = points.layers.iter().filter_map(rounded).collect();
+    let outputs = outputs(graph);
+    let run = Run { graph, options, samples, threads, observed: &observed, ranges, layers, outputs };
     progress("running the float model".into());
     let expected = run.answers(graph)?;
     let kept: BTreeSet<NodeId> = points.float.iter().map(|&(id, _)| id).collect();
-    progress("rounding weights".into());
+    progress("running the integers".into());
     let mut best = run.attempt(&kept, &expected)?;
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
         let order = run.sensitivity(&points, &expected, progress)?;
@@ -165,10 +171,13 @@ pub fn quantize(
 struct Run<'a> {
     graph: &'a Graph,
     options: &'a CompileOptions,
-    how: &'a QuantizeOptions,
     samples: &'a Samples,
     threads: usize,
     observed: &'a BTreeMap<NodeId, Observed>,
+    /// What the integers of each value cover.
+    ranges: BTreeMap<NodeId, Range>,
+    /// Each layer's weights as integers.
+    layers: BTreeMap<NodeId, QuantizedWeights>,
     /// The places of its f32 outputs.
     outputs: Vec<usize>,
 }
@@ -180,14 +189,14 @@ impl Run<'_> {
     /// The graph with quantization, but of some layers, and what that costs.
     fn attempt(&self, kept: &BTreeSet<NodeId>, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
         let points = quantization_points(self.graph, |id| kept.contains(&id));
-        let range = |id: &NodeId| {
-            let observed = &self.observed[id];
-            if self.how.plain { observed.extremes() } else { observed.best_range() }
-        };
-        let ranges: BTreeMap<NodeId, Range> =
-            points.values.iter().filter(|id| self.observed.contains_key(id)).map(|id| (*id, range(id))).collect();
+        let ranges: BTreeMap<NodeId, Range> = points
+            .values
+            .iter()
+            .filter_map(|id| self.ranges.get_key_value(id))
+            .map(|(&id, &range)| (id, range))
+            .collect();
         let layers: BTreeMap<NodeId, QuantizedWeights> =
-            points.layers.iter().filter_map(|&layer| Some((layer, self.rounded(layer)?))).collect();
+            points.layers.iter().filter_map(|layer| Some((*layer, self.layers.get(layer)?.clone()))).collect();
         let mut report = describe(self.graph, &points, self.observed, &ranges, &layers);
         let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
         let mut graph = self.graph.clone();
@@ -202,17 +211,6 @@ impl Run<'_> {
             })
             .collect();
         Ok((graph, report))
-    }
-
-    /// A layer's weights as integers.
-    fn rounded(&self, layer: NodeId) -> Option<QuantizedWeights> {
-        let weights = self.graph.constant_value(self.graph.operands(layer)[1])?;
-        let mut quantized = quantize_weights(weights, weights_axis(self.graph.op(layer)));
-        if !self.how.plain {
-            let means = self.observed.get(&self.graph.operands(layer)[0])?.means();
-            quantized.correction = correction(self.graph, layer, &quantized, &means);
-        }
-        Some(quantized)
     }
 
     /// Layers by how much the outputs change for each multiply-add when they alone are rounded, the worst first.
@@ -250,6 +248,22 @@ impl Run<'_> {
         }
         Ok(nodes.iter().map(|node| values.get(node).cloned().unwrap_or_default()).collect())
     }
+}
+
+/// A layer's weights as integers.
+fn rounded(
+    graph: &Graph,
+    how: &QuantizeOptions,
+    observed: &BTreeMap<NodeId, Observed>,
+    layer: NodeId,
+) -> Option<QuantizedWeights> {
+    let weights = graph.constant_value(graph.operands(layer)[1])?;
+    let mut quantized = quantize_weights(weights, weights_axis(graph.op(layer)));
+    if !how.plain {
+        let means = observed.get(&graph.operands(layer)[0])?.means();
+        quantized.correction = correction(graph, layer, &quantized, &means);
+    }
+    Some(quantized)
 }
 
 /// The places of a graph's f32 outputs.

@@ -11,8 +11,7 @@ use edgecc::compile::{CompileOptions, prepare};
 use edgecc::picture::Normalisation;
 use edgecc::prune::{Calibration, prune, refit};
 use edgecc_backends::cpu::isa::Architecture;
-use edgecc_device::tensor_file::{Array, read_npz};
-use edgecc_format::ElementType;
+use edgecc_device::tensor_file::Array;
 use edgecc_ir::{DType, Graph, Shape, Tensor, eval};
 use edgecc_passes::prune::{Pruned, Ranking, Recipe, prune as cut};
 use edgecc_tests::graphs::{Way, artifact, outputs_emulated, outputs_here};
@@ -20,6 +19,7 @@ use edgecc_tests::models::{MODELS, Row};
 use edgecc_tests::networks::{Activation, Network, layers};
 use edgecc_tests::reference::{self, shared};
 use edgecc_tests::report::say;
+use edgecc_tests::sample::digits;
 use edgecc_tests::{cross, numbers, run};
 
 fn options() -> CompileOptions {
@@ -130,11 +130,7 @@ fn accuracy(graph: &Graph, images: &[Array], labels: &[f64]) -> f64 {
 #[test]
 fn half_of_the_sample_still_knows_its_digits() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample");
-    let arrays: BTreeMap<String, Array> =
-        read_npz(&sample.join("digits-test.npz")).expect("images").into_iter().collect();
-    let one = |bytes: &[u8]| Array { element_type: ElementType::F32, extents: vec![1, 1, 8, 8], bytes: bytes.to_vec() };
-    let images: Vec<Array> = arrays["image"].bytes.chunks(4 * 64).map(one).collect();
-    let labels = arrays["labels"].to_f64();
+    let (images, labels) = digits();
     let (known, unknown) = images.split_at(images.len() / 2);
     let labels = &labels[known.len()..];
     let options = run::options(Architecture::host().expect("a host"), &[("image".into(), vec![1, 1, 8, 8])]);

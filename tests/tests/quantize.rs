@@ -1,7 +1,6 @@
 //! Networks quantised after training: integers everywhere, the same ones in the evaluator and in compiled code, and a loss
 //! that is known.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use edgecc::calibrate::samples::Samples;
@@ -10,13 +9,14 @@ use edgecc::compile::{compile_prepared, prepare as prepare_model};
 use edgecc::picture::Normalisation;
 use edgecc::quantize::{QuantizeError, QuantizeOptions, Report, quantize};
 use edgecc_backends::cpu::isa::Architecture;
-use edgecc_device::tensor_file::{Array, read_npz};
+use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, NodeId, Shape, Tensor, eval};
 use edgecc_passes::{Options, prepare};
 use edgecc_tests::networks::{Activation, Network};
 use edgecc_tests::report::say;
 use edgecc_tests::run;
+use edgecc_tests::sample::digits;
 
 /// A stem, two inverted bottlenecks, one with a residual sum, and a head.
 fn mobile() -> Graph {
@@ -159,11 +159,7 @@ fn right(graph: &Graph, images: &[Array], labels: &[f64]) -> usize {
 #[test]
 fn the_sample_loses_no_more_than_one_digit() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample");
-    let arrays: BTreeMap<String, Array> =
-        read_npz(&sample.join("digits-test.npz")).expect("images").into_iter().collect();
-    let one = |bytes: &[u8]| Array { element_type: ElementType::F32, extents: vec![1, 1, 8, 8], bytes: bytes.to_vec() };
-    let images: Vec<Array> = arrays["image"].bytes.chunks(4 * 64).map(one).collect();
-    let labels = arrays["labels"].to_f64();
+    let (images, labels) = digits();
     let options = run::options(Architecture::host().expect("a host"), &[("image".into(), vec![1, 1, 8, 8])]);
     let (float, _) = prepare_model(&sample.join("digits.onnx"), &options, &mut |_| {}).expect("a model");
     let mut integers = float.clone();

@@ -44,7 +44,8 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let listing = listing(arguments.emit);
     let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
     let usual = compile_options(&arguments.reading, target.architecture, labels)?;
-    let options = CompileOptions { listing, linked, ..recorded(for_core(usual, core), arguments) };
+    let recorded = with_integers(with_pruning(for_core(usual, core), arguments), &arguments.quantization);
+    let options = CompileOptions { listing, linked, ..recorded };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -67,22 +68,17 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     write_stage(arguments, target, &compiled)
 }
 
-/// Options whose record names how the model is made smaller.
-fn recorded(options: CompileOptions, arguments: &BuildArguments) -> CompileOptions {
-    with_integers(with_pruning(options, arguments), &arguments.quantization)
-}
-
 /// Compiles a model to shaders and writes what `--emit` asks for.
 fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
     check_place(arguments)?;
     if arguments.cpu != GENERIC.name {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
-    if arguments.quantization.quantize.is_some() && arguments.emit != Stage::Onnx {
+    if arguments.quantization.quantize.is_some() {
         return Err(CliError::Usage("shaders do not compute with integers yet: --quantize is for CPUs".into()));
     }
     let usual = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
-    let options = recorded(usual, arguments);
+    let options = with_pruning(usual, arguments);
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -91,7 +87,6 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
     };
     let (graph, notes) = prepare(model, &options, &mut observe)?;
     let graph = prune(arguments, graph, &options, &progress)?;
-    let graph = quantize(arguments, graph, &options, &progress)?;
     let compiled = crate::shaders::compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;
