@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Shape, TypeError};
 use edgecc_passes::quantize::{
-    Affine, Decisions, Points, QuantizedWeights, insert_quantization, layer_input, quantization_points,
-    quantize_weights, weights_axis,
+    Affine, Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, layer_input,
+    quantization_points, quantize_weights, weights_axis,
 };
 
 use crate::calibrate::capture::{CaptureError, Captured, capture};
@@ -261,7 +261,7 @@ fn rounded(
     let mut quantized = quantize_weights(weights, weights_axis(graph.op(layer)));
     if !how.plain {
         let means = observed.get(&graph.operands(layer)[0])?.means();
-        quantized.correction = correction(graph, layer, &quantized, &means);
+        quantized.correction = bias_correction(graph, layer, &quantized, &means);
     }
     Some(quantized)
 }
@@ -331,31 +331,6 @@ fn affine(range: &Range) -> Affine {
     let scale = (width / 255.0) as f32;
     let zero = (-128.0 - range.low / scale as f64).round_ties_even();
     Affine::per_tensor(DType::I8, scale, zero.clamp(-128.0, 127.0) as i64)
-}
-
-/// What rounding the weights takes from the mean of each channel: `sum((w - rounded w) * mean of x)`
-/// (Nagel et al.: Data-free quantization through weight equalization and bias correction, 2019, section 4.2).
-fn correction(graph: &Graph, layer: NodeId, rounded: &QuantizedWeights, means: &[f64]) -> Vec<f64> {
-    let Some(weights) = graph.constant_value(graph.operands(layer)[1]) else { return Vec::new() };
-    let extents = weights.shape().extents();
-    let scales = &rounded.affine.scales;
-    let mut sums = vec![0.0; scales.len()];
-    let differences = weights.to_f32().into_iter().zip(rounded.integers.to_i64());
-    let channels = scales.len();
-    for (place, (weight, integer)) in differences.enumerate() {
-        let (channel, summed) = match graph.op(layer) {
-            Op::Conv { groups, .. } => {
-                let kernel: usize = extents[2..].iter().product();
-                let channel = place / (kernel * extents[1]);
-                (channel, channel / (channels / groups) * extents[1] + place / kernel % extents[1])
-            }
-            Op::MatMul { transpose_b: true, .. } => (place / extents[1], place % extents[1]),
-            _ => (place % extents[1], place / extents[1]),
-        };
-        let difference = weight as f64 - integer as f64 * scales[channel] as f64;
-        sums[channel] += difference * means.get(summed).copied().unwrap_or(0.0);
-    }
-    sums
 }
 
 fn describe(

@@ -183,3 +183,55 @@ pub(crate) fn with_bias(mut op: Op, extras: usize) -> Option<Op> {
     *epilogue = expr.with_root(root);
     Some(op)
 }
+
+/// Where a weight stands: the position along the summed axis, and the channel of the result.
+pub(crate) struct Place {
+    pub(crate) summed: usize,
+    pub(crate) channel: usize,
+}
+
+/// The place of the weight at a row-major index: `[O,C/groups,kernel..]` of a convolution, `[..,K,N]` or `[..,N,K]` of a
+/// matrix product.
+pub(crate) fn locate(op: &Op, weights: &Tensor, channels: usize, index: usize) -> Place {
+    let extents = weights.shape().extents();
+    match op {
+        Op::Conv { groups, .. } => {
+            let kernel = extents[2..].iter().product::<usize>();
+            let channel = index / (kernel * extents[1]);
+            let group = channel / (channels / groups);
+            Place { summed: group * extents[1] + index / kernel % extents[1], channel }
+        }
+        _ => {
+            let (rows, columns) = (extents[extents.len() - 2], extents[extents.len() - 1]);
+            let (row, column) = (index / columns % rows, index % columns);
+            match op {
+                Op::MatMul { transpose_b: true, .. } => Place { summed: column, channel: row },
+                _ => Place { summed: row, channel: column },
+            }
+        }
+    }
+}
+
+/// The channel of the result that the weight at a row-major index goes to.
+pub(crate) fn weight_channel(op: &Op, weights: &Shape, channels: usize) -> Box<dyn Fn(usize) -> usize> {
+    let extents = weights.extents();
+    let behind = |axis: usize| extents[axis..].iter().product::<usize>().max(1);
+    match op {
+        // [..,K,N], or [..,N,K].
+        Op::MatMul { transpose_b, .. } => {
+            let step = if *transpose_b { behind(extents.len() - 1) } else { 1 };
+            Box::new(move |index| index / step % channels)
+        }
+        // [C,O/groups,kernel..]: group g of the inputs makes channels g * O/groups onwards.
+        Op::ConvTranspose { groups, .. } => {
+            let (per_group, inputs_per_group) = (extents[1], (extents[0] / groups).max(1));
+            let (kernel, filter) = (behind(2), behind(1));
+            Box::new(move |index| index / filter / inputs_per_group * per_group + index / kernel % per_group)
+        }
+        // [O,C/groups,kernel..]
+        _ => {
+            let filter = behind(1);
+            Box::new(move |index| index / filter)
+        }
+    }
+}

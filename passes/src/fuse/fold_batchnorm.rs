@@ -4,6 +4,7 @@ use edgecc_ir::{DType, Graph, NodeId, Op, Tensor};
 
 use super::channels::{
     Affine, affine_epilogue, bias_epilogue, bias_shape, channel_axis, channel_tensor, channel_values, scaled,
+    weight_channel,
 };
 use crate::query::map_expr;
 
@@ -58,33 +59,12 @@ fn fold(graph: &Graph, map: NodeId) -> Option<Folded> {
     *op.epilogue_mut()? = if biased { bias_epilogue() } else { Op::plain_epilogue(DType::F32) };
     Some(Folded {
         contraction,
-        weights: affine.scale.iter().any(|&scale| scale != 1.0).then(|| scale_weights(&op, weights, &affine.scale)),
+        weights: affine
+            .scale
+            .iter()
+            .any(|&scale| scale != 1.0)
+            .then(|| scaled(weights, &affine.scale, weight_channel(&op, weights.shape(), channels))),
         bias: biased.then(|| channel_tensor(&affine.shift, bias_shape(channels, axis, shape.rank()))),
         op,
     })
-}
-
-/// Weights whose products go to channel `c` of the result, multiplied by `scale[c]`.
-fn scale_weights(op: &Op, weights: &Tensor, scale: &[f64]) -> Tensor {
-    let extents = weights.shape().extents();
-    let behind = |axis: usize| extents[axis..].iter().product::<usize>().max(1);
-    match op {
-        // [C,O/groups,kernel..]: group g of the inputs makes channels g * O/groups onwards.
-        Op::ConvTranspose { groups, .. } => {
-            let (per_group, inputs_per_group) = (extents[1], (extents[0] / groups).max(1));
-            let (kernel, filter) = (behind(2), behind(1));
-            scaled(weights, scale, |index| index / filter / inputs_per_group * per_group + index / kernel % per_group)
-        }
-        // [..,K,N], or [..,N,K].
-        Op::MatMul { transpose_b, .. } => {
-            let channels = scale.len();
-            let step = if *transpose_b { behind(extents.len() - 1) } else { 1 };
-            scaled(weights, scale, |index| index / step % channels)
-        }
-        // [O,C/groups,kernel..]
-        _ => {
-            let filter = behind(1);
-            scaled(weights, scale, |index| index / filter)
-        }
-    }
 }

@@ -2,7 +2,9 @@
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Tensor};
 
-use super::channels::{Affine, bias_shape, channel_axis, channel_tensor, channel_values, scaled, with_bias};
+use super::channels::{
+    Affine, Place, bias_shape, channel_axis, channel_tensor, channel_values, locate, scaled, with_bias,
+};
 use crate::query::{is_constant, map_expr};
 
 /// `conv(x * s + t, w) => conv(x, w * s) + sum(w * t)`, for convolutions and matrix products with constant weights.
@@ -33,12 +35,6 @@ struct Folded {
     op: Op,
     weights: Tensor,
     bias: Option<Tensor>,
-}
-
-/// Where a weight stands: the position along the summed axis, and the channel of the result.
-struct Place {
-    summed: usize,
-    channel: usize,
 }
 
 fn fold(graph: &Graph, id: NodeId) -> Option<Folded> {
@@ -91,27 +87,5 @@ fn pads(op: &Op) -> bool {
     match op {
         Op::Conv { window, .. } => window.pads_before.iter().chain(&window.pads_after).any(|&pad| pad > 0),
         _ => false,
-    }
-}
-
-/// The place of the weight at a row-major index: `[O,C/groups,kernel..]` of a convolution, `[..,K,N]` or `[..,N,K]` of a
-/// matrix product.
-fn locate(op: &Op, weights: &Tensor, channels: usize, index: usize) -> Place {
-    let extents = weights.shape().extents();
-    match op {
-        Op::Conv { groups, .. } => {
-            let kernel = extents[2..].iter().product::<usize>();
-            let channel = index / (kernel * extents[1]);
-            let group = channel / (channels / groups);
-            Place { summed: group * extents[1] + index / kernel % extents[1], channel }
-        }
-        _ => {
-            let (rows, columns) = (extents[extents.len() - 2], extents[extents.len() - 1]);
-            let (row, column) = (index / columns % rows, index % columns);
-            match op {
-                Op::MatMul { transpose_b: true, .. } => Place { summed: column, channel: row },
-                _ => Place { summed: row, channel: column },
-            }
-        }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use edgecc_ir::{DType, Graph, NodeId, Op, Scalar, Tensor, TypeError};
 
 use super::affine::{Affine, along, dequantize, integer_range, quantize_expr};
-use crate::fuse::channels::{bias_epilogue, bias_shape, channel_axis, channel_tensor, channel_values, with_bias};
+use crate::fuse::channels::{
+    Place, bias_epilogue, bias_shape, channel_axis, channel_tensor, channel_values, locate, with_bias,
+};
 
 /// What becomes of a graph's values and layers.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,21 @@ pub fn with_scales(weights: &Tensor, axis: usize, scales: Vec<f32>) -> Quantized
         affine: Affine { dtype: DType::I8, axis: Some(axis), scales, zeros },
         correction: Vec::new(),
     }
+}
+
+/// What rounding a layer's weights takes from the mean of each channel: `sum((w - rounded w) * mean of x)`, with the mean of each
+/// position that is summed over (Nagel et al.: Data-free quantization through weight equalization and bias correction, 2019,
+/// section 4.2).
+pub fn bias_correction(graph: &Graph, layer: NodeId, rounded: &QuantizedWeights, means: &[f64]) -> Vec<f64> {
+    let Some(weights) = graph.constant_value(graph.operands(layer)[1]) else { return Vec::new() };
+    let scales = &rounded.affine.scales;
+    let mut sums = vec![0.0; scales.len()];
+    for (index, (weight, integer)) in weights.to_f32().into_iter().zip(rounded.integers.to_i64()).enumerate() {
+        let Place { summed, channel } = locate(graph.op(layer), weights, scales.len(), index);
+        let difference = weight as f64 - integer as f64 * scales[channel] as f64;
+        sums[channel] += difference * means.get(summed).copied().unwrap_or(0.0);
+    }
+    sums
 }
 
 /// `conv(x, w) => conv(dequantize(quantize(x)), dequantize(q)) + correction` for every value and layer that is decided on.

@@ -3,7 +3,7 @@
 use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, PadMode, Scalar, Tensor, TypeError};
 
 use super::affine::{along, dequantized, integer};
-use crate::fuse::channels::{bias_shape, channel_axis, channel_tensor};
+use crate::fuse::channels::{bias_shape, channel_axis, channel_tensor, weight_channel};
 
 /// `conv(dequantize(q), dequantize(w)) => f32(conv(q, w) - zero * sum(w)) * scale`, for convolutions and matrix products with
 /// constant weights; the padding is written out, as the integer that stands for 0.
@@ -50,7 +50,7 @@ impl Integers {
         let (scale, zero) = image.single()?;
         let (weights, affine) = dequantized(graph, weights)?;
         let channels = ty.shape.dim(axis);
-        let channel_of = channel_of(graph.op(id), graph, weights, channels);
+        let channel_of = weight_channel(graph.op(id), &graph.ty(weights).shape, channels);
         let Some(constant) = graph.constant_value(weights) else {
             let (other, other_zero) = affine.single()?;
             let is_plain = (zero, other_zero, affine.dtype) == (0, 0, DType::I8);
@@ -91,30 +91,6 @@ fn is_shared(op: &Op, weights: &Tensor) -> bool {
         Op::MatMul { .. } => extents[..extents.len() - 2].iter().all(|&extent| extent == 1),
         Op::Conv { .. } => true,
         _ => false,
-    }
-}
-
-/// The channel of the result that the weight at a row-major place goes to.
-fn channel_of(op: &Op, graph: &Graph, weights: NodeId, channels: usize) -> Box<dyn Fn(usize) -> usize> {
-    let extents = graph.ty(weights).shape.extents();
-    let behind = |axis: usize| extents[axis..].iter().product::<usize>().max(1);
-    match op {
-        // [..,K,N], or [..,N,K].
-        Op::MatMul { transpose_b, .. } => {
-            let step = if *transpose_b { behind(extents.len() - 1) } else { 1 };
-            Box::new(move |place| place / step % channels)
-        }
-        // [C,O/groups,kernel..]: group g of the inputs makes channels g * O/groups onwards.
-        Op::ConvTranspose { groups, .. } => {
-            let (per_group, inputs_per_group) = (extents[1], (extents[0] / groups).max(1));
-            let (kernel, filter) = (behind(2), behind(1));
-            Box::new(move |place| place / filter / inputs_per_group * per_group + place / kernel % per_group)
-        }
-        // [O,C/groups,kernel..]
-        _ => {
-            let filter = behind(1);
-            Box::new(move |place| place / filter)
-        }
     }
 }
 

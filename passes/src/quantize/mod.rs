@@ -17,7 +17,9 @@ pub use average_integers::average_integers;
 pub use fold_requantize::fold_requantize;
 pub use fold_sums::fold_sums;
 pub use hoist_quantize::{cancel_quantize, hoist_quantize};
-pub use insert::{Decisions, QuantizedWeights, insert_quantization, quantize_weights, weights_axis, with_scales};
+pub use insert::{
+    Decisions, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis, with_scales,
+};
 pub use integer_contractions::integer_contractions;
 pub use points::{Points, layer_input, quantization_points};
 pub use sign_integers::sign_integers;
