@@ -150,20 +150,21 @@ impl Steps {
     /// Reads the f32 expression in front of a cast to an integer.
     pub(crate) fn of(expr: &Expr, id: ExprId, constants: &Constants<'_>) -> Option<Steps> {
         let number = |id: ExprId| constants.single(expr, id);
-        let (mut at, mut low, mut high, mut zero) = (id, None, None, 0.0);
+        // Bounds stand behind the zero point, which is added once.
+        let (mut at, mut low, mut high, mut zero) = (id, None, None, None);
         loop {
             match expr.node(at) {
-                ExprNode::Binary(BinaryOp::Max, a, b) if low.is_none() => {
+                ExprNode::Binary(BinaryOp::Max, a, b) if low.is_none() && zero.is_none() => {
                     let (inner, bound) = with_number(a, b, number)?;
                     (low, at) = (Some(bound), inner);
                 }
-                ExprNode::Binary(BinaryOp::Min, a, b) if high.is_none() => {
+                ExprNode::Binary(BinaryOp::Min, a, b) if high.is_none() && zero.is_none() => {
                     let (inner, bound) = with_number(a, b, number)?;
                     (high, at) = (Some(bound), inner);
                 }
-                ExprNode::Binary(BinaryOp::Add, a, b) => {
+                ExprNode::Binary(BinaryOp::Add, a, b) if zero.is_none() => {
                     let (inner, value) = with_number(a, b, number)?;
-                    (zero, at) = (value, inner);
+                    (zero, at) = (Some(value), inner);
                 }
                 ExprNode::Unary(UnaryOp::Round, inner) => {
                     let (ratio, factor) = match expr.node(inner) {
@@ -171,7 +172,7 @@ impl Steps {
                         ExprNode::Binary(BinaryOp::Mul, a, b) if number(b).is_some() => (a, number(b)?),
                         _ => (inner, 1.0),
                     };
-                    return Some(Steps { ratio, factor, zero, low, high });
+                    return Some(Steps { ratio, factor, zero: zero.unwrap_or(0.0), low, high });
                 }
                 _ => return None,
             }
