@@ -123,6 +123,21 @@ fn residual_sums_join_their_channels() {
 }
 
 #[test]
+fn biases_that_are_equal_by_chance_tie_no_layers() {
+    let mut graph = Graph::new("equal_biases");
+    let bias = constant(&mut graph, &[1, 16, 1, 1], &[0.5; 16]);
+    let x = input(&mut graph, &[1, 3, 4, 4]);
+    let a = conv(&mut graph, x, [16, 3, 1, 1], 1, 0, 1);
+    let a = binary(&mut graph, BinaryOp::Add, a, bias);
+    let b = conv(&mut graph, a, [16, 16, 1, 1], 1, 0, 1);
+    let b = binary(&mut graph, BinaryOp::Add, b, bias);
+    let y = conv(&mut graph, b, [4, 16, 1, 1], 1, 0, 1);
+    graph.output("y", y);
+    let pruned = check_pruned(&graph, &Recipe::of(0.5));
+    assert_eq!(widths(&pruned).iter().map(|[before, _]| *before).collect::<Vec<_>>(), [16, 16]);
+}
+
+#[test]
 fn shuffled_channels_keep_their_halves_alike() {
     let mut graph = Graph::new("shuffled");
     let x = input(&mut graph, &[1, 3, 4, 4]);

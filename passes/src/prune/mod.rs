@@ -2,7 +2,7 @@
 //! as numbers.
 //!
 //! Every position along every axis of every value belongs to a *class* of positions that can only go together
-//! (`propagate.rs`). Classes that occur on the same axes are a *group*: the channels of one width (`groups.rs`). Of each group
+//! (`propagate.rs`, behind `unshare.rs`). Classes that occur on the same axes are a *group*: the channels of one width (`groups.rs`). Of each group
 //! the least important classes (`importance.rs`) go, as many as the recipe asks for (`select.rs`); then the graph is cut
 //! (`cut.rs`).
 
@@ -13,6 +13,7 @@ mod importance;
 mod propagate;
 mod reshape;
 mod select;
+mod unshare;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use classes::Class;
 use groups::{Group, groups, work};
 use propagate::Channels;
 use select::{Bounds, select};
+use unshare::unshare_vectors;
 
 /// How the weights of a channel are measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,6 +137,7 @@ pub enum PruneError {
 /// [`depth_axis`] of operand 0 holds, such as its deviation; empty where no samples are known.
 pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<f64>>) -> Result<Pruned, PruneError> {
     check_names(graph, recipe)?;
+    let graph = &unshare_vectors(graph);
     let is_left_alone = |id: NodeId| least_of(graph, recipe, id) >= 1.0;
     let mut channels = Channels::of(graph, is_left_alone);
     let (groups, unpruned) = groups(graph, &mut channels);
