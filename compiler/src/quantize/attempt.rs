@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::{DType, Graph, NodeId};
 use edgecc_passes::quantize::{
-    Affine, Decisions, QuantizedWeights, bias_correction, insert_quantization, quantization_points, quantize_weights,
-    weights_axis,
+    Decisions, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
 };
 
+use super::observe::affine;
 use super::report::{agreement, describe, is_row_of_classes};
-use super::{QuantizeError, QuantizeOptions, Report};
+use super::{Kept, QuantizeError, QuantizeOptions, Report, points};
 use crate::calibrate::capture::{Captured, capture};
 use crate::calibrate::observe::{Observed, Range};
 use crate::calibrate::samples::Samples;
@@ -35,12 +35,8 @@ pub(super) type Answers = Vec<Vec<Vec<f32>>>;
 
 impl Run<'_> {
     /// The graph with quantization, but of some layers, and what that costs.
-    pub(super) fn attempt(
-        &self,
-        kept: &BTreeSet<NodeId>,
-        expected: &Answers,
-    ) -> Result<(Graph, Report), QuantizeError> {
-        let points = quantization_points(self.graph, |id| kept.contains(&id));
+    pub(super) fn attempt(&self, kept: &Kept, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
+        let points = points(self.graph, kept);
         let ranges: BTreeMap<NodeId, Range> = points
             .values
             .iter()
@@ -88,7 +84,7 @@ pub(super) fn rounded(
 ) -> Option<QuantizedWeights> {
     let weights = graph.constant_value(graph.operands(layer)[1])?;
     let mut quantized = quantize_weights(weights, weights_axis(graph.op(layer)));
-    if !how.plain {
+    if !how.plain && !how.keep_biases {
         let means = observed.get(&graph.operands(layer)[0])?.means();
         quantized.correction = bias_correction(graph, layer, &quantized, &means);
     }
@@ -98,15 +94,4 @@ pub(super) fn rounded(
 /// The places of a graph's f32 outputs.
 pub(super) fn float_outputs(graph: &Graph) -> Vec<usize> {
     (0..graph.outputs().len()).filter(|&place| graph.ty(graph.outputs()[place].node).dtype == DType::F32).collect()
-}
-
-/// The integers of 8 bits that cover a range, one of which stands for 0.
-fn affine(range: &Range) -> Affine {
-    let width = range.high - range.low;
-    if width < f32::MIN_POSITIVE as f64 * 1e6 {
-        return Affine::per_tensor(DType::I8, 1.0, 0);
-    }
-    let scale = (width / 255.0) as f32;
-    let zero = (-128.0 - range.low / scale as f64).round_ties_even();
-    Affine::per_tensor(DType::I8, scale, zero.clamp(-128.0, 127.0) as i64)
 }

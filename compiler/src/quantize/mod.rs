@@ -1,28 +1,46 @@
 //! Quantization after training: ranges from samples, weights rounded channel by channel, and the loss, measured.
 
 mod attempt;
+mod decided;
 mod observe;
 mod report;
 mod sensitivity;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::{Graph, NodeId, TypeError};
-use edgecc_passes::quantize::quantization_points;
+use edgecc_passes::quantize::{Points, quantization_points};
 
 use crate::calibrate::capture::CaptureError;
-use crate::calibrate::observe::Observed;
+use crate::calibrate::observe::Observer;
 use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
+use crate::names::{layers, values};
+use crate::recipe::RangeRule;
 use attempt::{Run, float_outputs, rounded};
-use observe::observe;
-pub use report::{LayerReport, OutputReport, Report};
+pub use decided::{Decided, insert_decided};
+use observe::{observe, ranges};
+pub use report::{FloatReport, LayerReport, OutputReport, Report};
+
+/// Why layers that could become integers do not: the user said so.
+const TOLD: &str = "is told to stay";
+/// The outputs would change too much.
+const LOSES: &str = "costs too much accuracy";
+const CHOICES: [&str; 2] = [TOLD, LOSES];
 
 /// How a graph is quantised.
 #[derive(Clone, Debug, Default)]
 pub struct QuantizeOptions {
-    /// ONNX nodes whose layers keep their numbers.
+    /// Layers that keep their numbers, by name.
     pub keep: BTreeSet<String>,
+    /// Layers that become integers whatever that costs, by name.
+    pub integers: BTreeSet<String>,
+    /// What the integers of values cover, by name.
+    pub ranges: BTreeMap<String, RangeRule>,
+    /// Who proposes the range of values beside those; without it, for each value whoever loses least.
+    pub observer: Option<Observer>,
+    /// Leave biases alone.
+    pub keep_biases: bool,
     /// Cover every value from its smallest to its largest element, and leave biases alone.
     pub plain: bool,
     /// The largest drop that is allowed: see [`Report::drop`].
@@ -51,6 +69,12 @@ pub enum QuantizeError {
     /// A name that no layer has.
     #[error("no layer comes from a node named `{0}`")]
     Unknown(String),
+    /// A value whose range samples would tell, without samples.
+    #[error("nothing decides the range of `{0}`: give samples, or a range")]
+    NoRange(String),
+    /// Biases that samples would correct, without samples.
+    #[error("biases are corrected by samples: give some, or leave biases as they are")]
+    NoMeans,
 }
 
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
@@ -66,39 +90,58 @@ pub fn quantize(
     threads: usize,
     progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
-    check_names(graph, &how.keep)?;
-    let named = |id: NodeId| graph.node(id).origin().0.iter().any(|name| how.keep.contains(name.as_str()));
+    let kept = how.kept(graph)?;
+    let fixed = named(graph, &how.integers)?;
     progress("calibrating".into());
-    let points = quantization_points(graph, named);
+    let points = points(graph, &kept);
     let observed = observe(graph, options, &points, samples, threads)?;
     progress("rounding weights".into());
-    let range = |observed: &Observed| if how.plain { observed.extremes() } else { observed.best_range() };
-    let ranges = points.values.iter().filter_map(|&id| Some((id, range(observed.get(&id)?)))).collect();
+    let ranges = ranges(graph, how, &points, &observed);
     let rounded = |&layer: &NodeId| Some((layer, rounded(graph, how, &observed, layer)?));
     let layers = points.layers.iter().filter_map(rounded).collect();
     let outputs = float_outputs(graph);
     let run = Run { graph, options, samples, threads, observed: &observed, ranges, layers, outputs };
     progress("running the float model".into());
     let expected = run.answers(graph)?;
-    let kept: BTreeSet<NodeId> = points.float.iter().map(|&(id, _)| id).collect();
     progress("running the integers".into());
     let mut best = run.attempt(&kept, &expected)?;
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
-        best = run.keep_to(most, &points, &kept, &expected, best, progress)?;
+        let free: Vec<NodeId> = points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
+        best = run.keep_to(most, &free, &kept, &expected, best, progress)?;
     }
     let (quantised, report) = best;
     *graph = quantised;
     Ok(report)
 }
 
-fn check_names(graph: &Graph, keep: &BTreeSet<String>) -> Result<(), QuantizeError> {
-    let known: BTreeSet<&str> = graph
-        .ids()
-        .filter(|&id| graph.op(id).epilogue().is_some())
-        .flat_map(|id| graph.node(id).origin().0.iter().map(String::as_str))
-        .collect();
-    match keep.iter().find(|name| !known.contains(name.as_str())) {
-        Some(unknown) => Err(QuantizeError::Unknown(unknown.clone())),
-        None => Ok(()),
+/// Layers that keep their numbers, with the reason.
+type Kept = BTreeMap<NodeId, &'static str>;
+
+fn points(graph: &Graph, kept: &Kept) -> Points {
+    quantization_points(graph, |id| kept.get(&id).copied())
+}
+
+impl QuantizeOptions {
+    fn kept(&self, graph: &Graph) -> Result<Kept, QuantizeError> {
+        Ok(named(graph, &self.keep)?.into_iter().map(|layer| (layer, TOLD)).collect())
     }
+
+    /// What is said of the ranges of values, by node.
+    fn rules(&self, graph: &Graph) -> BTreeMap<NodeId, RangeRule> {
+        let known = values(graph);
+        self.ranges.iter().flat_map(|(name, &rule)| known.nodes(name).iter().map(move |&id| (id, rule))).collect()
+    }
+}
+
+/// The layers of these names.
+fn named(graph: &Graph, names: &BTreeSet<String>) -> Result<BTreeSet<NodeId>, QuantizeError> {
+    let known = layers(graph);
+    let mut nodes = BTreeSet::new();
+    for name in names {
+        match known.nodes(name) {
+            [] => return Err(QuantizeError::Unknown(name.clone())),
+            layers => nodes.extend(layers),
+        }
+    }
+    Ok(nodes)
 }
