@@ -93,7 +93,7 @@ fn layers_that_are_named_keep_their_numbers() {
     let keep = QuantizeOptions { keep: [name].into(), ..QuantizeOptions::default() };
     let (graph, report) = quantised(&graph, &keep).expect("a quantised network");
     assert!(
-        contractions(&graph, DType::F32) >= 1 && report.float.iter().all(|(_, reason)| *reason == "is told to stay")
+        contractions(&graph, DType::F32) >= 1 && report.float.iter().all(|layer| layer.reason == "is told to stay")
     );
     let unknown = QuantizeOptions { keep: ["elsewhere".to_string()].into(), ..QuantizeOptions::default() };
     assert!(matches!(quantised(&mobile(), &unknown), Err(QuantizeError::Unknown(name)) if name == "elsewhere"));

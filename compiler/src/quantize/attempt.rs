@@ -1,0 +1,97 @@
+//! The graph with some of its layers in integers, and what its outputs are then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgecc_ir::{DType, Graph, NodeId};
+use edgecc_passes::quantize::{
+    Decisions, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
+};
+
+use super::observe::affine;
+use super::report::{agreement, describe, is_row_of_classes};
+use super::{Kept, QuantizeError, QuantizeOptions, Report, points};
+use crate::calibrate::capture::{Captured, capture};
+use crate::calibrate::observe::{Observed, Range};
+use crate::calibrate::samples::Samples;
+use crate::compile::CompileOptions;
+
+/// A graph with what is known of its values.
+pub(super) struct Run<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) options: &'a CompileOptions,
+    pub(super) samples: &'a Samples,
+    pub(super) threads: usize,
+    pub(super) observed: &'a BTreeMap<NodeId, Observed>,
+    /// What the integers of each value cover.
+    pub(super) ranges: BTreeMap<NodeId, Range>,
+    /// Each layer's weights as integers.
+    pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
+    /// The places of its f32 outputs.
+    pub(super) outputs: Vec<usize>,
+}
+
+/// Elements of each output, sample by sample.
+pub(super) type Answers = Vec<Vec<Vec<f32>>>;
+
+impl Run<'_> {
+    /// The graph with quantization, but of some layers, and what that costs.
+    pub(super) fn attempt(&self, kept: &Kept, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
+        let points = points(self.graph, kept);
+        let ranges: BTreeMap<NodeId, Range> = points
+            .values
+            .iter()
+            .filter_map(|id| self.ranges.get_key_value(id))
+            .map(|(&id, &range)| (id, range))
+            .collect();
+        let layers: BTreeMap<NodeId, QuantizedWeights> =
+            points.layers.iter().filter_map(|layer| Some((*layer, self.layers.get(layer)?.clone()))).collect();
+        let mut report = describe(self.graph, &points, self.observed, &ranges, &layers);
+        let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
+        let mut graph = self.graph.clone();
+        insert_quantization(&mut graph, &Decisions { values, layers })?;
+        report.samples = self.samples.runs.len();
+        let answers = self.answers(&graph)?;
+        let pairs = self.outputs.iter().zip(expected.iter().zip(&answers));
+        report.outputs = pairs
+            .map(|(&place, (float, integer))| {
+                let output = &self.graph.outputs()[place];
+                agreement(&output.name, float, integer, is_row_of_classes(&self.graph.ty(output.node).shape))
+            })
+            .collect();
+        Ok((graph, report))
+    }
+
+    /// The f32 outputs of a graph for every sample.
+    pub(super) fn answers(&self, graph: &Graph) -> Result<Answers, QuantizeError> {
+        let nodes: Vec<NodeId> = self.outputs.iter().map(|&place| graph.outputs()[place].node).collect();
+        let distinct: Vec<NodeId> = nodes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut values: BTreeMap<NodeId, Vec<Vec<f32>>> = BTreeMap::new();
+        if !distinct.is_empty() {
+            capture(graph, self.options, &distinct, self.samples, self.threads, &mut |captured: Captured<'_>| {
+                values.entry(captured.node).or_default().push(captured.elements.to_vec());
+            })?;
+        }
+        Ok(nodes.iter().map(|node| values.get(node).cloned().unwrap_or_default()).collect())
+    }
+}
+
+/// A layer's weights as integers.
+pub(super) fn rounded(
+    graph: &Graph,
+    how: &QuantizeOptions,
+    observed: &BTreeMap<NodeId, Observed>,
+    layer: NodeId,
+) -> Option<QuantizedWeights> {
+    let weights = graph.constant_value(graph.operands(layer)[1])?;
+    let mut quantized = quantize_weights(weights, weights_axis(graph.op(layer)));
+    if !how.plain && !how.keep_biases {
+        let means = observed.get(&graph.operands(layer)[0])?.means();
+        quantized.correction = bias_correction(graph, layer, &quantized, &means);
+    }
+    Some(quantized)
+}
+
+/// The places of a graph's f32 outputs.
+pub(super) fn float_outputs(graph: &Graph) -> Vec<usize> {
+    (0..graph.outputs().len()).filter(|&place| graph.ty(graph.outputs()[place].node).dtype == DType::F32).collect()
+}

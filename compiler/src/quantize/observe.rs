@@ -1,0 +1,84 @@
+//! Statistics of the values that become integers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgecc_ir::{DType, Graph, NodeId, Op, Shape};
+use edgecc_passes::quantize::{Affine, Points};
+
+use super::{QuantizeError, QuantizeOptions};
+use crate::calibrate::capture::{Captured, capture};
+use crate::calibrate::observe::{Observed, Range};
+use crate::calibrate::samples::Samples;
+use crate::compile::CompileOptions;
+use crate::recipe::RangeRule;
+
+/// Statistics of every value that is to be integers.
+pub(super) fn observe(
+    graph: &Graph,
+    options: &CompileOptions,
+    points: &Points,
+    samples: &Samples,
+    threads: usize,
+) -> Result<BTreeMap<NodeId, Observed>, QuantizeError> {
+    let mut observed: BTreeMap<NodeId, Observed> = BTreeMap::new();
+    let mut not_finite = None;
+    // Layers tell the means of what they read as they read it.
+    let read = points.layers.iter().map(|&layer| graph.operands(layer)[0]);
+    let values: Vec<NodeId> = points.values.iter().copied().chain(read).collect::<BTreeSet<_>>().into_iter().collect();
+    capture(graph, options, &values, samples, threads, &mut |captured: Captured<'_>| {
+        let (channels, inner) = channels(graph, captured.node, captured.shape);
+        let own = observed.entry(captured.node).or_insert_with(|| Observed::new(channels));
+        if !own.add(captured.elements, inner) {
+            not_finite.get_or_insert((captured.node, captured.run));
+        }
+    })?;
+    match not_finite {
+        Some((node, run)) => Err(QuantizeError::NotFinite { origin: graph.node(node).origin().to_string(), run }),
+        None => Ok(observed),
+    }
+}
+
+/// Channels of a value as a layer sums over them, and how many neighbouring elements share one.
+fn channels(graph: &Graph, id: NodeId, shape: &Shape) -> (usize, usize) {
+    let rank = shape.rank();
+    let transposed = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::MatMul { transpose_a: true, .. }));
+    let is_image = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::Conv { .. }));
+    let axis = match (is_image, transposed) {
+        (true, _) => 1,
+        (false, true) => rank - 2,
+        (false, false) => rank - 1,
+    };
+    (shape.dim(axis).max(1), shape.extents()[axis + 1..].iter().product())
+}
+
+/// What the integers of each value cover.
+pub(super) fn ranges(
+    graph: &Graph,
+    how: &QuantizeOptions,
+    points: &Points,
+    observed: &BTreeMap<NodeId, Observed>,
+) -> BTreeMap<NodeId, Range> {
+    let rules = how.rules(graph);
+    let range = |&id: &NodeId| {
+        let observed = observed.get(&id)?;
+        let range = match (rules.get(&id), how.observer) {
+            (Some(&RangeRule::Decided(range)), _) => range,
+            (Some(&RangeRule::By { observer }), _) | (None, Some(observer)) => observed.proposal(observer),
+            (None, None) if how.plain => observed.extremes(),
+            (None, None) => observed.best_range(),
+        };
+        Some((id, range))
+    };
+    points.values.iter().filter_map(range).collect()
+}
+
+/// The integers of 8 bits that cover a range, one of which stands for 0.
+pub(super) fn affine(range: &Range) -> Affine {
+    let width = range.high - range.low;
+    if width < f32::MIN_POSITIVE as f64 * 1e6 {
+        return Affine::per_tensor(DType::I8, 1.0, 0);
+    }
+    let scale = (width / 255.0) as f32;
+    let zero = (-128.0 - range.low / scale as f64).round_ties_even();
+    Affine::per_tensor(DType::I8, scale, zero.clamp(-128.0, 127.0) as i64)
+}

@@ -1,0 +1,216 @@
+//! What quantization did to a graph, and what that costs.
+
+use std::collections::BTreeMap;
+
+use edgecc_ir::{Graph, NodeId, Op, Shape};
+use edgecc_passes::quantize::{Points, QuantizedWeights, layer_input, weights_axis};
+
+use super::Decided;
+use crate::calibrate::observe::{Observed, Range};
+use crate::names::layers;
+
+/// What was done, and what it costs.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// A row for each layer of integers, in the graph's order.
+    pub layers: Vec<LayerReport>,
+    /// Contractions that kept their numbers.
+    pub float: Vec<FloatReport>,
+    /// What was decided.
+    pub decided: Decided,
+    /// Multiply-adds outside of integers, as a share of all.
+    pub float_share: f64,
+    /// For each f32 output how it agrees with the float model's over the samples.
+    pub outputs: Vec<OutputReport>,
+    /// Samples that were run.
+    pub samples: usize,
+}
+
+impl Report {
+    /// The worst of the outputs: the share of the samples whose first class is another, of outputs that are one row of
+    /// classes; of others 1 less the cosine.
+    pub fn drop(&self) -> f64 {
+        let of = |output: &OutputReport| 1.0 - output.top_1.unwrap_or(output.cosine);
+        self.outputs.iter().map(of).fold(0.0, f64::max)
+    }
+
+    /// The share of the work that integers do, and a line for each output.
+    pub fn summary(&self) -> String {
+        let share = (1.0 - self.float_share) * 100.0;
+        let mut text = format!("{} layers of integers, {share:.1} % of the multiply-adds\n", self.layers.len());
+        for output in &self.outputs {
+            let top = output.top_1.map_or(String::new(), |share| format!(", same first class {:.1} %", share * 100.0));
+            text.push_str(&format!(
+                "output {}: cosine {:.6}, {:.1} dB over the difference{top} ({} samples)\n",
+                output.name, output.cosine, output.signal_to_noise, self.samples
+            ));
+        }
+        text
+    }
+}
+
+/// A layer of integers.
+#[derive(Clone, Debug)]
+pub struct LayerReport {
+    /// Its name: see [`crate::names`].
+    pub name: String,
+    /// Its ONNX nodes.
+    pub origin: String,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// What its input's integers cover.
+    pub input: Range,
+    /// Decibels of the input over the noise of its integers.
+    pub input_quality: f64,
+    /// Decibels of the weights over the noise of theirs.
+    pub weights_quality: f64,
+}
+
+/// A layer that kept its numbers.
+#[derive(Clone, Debug)]
+pub struct FloatReport {
+    /// Its name: see [`crate::names`].
+    pub name: String,
+    /// Its ONNX nodes.
+    pub origin: String,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// How an output agrees with the float model's.
+#[derive(Clone, Debug)]
+pub struct OutputReport {
+    /// Its name.
+    pub name: String,
+    /// Cosine of all elements of all samples.
+    pub cosine: f64,
+    /// Decibels of the float output over the difference.
+    pub signal_to_noise: f64,
+    /// Share of the samples whose largest element is the same, where the output is one row of classes.
+    pub top_1: Option<f64>,
+}
+
+pub(super) fn describe(
+    graph: &Graph,
+    points: &Points,
+    observed: &BTreeMap<NodeId, Observed>,
+    ranges: &BTreeMap<NodeId, Range>,
+    weights: &BTreeMap<NodeId, QuantizedWeights>,
+) -> Report {
+    let names = layers(graph);
+    let origin = |id: NodeId| graph.node(id).origin().to_string();
+    let row = |(&id, weights): (&NodeId, &QuantizedWeights)| {
+        let input = layer_input(graph, id);
+        LayerReport {
+            name: names.name(id),
+            origin: origin(id),
+            macs: macs(graph, id),
+            input: ranges[&input],
+            input_quality: observed[&input].signal_to_noise(&ranges[&input]),
+            weights_quality: weights_quality(graph, id, weights),
+        }
+    };
+    let order = graph.order();
+    let in_order = order.iter().filter_map(|id| weights.get_key_value(id));
+    let kept = |&(id, reason): &(NodeId, &'static str)| FloatReport {
+        name: names.name(id),
+        origin: origin(id),
+        macs: macs(graph, id),
+        reason,
+    };
+    let total: u64 = points.layers.iter().chain(points.float.iter().map(|(id, _)| id)).map(|&id| macs(graph, id)).sum();
+    let float: u64 = points.float.iter().map(|&(id, _)| macs(graph, id)).sum();
+    Report {
+        layers: in_order.map(row).collect(),
+        float: points.float.iter().map(kept).collect(),
+        decided: Decided::of(graph, points, ranges),
+        float_share: float as f64 / total.max(1) as f64,
+        outputs: Vec::new(),
+        samples: 0,
+    }
+}
+
+pub(super) fn macs(graph: &Graph, id: NodeId) -> u64 {
+    let operands = graph.operands(id);
+    let elements = graph.ty(id).shape.elements().unwrap_or(0) as u64;
+    let depth: usize = match graph.op(id) {
+        Op::Conv { .. } => graph.ty(operands[1]).shape.extents()[1..].iter().product(),
+        Op::MatMul { transpose_a, .. } => {
+            let shape = &graph.ty(operands[0]).shape;
+            shape.dim(shape.rank() - if *transpose_a { 2 } else { 1 })
+        }
+        _ => graph.ty(operands[1]).shape.extents()[1..].iter().product(),
+    };
+    elements * depth as u64
+}
+
+fn weights_quality(graph: &Graph, layer: NodeId, rounded: &QuantizedWeights) -> f64 {
+    let Some(weights) = graph.constant_value(graph.operands(layer)[1]) else { return 0.0 };
+    let axis = weights_axis(graph.op(layer));
+    let inner: usize = weights.shape().extents()[axis + 1..].iter().product::<usize>().max(1);
+    let scales = &rounded.affine.scales;
+    let (mut signal, mut noise) = (0.0, 0.0);
+    for (place, (weight, integer)) in weights.to_f32().into_iter().zip(rounded.integers.to_i64()).enumerate() {
+        let value = integer as f64 * scales[place / inner % scales.len()] as f64;
+        signal += weight as f64 * weight as f64;
+        noise += (weight as f64 - value).powi(2);
+    }
+    decibels(signal, noise)
+}
+
+fn decibels(signal: f64, noise: f64) -> f64 {
+    10.0 * (signal.max(1e-30) / noise.max(1e-30)).log10()
+}
+
+/// `[1, classes]`, whatever further extents of 1 there are.
+pub(super) fn is_row_of_classes(shape: &Shape) -> bool {
+    let wide: Vec<usize> = shape.extents().into_iter().filter(|&extent| extent != 1).collect();
+    matches!(wide[..], [classes] if classes > 1)
+}
+
+pub(super) fn agreement(name: &str, float: &[Vec<f32>], integer: &[Vec<f32>], is_row: bool) -> OutputReport {
+    let (mut product, mut of_float, mut of_integer, mut noise, mut same) = (0.0, 0.0, 0.0, 0.0, 0usize);
+    for (a, b) in float.iter().zip(integer) {
+        for (&x, &y) in a.iter().zip(b) {
+            let (x, y) = (x as f64, y as f64);
+            product += x * y;
+            of_float += x * x;
+            of_integer += y * y;
+            noise += (x - y) * (x - y);
+        }
+        same += (largest(a) == largest(b)) as usize;
+    }
+    OutputReport {
+        name: name.to_string(),
+        cosine: product / (of_float * of_integer).sqrt().max(1e-30),
+        signal_to_noise: decibels(of_float, noise),
+        top_1: is_row.then(|| same as f64 / float.len().max(1) as f64),
+    }
+}
+
+fn largest(values: &[f32]) -> usize {
+    (0..values.len()).fold(0, |best, place| if values[place] > values[best] { place } else { best })
+}
+
+impl std::fmt::Display for Report {
+    /// Layers with the noisiest inputs first.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut layers: Vec<&LayerReport> = self.layers.iter().collect();
+        layers.sort_by(|a, b| a.input_quality.total_cmp(&b.input_quality));
+        writeln!(f, "{:>10}  {:>9}  {:>22}  {:>14}  layer", "input dB", "weight dB", "range", "observer")?;
+        for layer in layers {
+            let range = format!("{:.4} .. {:.4}", layer.input.low, layer.input.high);
+            writeln!(
+                f,
+                "{:>10.1}  {:>9.1}  {range:>22}  {:>14}  {}",
+                layer.input_quality, layer.weights_quality, layer.input.observer, layer.origin
+            )?;
+        }
+        for FloatReport { origin, reason, .. } in &self.float {
+            writeln!(f, "kept in f32: {origin} {reason}")?;
+        }
+        f.write_str(&self.summary())
+    }
+}
