@@ -8,6 +8,7 @@ mod lanes;
 
 use cranelift_codegen::ir::Value;
 use cranelift_frontend::{FunctionBuilder, Variable};
+use edgecc_ir::DType;
 
 use super::memory::{LANES, Memory};
 use address::Pointer;
@@ -32,7 +33,11 @@ pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<Emitt
     {
         return Ok(kernel);
     }
-    if target.encodes_a64_of(Element::F16)
+    let element = match kernel.buffers.iter().any(|buffer| buffer.dtype == DType::F16) {
+        true => Element::F16,
+        false => Element::F32,
+    };
+    if target.encodes_a64_of(element)
         && let Some(kernel) = a64::emit_nest(target, kernel, footprints.clone())
     {
         return Ok(kernel);

@@ -2,7 +2,7 @@
 
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, UnaryOp};
 
-use super::formula::Formula;
+use super::formula::{Formula, is_per_channel};
 use crate::contraction::Strides;
 
 /// An epilogue of the canonical form: `cast(max(min(round(formula) + zero, high), low))` to bytes, or the formula alone.
@@ -42,7 +42,7 @@ impl Requantization {
             }
             _ => return None,
         };
-        let (start, formula) = formula.without_start(operands);
+        let (start, formula) = formula.without_start(operands, &[is_per_channel]);
         Some(Requantization { start, formula, bytes })
     }
 }

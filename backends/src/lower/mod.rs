@@ -20,6 +20,7 @@ mod rows;
 mod scan;
 mod scatter;
 mod softmax;
+mod strassen;
 mod top_k;
 mod window;
 mod winograd;
@@ -100,11 +101,13 @@ pub(crate) struct Call {
     pub(crate) in_place: Vec<(usize, usize)>,
     /// Multiply-adds.
     pub(crate) macs: u64,
+    /// What the step's name says behind the operator's.
+    pub(crate) part: Option<&'static str>,
 }
 
 impl Default for Call {
     fn default() -> Self {
-        Call { grain: 1, scratch: 0, in_place: Vec::new(), macs: 0 }
+        Call { grain: 1, scratch: 0, in_place: Vec::new(), macs: 0, part: None }
     }
 }
 
@@ -242,6 +245,14 @@ impl<'a> Lowering<'a> {
         self.storage(StorageKind::Constant(value), length)
     }
 
+    /// The bytes of a storage that is constant.
+    pub(crate) fn constant_bytes(&self, storage: StorageId) -> Option<&bytes::Bytes> {
+        match &self.program.storages[storage.0 as usize].kind {
+            StorageKind::Constant(value) => Some(value),
+            StorageKind::Input(_) | StorageKind::Output(_) | StorageKind::Arena => None,
+        }
+    }
+
     /// An arena storage without a tensor's shape, such as run-time packed weights.
     pub(crate) fn untyped(&mut self, bytes: usize) -> StorageId {
         self.storage(StorageKind::Arena, bytes)
@@ -279,7 +290,7 @@ impl<'a> Lowering<'a> {
             grain: call.grain,
             scratch: call.scratch,
             in_place: call.in_place,
-            name: node.op().name().to_string(),
+            name: [Some(node.op().name()), call.part].into_iter().flatten().collect::<Vec<_>>().join("-"),
             origin: Origin(node.origin().0.clone()),
             macs: call.macs,
         });

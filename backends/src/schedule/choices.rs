@@ -21,6 +21,8 @@ pub enum Choice {
     Contraction(Schedule),
     /// A convolution by Winograd's algorithm; its matrix products are a layer of their own.
     Winograd,
+    /// A matrix product by Strassen's algorithm; its products of quadrants are a layer of their own.
+    Strassen,
     /// Output columns of a tile of a depthwise convolution.
     Columns(i64),
 }
@@ -33,12 +35,21 @@ impl fmt::Display for Choice {
                 write!(f, "tile {}x{}{packed} blocks {block_tiles}x{block_panels}", tile.rows, tile.vectors)
             }
             Choice::Winograd => f.write_str("winograd"),
+            Choice::Strassen => f.write_str("strassen"),
             Choice::Columns(columns) => write!(f, "columns {columns}"),
         }
     }
 }
 
 impl Choice {
+    /// Whether a contraction becomes others.
+    pub fn is_algorithm(self) -> bool {
+        match self {
+            Choice::Winograd | Choice::Strassen => true,
+            Choice::Contraction(_) | Choice::Columns(_) => false,
+        }
+    }
+
     /// What the words say of sums of `lanes` to a register.
     fn parse(text: &str, lanes: i64) -> Option<Choice> {
         let pair = |text: &str| {
@@ -48,6 +59,7 @@ impl Choice {
         let words: Vec<&str> = text.split(' ').collect();
         let (tile, packs_rows, blocks) = match *words.as_slice() {
             ["winograd"] => return Some(Choice::Winograd),
+            ["strassen"] => return Some(Choice::Strassen),
             ["columns", columns] => return count(columns).map(Choice::Columns),
             ["tile", tile, "blocks", blocks] => (tile, false, blocks),
             ["tile", tile, "packed", "blocks", blocks] => (tile, true, blocks),

@@ -206,6 +206,12 @@ pub fn schedule(spec: &ContractionSpec, machine: &Machine) -> Schedule {
     schedules(spec, machine)[0]
 }
 
+/// Instructions of one matrix of a contraction as [`schedule`] has it, without the arithmetic of its epilogue.
+pub fn instructions(spec: &ContractionSpec, machine: &Machine) -> f64 {
+    let Schedule { tile, packs_rows, .. } = schedule(spec, machine);
+    cost(machine, spec, tile, packs_rows).instructions
+}
+
 /// Every schedule that there is a kernel for, by cost; the first is the one to take.
 pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
     let costs: Vec<(Cost, (Tile, bool))> = tiles(spec, machine)

@@ -22,7 +22,7 @@ use super::address::{add_batch, split};
 use super::assembler::Assembler;
 use super::instruction::{Access, Cond, Instruction, X, ZERO};
 use super::units::{self, for_each_unit};
-use crate::cpu::formula::Formula;
+use crate::cpu::formula::{Formula, is_per_channel, is_whole};
 use crate::cpu::requantization::{Bytes, Requantization};
 use tile::{Columns, Shape};
 
@@ -171,7 +171,10 @@ impl<'a> Contraction<'a> {
         }
         let (start, formula, bytes) = match spec.element {
             Element::F32 | Element::F16 => {
-                let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+                // Halves begin with small sums, which are rounded to less.
+                let kinds: &[fn(&Strides) -> bool] =
+                    if spec.element == Element::F32 { &[is_whole, is_per_channel] } else { &[is_per_channel] };
+                let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands, kinds)?;
                 (start, formula, None)
             }
             Element::I8 if spec.window.is_interior() && bytes::knows_tail(spec) => {

@@ -18,7 +18,7 @@ use super::assembler::{Assembler, Label};
 use super::instruction::{Access, After, Arrangement, Cond, Instruction, Lanes, V, Width, X, ZERO};
 use super::units::{self, for_each_unit};
 use super::vector::{Computation, Registers, RowRegisters};
-use crate::cpu::formula::Formula;
+use crate::cpu::formula::{Formula, is_per_channel};
 
 const REGISTERS: usize = 32;
 /// Rows of the input that a band may meet: each has a register.
@@ -128,7 +128,7 @@ impl<'a> Depthwise<'a> {
         if !window.taps.iter().map(|tap| (tap.row, tap.column)).eq(grid) {
             return None;
         }
-        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?;
         // Each block of weights is read once, so that what is left behind the whole ones is one part of a register.
         let rest = spec.channels % spec.element.lanes();
         if rest.count_ones() > 1 || !formula.operands().is_empty() {

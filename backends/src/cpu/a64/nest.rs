@@ -1,5 +1,6 @@
 //! Loop nests over halves: element-wise work, reductions and what is between them, eight lanes at once. Halves are computed
-//! with as they are where an expression reads and writes nothing else, and as two registers of f32 otherwise.
+//! with as they are where an expression reads and writes nothing else, and as two registers of f32 otherwise. Of f32 alone,
+//! element-wise work.
 
 mod compute;
 mod held;
@@ -51,11 +52,11 @@ const FREE: [X; 21] = [
 const LANES: i64 = 8;
 
 /// Emits a loop nest over halves and singles with affine positions, where every loop has constant bounds and every expression
-/// a formula.
+/// a formula; over singles alone, one whose innermost loops all run in lanes.
 pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     let is_float = |dtype: DType| matches!(dtype, DType::F16 | DType::F32);
     let has_halves = kernel.buffers.iter().any(|buffer| buffer.dtype == DType::F16);
-    if !has_halves
+    if (!has_halves && !is_element_wise(&kernel.body))
         || !kernel.buffers.iter().all(|buffer| is_float(buffer.dtype))
         || !kernel.locals.iter().all(|&l| is_float(l))
     {
@@ -71,6 +72,7 @@ pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footpr
             vars[0] = Some(UNIT);
             let mut nest = Nest {
                 kernel,
+                has_halves,
                 a: assembler,
                 vars,
                 free: FREE.to_vec(),
@@ -87,6 +89,7 @@ pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footpr
 /// A nest while it is written.
 struct Nest<'a> {
     kernel: &'a LoopKernel,
+    has_halves: bool,
     a: &'a mut Assembler,
     /// The registers of the loop variables at work.
     vars: Vec<Option<X>>,
@@ -408,6 +411,17 @@ impl Nest<'_> {
             self.a.add(address, address, bytes, SCRATCH);
         }
     }
+}
+
+/// Whether loops in lanes, and they alone, are innermost.
+fn is_element_wise(statements: &[Stmt]) -> bool {
+    let has_loops = |body: &[Stmt]| body.iter().any(|statement| matches!(statement, Stmt::For { .. }));
+    statements.iter().all(|statement| match statement {
+        Stmt::For { mode: LoopMode::Lanes, body, .. } => !has_loops(body),
+        Stmt::For { mode: LoopMode::Serial, body, .. } => has_loops(body) && is_element_wise(body),
+        Stmt::For { mode: LoopMode::Fold(_), .. } => false,
+        Stmt::Set { .. } | Stmt::Store { .. } => true,
+    })
 }
 
 fn reads(statement: &Stmt, local: Local) -> bool {

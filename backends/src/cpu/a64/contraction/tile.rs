@@ -161,6 +161,12 @@ impl Contraction<'_> {
             return;
         };
         let Columns { vectors, last_lanes } = shape.columns;
+        if start.per_pixel {
+            let after = After::By(start.step);
+            return (0..shape.rows).for_each(|row| {
+                self.move_vectors(a, Access::Load, shape.sum(row, 0), shape.columns, start.pointer, after);
+            });
+        }
         self.move_vectors(a, Access::Load, shape.sum(0, 0), shape.columns, start.pointer, After::Stay);
         for row in 1..shape.rows {
             let whole = if last_lanes == self.lanes() { vectors } else { vectors - 1 };

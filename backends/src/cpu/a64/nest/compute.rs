@@ -86,7 +86,10 @@ impl Nest<'_> {
             return Formula::of(Element::F16, expr);
         }
         if arguments.iter().all(is(DType::F32)) && result == DType::F32 {
-            return Formula::between_halves(expr);
+            return match self.has_halves {
+                true => Formula::between_halves(expr),
+                false => Formula::of(Element::F32, expr),
+            };
         }
         None
     }
