@@ -3,6 +3,7 @@
 pub mod binary;
 pub mod by_thread;
 pub mod conformance;
+pub mod crops;
 pub mod cross;
 pub mod cycles;
 pub mod executed;

@@ -1,29 +1,31 @@
 //! Quantization after training: ranges from samples, weights rounded channel by channel, and the loss, measured.
 
 mod attempt;
+mod equalize;
 mod observe;
 mod report;
+mod rounding;
 mod sensitivity;
 
 use std::collections::BTreeSet;
 
-use edgecc_ir::{Graph, NodeId, TypeError};
-use edgecc_passes::quantize::quantization_points;
+use edgecc_ir::{Graph, TypeError};
 
 use crate::calibrate::capture::CaptureError;
-use crate::calibrate::observe::Observed;
 use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
-use attempt::{Run, float_outputs, rounded};
-use observe::observe;
+use attempt::Run;
+pub use equalize::Equalized;
+use equalize::equalize;
 pub use report::{LayerReport, OutputReport, Report};
+use rounding::round_weights;
 
 /// How a graph is quantised.
 #[derive(Clone, Debug, Default)]
 pub struct QuantizeOptions {
     /// ONNX nodes whose layers keep their numbers.
     pub keep: BTreeSet<String>,
-    /// Cover every value from its smallest to its largest element, and leave biases alone.
+    /// Cover every value from its smallest to its largest element, round weights to the nearest, and change nothing else.
     pub plain: bool,
     /// The largest drop that is allowed: see [`Report::drop`].
     pub max_drop: Option<f64>,
@@ -56,6 +58,8 @@ pub enum QuantizeError {
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
 /// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
+/// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
+/// outputs nearer to the float model's.
 /// Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
 /// most for a multiply-add, as many as it takes.
 pub fn quantize(
@@ -67,28 +71,40 @@ pub fn quantize(
     progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
     check_names(graph, &how.keep)?;
-    let named = |id: NodeId| graph.node(id).origin().0.iter().any(|name| how.keep.contains(name.as_str()));
     progress("calibrating".into());
-    let points = quantization_points(graph, named);
-    let observed = observe(graph, options, &points, samples, threads)?;
-    progress("rounding weights".into());
-    let range = |observed: &Observed| if how.plain { observed.extremes() } else { observed.best_range() };
-    let ranges = points.values.iter().filter_map(|&id| Some((id, range(observed.get(&id)?)))).collect();
-    let rounded = |&layer: &NodeId| Some((layer, rounded(graph, how, &observed, layer)?));
-    let layers = points.layers.iter().filter_map(rounded).collect();
-    let outputs = float_outputs(graph);
-    let run = Run { graph, options, samples, threads, observed: &observed, ranges, layers, outputs };
+    let mut run = Run::of(graph.clone(), options, how, (samples, threads))?;
     progress("running the float model".into());
     let expected = run.answers(graph)?;
-    let kept: BTreeSet<NodeId> = points.float.iter().map(|&(id, _)| id).collect();
     progress("running the integers".into());
-    let mut best = run.attempt(&kept, &expected)?;
+    let mut best = run.attempt(&run.kept(), &expected)?;
+    let mut steps = vec![("rounded to the nearest", best.1.quality())];
+    if !how.plain {
+        progress("equalizing channels".into());
+        let (equalized, changes) = equalize(graph, options, &run.points, (samples, threads))?;
+        if !changes.is_empty() {
+            let other = Run::of(equalized, options, how, (samples, threads))?;
+            let attempt = other.attempt(&other.kept(), &expected)?;
+            steps.push(("channels equalized", attempt.1.quality()));
+            if attempt.1.quality() > best.1.quality() {
+                (run, best) = (Run { equalized: changes, ..other }, attempt);
+            }
+        }
+        let nearest = run.layers.clone();
+        run.layers.extend(round_weights(&run, progress)?);
+        let attempt = run.attempt(&run.kept(), &expected)?;
+        steps.push(("weights rounded by the samples", attempt.1.quality()));
+        if attempt.1.quality() > best.1.quality() {
+            best = attempt;
+        } else {
+            run.layers = nearest;
+        }
+    }
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
-        best = run.keep_to(most, &points, &kept, &expected, best, progress)?;
+        best = run.keep_to(most, &expected, best, progress)?;
     }
     let (quantised, report) = best;
     *graph = quantised;
-    Ok(report)
+    Ok(Report { equalized: run.equalized, steps, ..report })
 }
 
 fn check_names(graph: &Graph, keep: &BTreeSet<String>) -> Result<(), QuantizeError> {

@@ -3,25 +3,22 @@
 use std::collections::BTreeSet;
 
 use edgecc_ir::{Graph, NodeId};
-use edgecc_passes::quantize::Points;
 
 use super::attempt::{Answers, Run};
 use super::report::macs;
 use super::{QuantizeError, Report};
 
 impl Run<'_> {
-    /// The graph with layers in f32 beyond those of `kept`, first those whose rounding alone disturbs the outputs most for a
+    /// The graph with layers in f32 beyond those that always are, first those whose rounding alone disturbs the outputs most for a
     /// multiply-add, as many as it takes; `best` is the graph without them.
     pub(super) fn keep_to(
         &self,
         most: f64,
-        points: &Points,
-        kept: &BTreeSet<NodeId>,
         expected: &Answers,
         mut best: (Graph, Report),
         progress: &mut dyn FnMut(String),
     ) -> Result<(Graph, Report), QuantizeError> {
-        let order = self.sensitivity(points, expected, progress)?;
+        let (order, kept) = (self.sensitivity(expected, progress)?, self.kept());
         // As few in f32 as keep to the drop: `fewest` are too few, `enough` are not.
         let (mut fewest, mut enough) = (0, order.len() + 1);
         let mut next = 1;
@@ -41,12 +38,8 @@ impl Run<'_> {
     }
 
     /// Layers by how much the outputs change for each multiply-add when they alone are rounded, the worst first.
-    fn sensitivity(
-        &self,
-        points: &Points,
-        expected: &Answers,
-        progress: &mut dyn FnMut(String),
-    ) -> Result<Vec<NodeId>, QuantizeError> {
+    fn sensitivity(&self, expected: &Answers, progress: &mut dyn FnMut(String)) -> Result<Vec<NodeId>, QuantizeError> {
+        let points = &self.points;
         let all: BTreeSet<NodeId> =
             points.layers.iter().chain(points.float.iter().map(|(id, _)| id)).copied().collect();
         let mut costs = Vec::with_capacity(points.layers.len());
@@ -57,7 +50,7 @@ impl Run<'_> {
             let (_, report) = self.attempt(&others, expected)?;
             let noise: f64 =
                 report.outputs.iter().map(|output| 10f64.powf(-output.signal_to_noise / 10.0)).fold(0.0, f64::max);
-            costs.push((noise / macs(self.graph, layer).max(1) as f64, layer));
+            costs.push((noise / macs(&self.graph, layer).max(1) as f64, layer));
         }
         costs.sort_by(|a, b| b.0.total_cmp(&a.0));
         Ok(costs.into_iter().map(|(_, layer)| layer).collect())
