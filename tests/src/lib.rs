@@ -4,6 +4,7 @@ pub mod binary;
 pub mod browser;
 pub mod by_thread;
 pub mod conformance;
+pub mod crops;
 pub mod cross;
 pub mod cycles;
 pub mod executed;

@@ -40,7 +40,7 @@ pub fn quantize(
                 note(recipe, &decided);
                 return Ok(graph);
             }
-            Err(QuantizeError::NoRange(_) | QuantizeError::NoMeans) => {}
+            Err(QuantizeError::NoRange(_) | QuantizeError::NoFit) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -71,6 +71,8 @@ fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
         ranges: recipe.ranges.clone(),
         observer: rule.observer,
         keep_biases: !rule.correct_biases,
+        equalize: rule.equalize,
+        fit_weights: rule.fit_weights,
         max_drop: rule.max_drop,
         ..QuantizeOptions::default()
     }
@@ -86,6 +88,7 @@ fn note(recipe: &mut Recipe, decided: &Decided) {
     recipe.ranges = decided.ranges.iter().map(|(name, &range)| (name.clone(), RangeRule::Decided(range))).collect();
     if let Some(rule) = &mut recipe.quantize {
         rule.max_drop = None;
+        (rule.equalize, rule.fit_weights) = (Some(decided.equalized), Some(decided.fits_weights));
     }
 }
 

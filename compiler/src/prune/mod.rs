@@ -1,6 +1,5 @@
 //! Pruning with samples: they tell which channels matter, and what the weights behind those that went should be.
 
-mod least_squares;
 mod refit;
 
 use std::collections::BTreeMap;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{DType, Graph, NodeId};
+use edgecc_ir::{DType, Graph, NodeId, Op, Output};
 use edgecc_passes::quantize::{
-    Decisions, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
+    Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
 };
 
-use super::observe::affine;
+use super::equalize::Equalized;
+use super::observe::{affine, observe, ranges};
 use super::report::{agreement, describe, is_row_of_classes};
 use super::{Kept, QuantizeError, QuantizeOptions, Report, points};
 use crate::calibrate::capture::{Captured, capture};
@@ -17,26 +18,46 @@ use crate::compile::CompileOptions;
 
 /// A graph with what is known of its values.
 pub(super) struct Run<'a> {
-    pub(super) graph: &'a Graph,
+    pub(super) graph: Graph,
     pub(super) options: &'a CompileOptions,
     pub(super) samples: &'a Samples,
     pub(super) threads: usize,
-    pub(super) observed: &'a BTreeMap<NodeId, Observed>,
+    /// Layers that keep their numbers whatever is attempted.
+    pub(super) kept: Kept,
+    /// Where integers can stand.
+    pub(super) points: Points,
+    pub(super) observed: BTreeMap<NodeId, Observed>,
     /// What the integers of each value cover.
     pub(super) ranges: BTreeMap<NodeId, Range>,
     /// Each layer's weights as integers.
     pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
-    /// The places of its f32 outputs.
-    pub(super) outputs: Vec<usize>,
+    /// Values whose channels have factors.
+    pub(super) equalized: Vec<Equalized>,
 }
 
 /// Elements of each output, sample by sample.
 pub(super) type Answers = Vec<Vec<Vec<f32>>>;
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Ranges as the samples tell, and weights rounded to the nearest.
+    pub(super) fn of(
+        graph: Graph,
+        options: &'a CompileOptions,
+        how: &QuantizeOptions,
+        (samples, threads): (&'a Samples, usize),
+    ) -> Result<Run<'a>, QuantizeError> {
+        let kept = how.kept(&graph)?;
+        let points = points(&graph, &kept);
+        let observed = observe(&graph, options, &points, samples, threads)?;
+        let ranges = ranges(&graph, how, &points, &observed);
+        let rounded = |&layer: &NodeId| Some((layer, rounded(&graph, how, &observed, layer)?));
+        let layers = points.layers.iter().filter_map(rounded).collect();
+        Ok(Run { options, samples, threads, ranges, layers, equalized: Vec::new(), graph, kept, points, observed })
+    }
+
     /// The graph with quantization, but of some layers, and what that costs.
     pub(super) fn attempt(&self, kept: &Kept, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
-        let points = points(self.graph, kept);
+        let points = points(&self.graph, kept);
         let ranges: BTreeMap<NodeId, Range> = points
             .values
             .iter()
@@ -45,25 +66,26 @@ impl Run<'_> {
             .collect();
         let layers: BTreeMap<NodeId, QuantizedWeights> =
             points.layers.iter().filter_map(|layer| Some((*layer, self.layers.get(layer)?.clone()))).collect();
-        let mut report = describe(self.graph, &points, self.observed, &ranges, &layers);
+        let mut report = describe(&self.graph, &points, &self.observed, &ranges, &layers);
         let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
         let mut graph = self.graph.clone();
         insert_quantization(&mut graph, &Decisions { values, layers })?;
         report.samples = self.samples.runs.len();
         let answers = self.answers(&graph)?;
-        let pairs = self.outputs.iter().zip(expected.iter().zip(&answers));
+        let outputs = measured_outputs(&self.graph);
+        let pairs = outputs.iter().zip(expected.iter().zip(&answers));
         report.outputs = pairs
-            .map(|(&place, (float, integer))| {
-                let output = &self.graph.outputs()[place];
-                agreement(&output.name, float, integer, is_row_of_classes(&self.graph.ty(output.node).shape))
+            .map(|(&(place, node), (float, integer))| {
+                let name = &self.graph.outputs()[place].name;
+                agreement(name, float, integer, is_row_of_classes(&self.graph.ty(node).shape))
             })
             .collect();
         Ok((graph, report))
     }
 
-    /// The f32 outputs of a graph for every sample.
+    /// The outputs of a graph for every sample.
     pub(super) fn answers(&self, graph: &Graph) -> Result<Answers, QuantizeError> {
-        let nodes: Vec<NodeId> = self.outputs.iter().map(|&place| graph.outputs()[place].node).collect();
+        let nodes: Vec<NodeId> = measured_outputs(graph).into_iter().map(|(_, node)| node).collect();
         let distinct: Vec<NodeId> = nodes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let mut values: BTreeMap<NodeId, Vec<Vec<f32>>> = BTreeMap::new();
         if !distinct.is_empty() {
@@ -91,7 +113,13 @@ pub(super) fn rounded(
     Some(quantized)
 }
 
-/// The places of a graph's f32 outputs.
-pub(super) fn float_outputs(graph: &Graph) -> Vec<usize> {
-    (0..graph.outputs().len()).filter(|&place| graph.ty(graph.outputs()[place].node).dtype == DType::F32).collect()
+/// The places of a graph's outputs that are f32, and of those that are narrowed from it, with the f32 values.
+fn measured_outputs(graph: &Graph) -> Vec<(usize, NodeId)> {
+    let is_number = |id: NodeId| graph.ty(id).dtype == DType::F32;
+    let value = |(place, output): (usize, &Output)| {
+        let node = output.node;
+        let narrowed = matches!(graph.op(node), Op::Map(_)).then(|| graph.operands(node)[0]);
+        is_number(node).then_some(node).or(narrowed.filter(|&id| is_number(id))).map(|node| (place, node))
+    };
+    graph.outputs().iter().enumerate().filter_map(value).collect()
 }

@@ -21,6 +21,10 @@ pub struct Decided {
     pub float: BTreeSet<String>,
     /// What the integers of values cover.
     pub ranges: BTreeMap<String, Range>,
+    /// Whether channels have factors of their own.
+    pub equalized: bool,
+    /// Whether weights are rounded by the samples.
+    pub fits_weights: bool,
 }
 
 impl Decided {
@@ -31,15 +35,16 @@ impl Decided {
             integers: points.layers.iter().map(|&id| layers.name(id)).collect(),
             float: could.map(|&(id, _)| layers.name(id)).collect(),
             ranges: ranges.iter().map(|(&id, &range)| (values.name(id), range)).collect(),
+            ..Decided::default()
         }
     }
 }
 
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`] as [`super::quantize`] does where every range is given
-/// and biases stay as they are.
+/// and channels, weights and biases stay as they are.
 pub fn insert_decided(graph: &mut Graph, how: &QuantizeOptions) -> Result<Decided, QuantizeError> {
-    if !how.keep_biases {
-        return Err(QuantizeError::NoMeans);
+    if !how.keep_biases || how.equalize != Some(false) || how.fit_weights != Some(false) {
+        return Err(QuantizeError::NoFit);
     }
     let points = points(graph, &how.kept(graph)?);
     let rules = how.rules(graph);

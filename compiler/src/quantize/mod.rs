@@ -2,8 +2,10 @@
 
 mod attempt;
 mod decided;
+mod equalize;
 mod observe;
 mod report;
+mod rounding;
 mod sensitivity;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +19,12 @@ use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
 use crate::names::{layers, values};
 use crate::recipe::RangeRule;
-use attempt::{Run, float_outputs, rounded};
+use attempt::{Answers, Run};
 pub use decided::{Decided, insert_decided};
-use observe::{observe, ranges};
+pub use equalize::Equalized;
+use equalize::equalize;
 pub use report::{FloatReport, LayerReport, OutputReport, Report};
+use rounding::round_weights;
 
 /// Why layers that could become integers do not: the user said so.
 const TOLD: &str = "is told to stay";
@@ -41,7 +45,11 @@ pub struct QuantizeOptions {
     pub observer: Option<Observer>,
     /// Leave biases alone.
     pub keep_biases: bool,
-    /// Cover every value from its smallest to its largest element, and leave biases alone.
+    /// Whether channels get factors of their own; without it, where that brings the outputs nearer to the float model's.
+    pub equalize: Option<bool>,
+    /// Whether weights are rounded by the samples; without it, where that brings the outputs nearer to the float model's.
+    pub fit_weights: Option<bool>,
+    /// Cover every value from its smallest to its largest element, round weights to the nearest, and change nothing else.
     pub plain: bool,
     /// The largest drop that is allowed: see [`Report::drop`].
     pub max_drop: Option<f64>,
@@ -72,14 +80,16 @@ pub enum QuantizeError {
     /// A value whose range samples would tell, without samples.
     #[error("nothing decides the range of `{0}`: give samples, or a range")]
     NoRange(String),
-    /// Biases that samples would correct, without samples.
-    #[error("biases are corrected by samples: give some, or leave biases as they are")]
-    NoMeans,
+    /// Channels, weights or biases that samples would change, without samples.
+    #[error("channels, weights or biases are fitted to samples: give some, or leave them as they are")]
+    NoFit,
 }
 
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
 /// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
+/// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
+/// outputs nearer to the float model's.
 /// Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
 /// most for a multiply-add, as many as it takes.
 pub fn quantize(
@@ -90,28 +100,61 @@ pub fn quantize(
     threads: usize,
     progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
-    let kept = how.kept(graph)?;
     let fixed = named(graph, &how.integers)?;
     progress("calibrating".into());
-    let points = points(graph, &kept);
-    let observed = observe(graph, options, &points, samples, threads)?;
-    progress("rounding weights".into());
-    let ranges = ranges(graph, how, &points, &observed);
-    let rounded = |&layer: &NodeId| Some((layer, rounded(graph, how, &observed, layer)?));
-    let layers = points.layers.iter().filter_map(rounded).collect();
-    let outputs = float_outputs(graph);
-    let run = Run { graph, options, samples, threads, observed: &observed, ranges, layers, outputs };
+    let mut run = Run::of(graph.clone(), options, how, (samples, threads))?;
     progress("running the float model".into());
     let expected = run.answers(graph)?;
     progress("running the integers".into());
-    let mut best = run.attempt(&kept, &expected)?;
-    if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
-        let free: Vec<NodeId> = points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
-        best = run.keep_to(most, &free, &kept, &expected, best, progress)?;
+    let mut best = run.attempt(&run.kept, &expected)?;
+    let mut steps = vec![("rounded to the nearest", best.1.quality())];
+    if !how.plain && how.equalize != Some(false) {
+        progress("equalizing channels".into());
+        let (equalized, changes) = equalize(graph, options, &run.points, (samples, threads))?;
+        if !changes.is_empty() {
+            let other = Run { equalized: changes, ..Run::of(equalized, options, how, (samples, threads))? };
+            if take_if_better(&other, how.equalize, "channels equalized", &expected, &mut best, &mut steps)? {
+                run = other;
+            }
+        }
     }
-    let (quantised, report) = best;
+    let mut fits_weights = false;
+    if !how.plain && how.fit_weights != Some(false) {
+        let nearest = run.layers.clone();
+        run.layers.extend(round_weights(&run, progress)?);
+        let title = "weights rounded by the samples";
+        fits_weights = take_if_better(&run, how.fit_weights, title, &expected, &mut best, &mut steps)?;
+        if !fits_weights {
+            run.layers = nearest;
+        }
+    }
+    if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
+        let free: Vec<NodeId> = run.points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
+        best = run.keep_to(most, &free, &expected, best, progress)?;
+    }
+    let (quantised, mut report) = best;
     *graph = quantised;
-    Ok(report)
+    (report.decided.equalized, report.decided.fits_weights) = (!run.equalized.is_empty(), fits_weights);
+    Ok(Report { equalized: run.equalized, steps, ..report })
+}
+
+/// Attempts a step, and takes its graph in place of the best where it is told to or the worst output is nearer to the float model's.
+fn take_if_better(
+    run: &Run<'_>,
+    told: Option<bool>,
+    title: &'static str,
+    expected: &Answers,
+    best: &mut (Graph, Report),
+    steps: &mut Vec<(&'static str, f64)>,
+) -> Result<bool, QuantizeError> {
+    let attempt = run.attempt(&run.kept, expected)?;
+    let quality = attempt.1.quality();
+    steps.push((title, quality));
+    let takes = told.unwrap_or(quality > best.1.quality());
+    if takes {
+        *best = attempt;
+    }
+    Ok(takes)
 }
 
 /// Layers that keep their numbers, with the reason.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use edgecc_ir::{Graph, NodeId, Op, Shape};
 use edgecc_passes::quantize::{Points, QuantizedWeights, layer_input, weights_axis};
 
-use super::Decided;
+use super::{Decided, Equalized};
 use crate::calibrate::observe::{Observed, Range};
 use crate::names::layers;
 
@@ -24,6 +24,11 @@ pub struct Report {
     pub outputs: Vec<OutputReport>,
     /// Samples that were run.
     pub samples: usize,
+    /// What was tried one after the other, with the decibels of the worst output over its difference; what does not raise them is
+    /// not kept.
+    pub steps: Vec<(&'static str, f64)>,
+    /// Values whose channels have factors.
+    pub equalized: Vec<Equalized>,
 }
 
 impl Report {
@@ -32,6 +37,11 @@ impl Report {
     pub fn drop(&self) -> f64 {
         let of = |output: &OutputReport| 1.0 - output.top_1.unwrap_or(output.cosine);
         self.outputs.iter().map(of).fold(0.0, f64::max)
+    }
+
+    /// Decibels of the worst output over its difference.
+    pub(super) fn quality(&self) -> f64 {
+        self.outputs.iter().map(|output| output.signal_to_noise).fold(f64::INFINITY, f64::min)
     }
 
     /// The share of the work that integers do, and a line for each output.
@@ -127,8 +137,7 @@ pub(super) fn describe(
         float: points.float.iter().map(kept).collect(),
         decided: Decided::of(graph, points, ranges),
         float_share: float as f64 / total.max(1) as f64,
-        outputs: Vec::new(),
-        samples: 0,
+        ..Report::default()
     }
 }
 
@@ -210,6 +219,13 @@ impl std::fmt::Display for Report {
         }
         for FloatReport { origin, reason, .. } in &self.float {
             writeln!(f, "kept in f32: {origin} {reason}")?;
+        }
+        for Equalized { origin, spread, gain, dead } in &self.equalized {
+            let dead = if *dead > 0 { format!(", {dead} are 0 in all samples") } else { String::new() };
+            writeln!(f, "equalized: {origin}: ranges of channels differ {spread:.0}-fold, {gain:.1} dB gained{dead}")?;
+        }
+        for (step, quality) in &self.steps {
+            writeln!(f, "{quality:>10.1} dB  {step}")?;
         }
         f.write_str(&self.summary())
     }

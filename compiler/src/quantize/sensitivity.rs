@@ -7,13 +7,12 @@ use super::report::macs;
 use super::{Kept, LOSES, QuantizeError, Report, points};
 
 impl Run<'_> {
-    /// The graph with layers of `free` in f32 beyond those of `kept`, first those whose rounding alone disturbs the outputs most
+    /// The graph with layers of `free` in f32 beyond those that are told to be, first those whose rounding alone disturbs the outputs most
     /// for a multiply-add, as many as it takes; `best` is the graph without them.
     pub(super) fn keep_to(
         &self,
         most: f64,
         free: &[NodeId],
-        kept: &Kept,
         expected: &Answers,
         mut best: (Graph, Report),
         progress: &mut dyn FnMut(String),
@@ -25,7 +24,7 @@ impl Run<'_> {
         while enough - fewest > 1 && next <= order.len() {
             progress(format!("{next} layers in f32"));
             let more = order[..next].iter().map(|&layer| (layer, LOSES));
-            let with: Kept = kept.clone().into_iter().chain(more).collect();
+            let with: Kept = self.kept.clone().into_iter().chain(more).collect();
             let attempt = self.attempt(&with, expected)?;
             if attempt.1.drop() <= most {
                 (best, enough) = (attempt, next);
@@ -45,7 +44,7 @@ impl Run<'_> {
         expected: &Answers,
         progress: &mut dyn FnMut(String),
     ) -> Result<Vec<NodeId>, QuantizeError> {
-        let all: Kept = points(self.graph, &Kept::new()).layers.into_iter().map(|layer| (layer, LOSES)).collect();
+        let all: Kept = points(&self.graph, &Kept::new()).layers.into_iter().map(|layer| (layer, LOSES)).collect();
         let mut costs = Vec::with_capacity(free.len());
         for (number, &layer) in free.iter().enumerate() {
             progress(format!("measuring layer {} of {}", number + 1, free.len()));
@@ -54,7 +53,7 @@ impl Run<'_> {
             let (_, report) = self.attempt(&others, expected)?;
             let noise: f64 =
                 report.outputs.iter().map(|output| 10f64.powf(-output.signal_to_noise / 10.0)).fold(0.0, f64::max);
-            costs.push((noise / macs(self.graph, layer).max(1) as f64, layer));
+            costs.push((noise / macs(&self.graph, layer).max(1) as f64, layer));
         }
         costs.sort_by(|a, b| b.0.total_cmp(&a.0));
         Ok(costs.into_iter().map(|(_, layer)| layer).collect())

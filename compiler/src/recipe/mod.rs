@@ -49,8 +49,7 @@ impl Recipe {
     /// Whether it cannot be followed without samples.
     pub fn needs_samples(&self) -> bool {
         let prunes = |prune: &Prune| prune.refit || prune.importance == Importance::Samples;
-        self.prune.as_ref().is_some_and(prunes)
-            || self.quantize.as_ref().is_some_and(|quantize| quantize.correct_biases)
+        self.prune.as_ref().is_some_and(prunes) || self.quantize.as_ref().is_some_and(Quantize::fits)
     }
 }
 
@@ -120,9 +119,20 @@ pub struct Quantize {
     /// Whether biases take in what rounding the weights takes from the mean of each channel of the samples.
     #[serde(default = "yes")]
     pub correct_biases: bool,
+    /// Whether channels get factors of their own; without it, where the outputs come nearer to the float model's.
+    pub equalize: Option<bool>,
+    /// Whether weights are rounded by the samples, and not to the nearest; without it, where the outputs come nearer.
+    pub fit_weights: Option<bool>,
     /// The largest drop that is allowed.
     #[serde(default, deserialize_with = "read::optional_share")]
     pub max_drop: Option<f64>,
+}
+
+impl Quantize {
+    /// Whether anything but ranges depends on the samples.
+    fn fits(&self) -> bool {
+        self.correct_biases || self.equalize != Some(false) || self.fit_weights != Some(false)
+    }
 }
 
 /// The integers of layers.
@@ -136,7 +146,14 @@ pub enum Integers {
 
 impl Default for Quantize {
     fn default() -> Quantize {
-        Quantize { integers: Integers::Int8, observer: None, correct_biases: true, max_drop: None }
+        Quantize {
+            integers: Integers::Int8,
+            observer: None,
+            correct_biases: true,
+            equalize: None,
+            fit_weights: None,
+            max_drop: None,
+        }
     }
 }
 

@@ -108,7 +108,7 @@ pub fn insert_quantization(graph: &mut Graph, decisions: &Decisions) -> Result<(
 }
 
 /// Adds numbers to the channels of a contraction's sums, to a bias that is there.
-fn correct(graph: &mut Graph, id: NodeId, correction: &[f64]) -> Result<(), TypeError> {
+pub(super) fn correct(graph: &mut Graph, id: NodeId, correction: &[f64]) -> Result<(), TypeError> {
     let Some(axis) = channel_axis(graph, id).filter(|_| !correction.is_empty()) else { return Ok(()) };
     let (shape, origin) = (graph.ty(id).shape.clone(), graph.node(id).origin().clone());
     let mut operands = graph.operands(id).to_vec();

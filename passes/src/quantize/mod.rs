@@ -2,6 +2,7 @@
 
 mod affine;
 mod average_integers;
+mod equalize;
 mod fold_requantize;
 mod fold_sums;
 mod hoist_quantize;
@@ -14,6 +15,7 @@ mod sink_dequantize;
 
 pub use affine::{Affine, dequantized, integer_range, quantized};
 pub use average_integers::average_integers;
+pub use equalize::{Shift, Site, equalization_sites, placed_weights, scale_channels, shift_channels};
 pub use fold_requantize::fold_requantize;
 pub use fold_sums::fold_sums;
 pub use hoist_quantize::{cancel_quantize, hoist_quantize};

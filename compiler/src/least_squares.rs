@@ -10,7 +10,7 @@ const TILE: [usize; 2] = [4, 2];
 const WORTH_THREADS: usize = 1 << 14;
 
 /// `X^T [X R]` of rows that come one after the other.
-pub(super) struct Normal {
+pub(crate) struct Normal {
     features: usize,
     columns: usize,
     /// `features x (features + results)`; columns before the row's number are not kept up.
@@ -22,7 +22,7 @@ pub(super) struct Normal {
 
 impl Normal {
     /// Sums over no rows.
-    pub(super) fn new(features: usize, results: usize) -> Normal {
+    pub(crate) fn new(features: usize, results: usize) -> Normal {
         let columns = features + results;
         Normal {
             features,
@@ -34,7 +34,7 @@ impl Normal {
     }
 
     /// Adds a row of features and results.
-    pub(super) fn add(&mut self, row: impl Iterator<Item = f32>, threads: usize) {
+    pub(crate) fn add(&mut self, row: impl Iterator<Item = f32>, threads: usize) {
         self.pending.iter_mut().zip(row).for_each(|(column, value)| column[self.held] = value);
         self.held += 1;
         if self.held == ROWS {
@@ -64,8 +64,15 @@ impl Normal {
         self.held = 0;
     }
 
+    /// The products of the features with themselves, row by row; columns before the row's number are not kept up.
+    pub(crate) fn products(mut self, threads: usize) -> Vec<f64> {
+        self.add_pending(threads);
+        let rows = self.sums.chunks_exact(self.columns);
+        rows.flat_map(|row| row[..self.features].iter().copied()).collect()
+    }
+
     /// Solves for `D`, `features x results`. `ridge` is a share of the features' mean square. `None` where sums are not finite.
-    pub(super) fn solve(mut self, ridge: f64, threads: usize) -> Option<Vec<f64>> {
+    pub(crate) fn solve(mut self, ridge: f64, threads: usize) -> Option<Vec<f64>> {
         self.add_pending(threads);
         let (features, columns) = (self.features, self.columns);
         let trace: f64 = (0..features).map(|i| self.sums[i * columns + i]).sum();
@@ -110,7 +117,7 @@ fn products(left: [&[f32; ROWS]; TILE[0]], right: [&[f32; ROWS]; TILE[1]]) -> [[
 
 /// `U` of `A = U^T U` in place of a symmetric `A`'s upper triangle, and `U^-T B` in place of the columns `B` behind it. `None`
 /// where a pivot is not positive.
-fn factorise(sums: &mut [f64], features: usize, columns: usize) -> Option<()> {
+pub(crate) fn factorise(sums: &mut [f64], features: usize, columns: usize) -> Option<()> {
     for i in 0..features {
         let (done, rest) = sums.split_at_mut(i * columns);
         let row = &mut rest[i..columns];

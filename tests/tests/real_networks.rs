@@ -1,0 +1,441 @@
+//! Networks that others trained, quantised on crops of real pictures and held to what they are for on other crops.
+
+use std::path::Path;
+
+use edgecc::calibrate::samples::{Samples, ports};
+use edgecc::compile::prepare;
+use edgecc::picture::Normalisation;
+use edgecc::quantize::{QuantizeOptions, Report, quantize};
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_device::tensor_file::Array;
+use edgecc_ir::Graph;
+use edgecc_tests::crops::{Kind, crops};
+use edgecc_tests::reference::shared;
+use edgecc_tests::report::say;
+use edgecc_tests::run;
+
+/// A model, its inputs and what it is for.
+struct Case {
+    name: &'static str,
+    kind: Kind,
+    /// `[1,C,H,W]` or `[1,H,W,C]`.
+    extents: [usize; 4],
+    scale: f32,
+    mean: [f32; 3],
+    deviation: [f32; 3],
+    bgr: bool,
+    task: Task,
+    /// Crops that calibrate, and others that test.
+    crops: [usize; 2],
+}
+
+/// What outputs mean.
+enum Task {
+    /// The first output is a row of scores of classes.
+    Classes,
+    /// The first output has a score for each class of each pixel, along this axis.
+    Pixels(usize),
+    /// Boxes with a score each, as a function of the outputs.
+    Boxes(fn(&[Array]) -> Vec<Detection>),
+    /// The first output is points in pixels, three numbers each.
+    Landmarks,
+    /// Numbers, whose channels lie along this axis.
+    Numbers(usize),
+}
+
+/// A box by its corners, in any unit.
+#[derive(Clone, Copy, Debug)]
+struct Detection {
+    score: f64,
+    corners: [f64; 4],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "squeezenet_fp16",
+        kind: Kind::Scenes,
+        extents: [1, 3, 224, 224],
+        scale: 1.0,
+        mean: [103.939, 116.779, 123.68],
+        deviation: [1.0; 3],
+        bgr: true,
+        task: Task::Classes,
+        crops: [64, 200],
+    },
+    Case {
+        name: "mlperftiny_vww96_fp32",
+        kind: Kind::Scenes,
+        extents: [1, 96, 96, 3],
+        scale: 1.0 / 255.0,
+        mean: [0.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Classes,
+        crops: [64, 200],
+    },
+    Case {
+        name: "ch_ppocr_mobile_v2.0_cls_infer",
+        kind: Kind::Text,
+        extents: [1, 3, 48, 192],
+        scale: 1.0 / 255.0,
+        mean: [0.5; 3],
+        deviation: [0.5; 3],
+        bgr: true,
+        task: Task::Classes,
+        crops: [64, 200],
+    },
+    Case {
+        name: "portrait_mnv3_fp32",
+        kind: Kind::Scenes,
+        extents: [1, 256, 256, 3],
+        scale: 1.0 / 255.0,
+        mean: [0.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Pixels(3),
+        crops: [32, 32],
+    },
+    Case {
+        name: "ultraface_slim320",
+        kind: Kind::Faces,
+        extents: [1, 3, 240, 320],
+        scale: 1.0 / 128.0,
+        mean: [127.0 / 128.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Boxes(ultraface_slim),
+        crops: [32, 64],
+    },
+    Case {
+        name: "ultraface_rfb320",
+        kind: Kind::Faces,
+        extents: [1, 3, 240, 320],
+        scale: 1.0 / 128.0,
+        mean: [127.0 / 128.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Boxes(ultraface_rfb),
+        crops: [32, 64],
+    },
+    Case {
+        name: "yunet_n_dynamic",
+        kind: Kind::Faces,
+        extents: [1, 3, 192, 256],
+        scale: 1.0,
+        mean: [0.0; 3],
+        deviation: [1.0; 3],
+        bgr: true,
+        task: Task::Boxes(yunet),
+        crops: [32, 64],
+    },
+    Case {
+        name: "blazeface_front_128",
+        kind: Kind::Faces,
+        extents: [1, 128, 128, 3],
+        scale: 1.0 / 127.5,
+        mean: [1.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Boxes(blazeface),
+        crops: [32, 64],
+    },
+    Case {
+        name: "yolox_nano",
+        kind: Kind::Scenes,
+        extents: [1, 3, 416, 416],
+        scale: 1.0,
+        mean: [0.0; 3],
+        deviation: [1.0; 3],
+        bgr: true,
+        task: Task::Boxes(yolox),
+        crops: [32, 32],
+    },
+    Case {
+        name: "mp_face_landmark",
+        kind: Kind::Faces,
+        extents: [1, 3, 192, 192],
+        scale: 1.0 / 127.5,
+        mean: [1.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Landmarks,
+        crops: [64, 64],
+    },
+    Case {
+        name: "bodypix_mobilenetv1_050_s16",
+        kind: Kind::Scenes,
+        extents: [1, 241, 321, 3],
+        scale: 1.0 / 127.5,
+        mean: [1.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Numbers(3),
+        crops: [32, 32],
+    },
+    Case {
+        name: "super_resolution_10",
+        kind: Kind::Scenes,
+        extents: [1, 1, 224, 224],
+        scale: 1.0 / 255.0,
+        mean: [0.0; 3],
+        deviation: [1.0; 3],
+        bgr: false,
+        task: Task::Numbers(1),
+        crops: [16, 8],
+    },
+];
+
+fn centred([x, y, width, height]: [f64; 4], score: f64) -> Detection {
+    Detection { score, corners: [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0] }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Scores of no face and of a face, and corners in shares of the picture.
+fn ultraface_rfb(outputs: &[Array]) -> Vec<Detection> {
+    let (scores, boxes) = (outputs[0].to_f64(), outputs[1].to_f64());
+    let detection = |(score, corners): (&[f64], &[f64])| Detection {
+        score: score[1],
+        corners: [corners[0], corners[1], corners[2], corners[3]],
+    };
+    scores.chunks(2).zip(boxes.chunks(4)).map(detection).collect()
+}
+
+/// The same with boxes as they differ from anchors.
+fn ultraface_slim(outputs: &[Array]) -> Vec<Detection> {
+    const SIZES: [&[f64]; 4] = [&[10.0, 16.0, 24.0], &[32.0, 48.0], &[64.0, 96.0], &[128.0, 192.0, 256.0]];
+    let (scores, boxes) = (outputs[0].to_f64(), outputs[1].to_f64());
+    let mut anchors = Vec::new();
+    for (sizes, [columns, rows]) in SIZES.iter().zip([[40, 30], [20, 15], [10, 8], [5, 4]]) {
+        for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+            let centre = [(column as f64 + 0.5) / columns as f64, (row as f64 + 0.5) / rows as f64];
+            anchors.extend(sizes.iter().map(|size| [centre[0], centre[1], size / 320.0, size / 240.0]));
+        }
+    }
+    assert_eq!(anchors.len() * 4, boxes.len());
+    let detection = |((score, b), a): ((&[f64], &[f64]), &[f64; 4])| {
+        let centre = [a[0] + b[0] * 0.1 * a[2], a[1] + b[1] * 0.1 * a[3]];
+        centred([centre[0], centre[1], a[2] * (b[2] * 0.2).exp(), a[3] * (b[3] * 0.2).exp()], score[1])
+    };
+    scores.chunks(2).zip(boxes.chunks(4)).zip(&anchors).map(detection).collect()
+}
+
+/// Class, presence and box of three grids.
+fn yunet(outputs: &[Array]) -> Vec<Detection> {
+    let of_grid = |(place, stride): (usize, f64)| {
+        let (class, presence) = (outputs[place].to_f64(), outputs[3 + place].to_f64());
+        let boxes = outputs[6 + place].to_f64();
+        let columns = (256.0 / stride) as usize;
+        let detection = move |(cell, b): (usize, &[f64])| {
+            let (column, row) = ((cell % columns) as f64, (cell / columns) as f64);
+            let centre = [(column + b[0]) * stride, (row + b[1]) * stride];
+            centred(
+                [centre[0], centre[1], b[2].exp() * stride, b[3].exp() * stride],
+                (class[cell] * presence[cell]).sqrt(),
+            )
+        };
+        boxes.chunks(4).enumerate().map(detection).collect::<Vec<_>>()
+    };
+    [8.0, 16.0, 32.0].into_iter().enumerate().flat_map(of_grid).collect()
+}
+
+/// Two anchors in each of 16 x 16 cells, six in each of 8 x 8.
+fn blazeface(outputs: &[Array]) -> Vec<Detection> {
+    let of_grid = |(place, cells, anchors): (usize, usize, usize)| {
+        let (scores, numbers) = (outputs[place].to_f64(), outputs[2 + place].to_f64());
+        let detection = move |(anchor, n): (usize, &[f64])| {
+            let cell = anchor / anchors;
+            let centre = [cell % cells, cell / cells].map(|place| (place as f64 + 0.5) * 128.0 / cells as f64);
+            centred([n[0] + centre[0], n[1] + centre[1], n[2], n[3]], sigmoid(scores[anchor]))
+        };
+        numbers.chunks(16).enumerate().map(detection).collect::<Vec<_>>()
+    };
+    [(0, 16, 2), (1, 8, 6)].into_iter().flat_map(of_grid).collect()
+}
+
+/// Box, presence and 80 classes of three grids.
+fn yolox(outputs: &[Array]) -> Vec<Detection> {
+    let cells = [8usize, 16, 32].into_iter().flat_map(|stride| {
+        let columns = 416 / stride;
+        (0..columns * columns).map(move |cell| [cell % columns, cell / columns, stride].map(|number| number as f64))
+    });
+    let detection = |([column, row, stride], n): ([f64; 3], &[f64])| {
+        let class = n[5..].iter().copied().fold(0.0, f64::max);
+        let size = [n[2].exp() * stride, n[3].exp() * stride];
+        centred([(n[0] + column) * stride, (n[1] + row) * stride, size[0], size[1]], n[4] * class)
+    };
+    cells.zip(outputs[0].to_f64().chunks(85)).map(detection).collect()
+}
+
+fn overlap(a: &Detection, b: &Detection) -> f64 {
+    let side =
+        |axis: usize| (a.corners[axis + 2].min(b.corners[axis + 2]) - a.corners[axis].max(b.corners[axis])).max(0.0);
+    let area = |x: &Detection| (x.corners[2] - x.corners[0]) * (x.corners[3] - x.corners[1]);
+    let both = side(0) * side(1);
+    both / (area(a) + area(b) - both)
+}
+
+/// The score from which on a box counts.
+const SURE: f64 = 0.6;
+
+/// What integers are held to, of one case.
+#[derive(Debug, Default)]
+struct Found {
+    /// Share of the crops, or pixels, of the same class.
+    same: Option<f64>,
+    /// Least overlap of the surest boxes, the largest difference of their scores, and how many there were.
+    boxes: Option<(f64, f64, usize)>,
+    /// Mean distance of landmarks, and that of the worst crop.
+    points: Option<[f64; 2]>,
+    /// Decibels over the difference, of the worst channel of all outputs.
+    worst_channel: f64,
+}
+
+fn largest(values: impl Iterator<Item = f64>) -> usize {
+    values.enumerate().fold((0, f64::NEG_INFINITY), |best, (n, x)| if x > best.1 { (n, x) } else { best }).0
+}
+
+/// Decibels of each channel of an output over the difference, over all runs; the worst.
+fn worst_channel(float: &[Vec<Array>], integer: &[Vec<Array>], output: usize, axis: usize) -> f64 {
+    let extents = &float[0][output].extents;
+    let axis = axis.min(extents.len() - 1);
+    let inner: usize = extents[axis + 1..].iter().product();
+    let mut energy = vec![[0.0; 2]; extents[axis]];
+    for (a, b) in float.iter().zip(integer) {
+        for (place, (x, y)) in a[output].to_f64().iter().zip(b[output].to_f64()).enumerate() {
+            let own = &mut energy[place / inner % extents[axis]];
+            *own = [own[0] + x * x, own[1] + (x - y) * (x - y)];
+        }
+    }
+    let decibels = |[signal, noise]: &[f64; 2]| 10.0 * (signal.max(1e-30) / noise.max(1e-30)).log10();
+    energy.iter().filter(|energy| energy[0] > 0.0).map(decibels).fold(f64::INFINITY, f64::min)
+}
+
+fn compare(task: &Task, float: &[Vec<Array>], integer: &[Vec<Array>]) -> Found {
+    let pairs = || float.iter().zip(integer);
+    let mut found = Found::default();
+    let axis = match task {
+        Task::Pixels(axis) | Task::Numbers(axis) => *axis,
+        Task::Landmarks => 1,
+        Task::Classes | Task::Boxes(_) => usize::MAX,
+    };
+    let of_output = |output| worst_channel(float, integer, output, axis);
+    found.worst_channel = (0..float[0].len()).map(of_output).fold(f64::INFINITY, f64::min);
+    match task {
+        Task::Classes => {
+            let class = |outputs: &[Array]| largest(outputs[0].to_f64().into_iter());
+            let same = pairs().filter(|(a, b)| class(a) == class(b)).count();
+            found.same = Some(same as f64 / float.len() as f64);
+        }
+        Task::Pixels(axis) => {
+            let classes = float[0][0].extents[*axis];
+            let (mut same, mut all) = (0, 0);
+            for (a, b) in pairs() {
+                let (a, b) = (a[0].to_f64(), b[0].to_f64());
+                for (a, b) in a.chunks(classes).zip(b.chunks(classes)) {
+                    same += (largest(a.iter().copied()) == largest(b.iter().copied())) as usize;
+                    all += 1;
+                }
+            }
+            found.same = Some(same as f64 / all as f64);
+        }
+        Task::Boxes(of) => {
+            let (mut least, mut apart, mut count) = (1.0f64, 0.0f64, 0);
+            for (a, b) in pairs() {
+                let (a, b) = (of(a), of(b));
+                let best = largest(a.iter().map(|detection| detection.score));
+                if a[best].score > SURE {
+                    least = least.min(overlap(&a[best], &b[best]));
+                    apart = apart.max((a[best].score - b[best].score).abs());
+                    count += 1;
+                }
+            }
+            found.boxes = Some((least, apart, count));
+        }
+        Task::Landmarks => {
+            let distance = |(a, b): (&Vec<Array>, &Vec<Array>)| {
+                let (a, b) = (a[0].to_f64(), b[0].to_f64());
+                let points = a.chunks(3).zip(b.chunks(3)).map(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1]));
+                points.sum::<f64>() / (a.len() / 3) as f64
+            };
+            let distances: Vec<f64> = pairs().map(distance).collect();
+            let mean = distances.iter().sum::<f64>() / distances.len() as f64;
+            found.points = Some([mean, distances.into_iter().fold(0.0, f64::max)]);
+        }
+        Task::Numbers(_) => {}
+    }
+    found
+}
+
+fn prepared(folder: &Path, case: &Case) -> (Graph, edgecc::compile::CompileOptions) {
+    let model = folder.join(format!("models/{}.onnx", case.name));
+    let names = edgecc::onnx::input_names(&edgecc::onnx::read(&model).expect("a model"));
+    let options = run::options(Architecture::host().expect("a host"), &[(names[0].clone(), case.extents.to_vec())]);
+    (prepare(&model, &options, &mut |_| {}).expect("a graph").0, options)
+}
+
+fn runs(graph: &Graph, case: &Case, seed: usize) -> Option<Vec<Vec<Array>>> {
+    let normalisation = Normalisation {
+        scale: case.scale,
+        mean: case.mean.to_vec(),
+        deviation: case.deviation.to_vec(),
+        bgr: case.bgr,
+    };
+    let size =
+        if case.extents[3] <= 3 { [case.extents[1], case.extents[2]] } else { [case.extents[2], case.extents[3]] };
+    let dtype = graph.ty(graph.inputs()[0]).dtype;
+    let crops = crops(case.kind, case.crops[seed - 1], seed, size)?;
+    Some(crops.inputs(dtype, &case.extents, &normalisation).into_iter().map(|input| vec![input]).collect())
+}
+
+fn quantised(graph: &Graph, case: &Case, how: &QuantizeOptions) -> Option<(Graph, Report)> {
+    let options = run::options(Architecture::host().expect("a host"), &[]);
+    let samples = Samples { ports: ports(graph), runs: runs(graph, case, 1)? };
+    let mut integers = graph.clone();
+    let report = quantize(&mut integers, &options, how, &samples, 2, &mut |_| {}).expect("a quantised network");
+    Some((integers, report))
+}
+
+fn row(case: &Case, found: &Found, report: &Report, how: &str) -> String {
+    let mut text =
+        format!("{:32} {how:10} {:3} layers, {:2} in f32", case.name, report.layers.len(), report.float.len());
+    text += &format!(", worst channel {:5.1} dB", found.worst_channel);
+    if let Some(same) = found.same {
+        text += &format!(", same class {:.2} %", same * 100.0);
+    }
+    if let Some((least, apart, count)) = found.boxes {
+        text += &format!(", boxes overlap by {least:.3}, scores within {apart:.4} ({count})");
+    }
+    if let Some([mean, worst]) = found.points {
+        text += &format!(", points within {mean:.3} px, of the worst crop {worst:.3}");
+    }
+    text
+}
+
+/// `EDGECC_NETWORK=part of a name` for one of them.
+#[test]
+#[ignore = "minutes"]
+fn networks_do_by_integers_what_they_are_for() {
+    let Some(folder) = shared("models") else { return };
+    let only = std::env::var("EDGECC_NETWORK").unwrap_or_default();
+    for case in CASES.iter().filter(|case| case.name.contains(&only)) {
+        let (graph, options) = prepared(&folder, case);
+        let Some(tests) = runs(&graph, case, 2) else { return };
+        let float = run::answers(&graph, &options, &tests);
+        let plain = QuantizeOptions { plain: true, ..QuantizeOptions::default() };
+        let most = if matches!(case.task, Task::Classes) { 0.01 } else { 0.0005 };
+        let mixed = QuantizeOptions { max_drop: Some(most), ..QuantizeOptions::default() };
+        for (name, how) in [("plain", plain), ("automatic", QuantizeOptions::default()), ("mixed", mixed)] {
+            let started = std::time::Instant::now();
+            let Some((integers, report)) = quantised(&graph, case, &how) else { return };
+            let spent = started.elapsed().as_secs_f64();
+            let found = compare(&case.task, &float, &run::answers(&integers, &options, &tests));
+            say(&format!("{}, {spent:.0} s", row(case, &found, &report, name)));
+            if std::env::var_os("EDGECC_REPORT").is_some() {
+                say(&report.to_string());
+            }
+        }
+    }
+}
