@@ -125,6 +125,8 @@ struct Contraction<'a> {
     formula: Formula,
     /// How results of the formula become bytes, where they do.
     bytes: Option<Bytes>,
+    /// What becomes of bytes.
+    table: Option<[u8; 256]>,
     /// The operand that starts the sums.
     start: Option<Further>,
     further: Vec<Further>,
@@ -169,17 +171,16 @@ impl<'a> Contraction<'a> {
         if schedule.packs_rows && (!geometry.is_flat || tile.rows % spec.element.lanes() != 0) {
             return None;
         }
-        let (start, formula, bytes) = match spec.element {
+        let Requantization { start, formula, bytes, table } = match spec.element {
             Element::F32 | Element::F16 => {
                 // Halves begin with small sums, which are rounded to less.
                 let kinds: &[fn(&Strides) -> bool] =
                     if spec.element == Element::F32 { &[is_whole, is_per_channel] } else { &[is_per_channel] };
                 let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands, kinds)?;
-                (start, formula, None)
+                Requantization { start, formula, bytes: None, table: None }
             }
             Element::I8 if spec.window.is_interior() && bytes::knows_tail(spec) => {
-                let Requantization { start, formula, bytes } = Requantization::of(&spec.epilogue, &spec.operands)?;
-                (start, formula, bytes)
+                Requantization::of(&spec.epilogue, &spec.operands)?
             }
             Element::I8 => return None,
         };
@@ -219,6 +220,7 @@ impl<'a> Contraction<'a> {
             types,
             formula,
             bytes,
+            table,
             start,
             further,
             rows: pool,
