@@ -28,6 +28,8 @@ pub(super) struct Run<'a> {
     pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
     /// The places of its f32 outputs.
     pub(super) outputs: Vec<usize>,
+    /// Whether values that functions are computed of are integers, so that the functions are tables.
+    pub(super) tables: bool,
 }
 
 /// Elements of each output, sample by sample.
@@ -40,6 +42,7 @@ impl Run<'_> {
         let ranges: BTreeMap<NodeId, Range> = points
             .values
             .iter()
+            .filter(|id| self.tables || !points.functions.contains_key(id))
             .filter_map(|id| self.ranges.get_key_value(id))
             .map(|(&id, &range)| (id, range))
             .collect();

@@ -44,10 +44,12 @@ pub fn insert_decided(graph: &mut Graph, how: &QuantizeOptions) -> Result<Decide
     let points = points(graph, &how.kept(graph)?);
     let rules = how.rules(graph);
     let decided = |&id| match rules.get(&id) {
-        Some(&RangeRule::Decided(range)) => Ok((id, range)),
-        Some(RangeRule::By { .. }) | None => Err(QuantizeError::NoRange(values(graph).name(id))),
+        Some(&RangeRule::Decided(range)) => Some(Ok((id, range))),
+        // Without a range a function is computed of numbers.
+        None if points.functions.contains_key(&id) => None,
+        Some(RangeRule::By { .. }) | None => Some(Err(QuantizeError::NoRange(values(graph).name(id)))),
     };
-    let ranges = points.values.iter().map(decided).collect::<Result<_, _>>()?;
+    let ranges = points.values.iter().filter_map(decided).collect::<Result<_, _>>()?;
     let unobserved = BTreeMap::new();
     let rounded = |&layer| Some((layer, rounded(graph, how, &unobserved, layer)?));
     let layers = points.layers.iter().filter_map(rounded).collect();

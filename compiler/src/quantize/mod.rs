@@ -80,7 +80,8 @@ pub enum QuantizeError {
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
 /// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
-/// Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
+/// Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32 instead of looked up by 8 bits; where
+/// it still is, layers go back to f32: first those whose rounding alone disturbs the outputs
 /// most for a multiply-add, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
@@ -100,11 +101,17 @@ pub fn quantize(
     let rounded = |&layer: &NodeId| Some((layer, rounded(graph, how, &observed, layer)?));
     let layers = points.layers.iter().filter_map(rounded).collect();
     let outputs = float_outputs(graph);
-    let run = Run { graph, options, samples, threads, observed: &observed, ranges, layers, outputs };
+    let tables = true;
+    let mut run = Run { graph, options, samples, threads, observed: &observed, ranges, layers, outputs, tables };
     progress("running the float model".into());
     let expected = run.answers(graph)?;
     progress("running the integers".into());
     let mut best = run.attempt(&kept, &expected)?;
+    if how.max_drop.is_some_and(|most| best.1.drop() > most) && !points.functions.is_empty() {
+        progress("functions without tables".into());
+        run.tables = false;
+        best = run.attempt(&kept, &expected)?;
+    }
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
         let free: Vec<NodeId> = points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
         best = run.keep_to(most, &free, &kept, &expected, best, progress)?;

@@ -4,6 +4,7 @@ mod affine;
 mod average_integers;
 mod fold_requantize;
 mod fold_sums;
+mod function;
 mod hoist_quantize;
 mod insert;
 mod integer_contractions;
