@@ -256,7 +256,9 @@ fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
         let kernel = emit_depthwise(&target, name, spec, &schedule).unwrap();
         let is_written = target.kernels == Kernels::Encoded && target.architecture == Architecture::Aarch64;
         let fits = target.integers != Integers::Plain || !name.contains("5x5");
-        let is_dense = spec.window.is_interior() && fits && !name.contains("dilated") && spec.channels >= 8;
+        let (is_whole, is_gated) = (name.contains("whole"), name.contains("Gated"));
+        let fits = fits && !(is_whole && is_gated) && spec.channels >= if is_whole { 16 } else { 8 };
+        let is_dense = spec.window.is_interior() && fits && !name.contains("dilated");
         let is_known = is_written && is_dense && spec.combination == Combination::Products && spec.operands.len() < 3;
         let is_largest = is_written && spec.combination == Combination::Maximum;
         let is_known = is_known || is_largest && !name.contains("dilated") && spec.channels >= 8;
@@ -298,6 +300,7 @@ fn depthwise_windows() {
         ("5x5 within", convolution([10, 21], [5, 5], 1, 1, [0; 4])),
         ("5x5 stride 2 within", convolution([13, 29], [5, 5], 2, 1, [0; 4])),
         ("3x3 dilated within", convolution([12, 19], [3, 3], 1, 3, [0; 4])),
+        ("7x9 whole", convolution([7, 9], [7, 9], 1, 1, [0; 4])),
         ("3x3 pad 1", convolution([9, 14], [3, 3], 1, 1, [1, 1, 1, 1])),
         ("7x7 above input", convolution([2, 3], [7, 7], 1, 1, [3, 3, 3, 3])),
     ];

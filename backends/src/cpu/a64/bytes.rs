@@ -3,7 +3,7 @@
 use edgecc_ir::DType;
 
 use super::assembler::Assembler;
-use super::instruction::{Arrangement, Half, Instruction, LanesOne, V};
+use super::instruction::{Arrangement, Half, Instruction, Lanes, LanesOne, V};
 use super::integer::{Integer, Narrowing, Two, Widening};
 use super::vector::Registers;
 use crate::cpu::requantization::Bytes;
@@ -12,6 +12,7 @@ use crate::cpu::requantization::Bytes;
 #[derive(Clone, Debug)]
 pub(super) struct Narrow {
     bytes: Bytes,
+    /// The zero point: of every half; where it is the least byte, of every byte.
     zero: Option<V>,
     limits: [Option<V>; 2],
 }
@@ -26,6 +27,7 @@ impl Narrow {
         };
         let zero = match bytes.zero {
             0 => None,
+            _ if starts_least(bytes) => Some(spread(0x8080_8080)?),
             zero => Some(spread(u32::from(zero as u16) * 0x1_0001)?),
         };
         let mut limits = [None; 2];
@@ -47,17 +49,21 @@ impl Narrow {
         for (vector, half) in (0..vectors as u8).zip([Half::Lower, Half::Upper]) {
             a.push(Instruction::Integer(Integer::Narrow(Narrowing::Halves, first, V(first.0 + vector), half)));
         }
-        if let Some(zero) = self.zero {
+        if let Some(zero) = self.zero.filter(|_| !starts_least(self.bytes)) {
             a.push(Instruction::Integer(Integer::Two(Two::AddHalves, first, first, zero)));
         }
     }
 
     /// One or two registers of halves as bytes in the first, within the limits.
     fn to_bytes(&self, a: &mut Assembler, first: V, second: Option<V>) {
-        let narrowing = if self.bytes.signed { Narrowing::Bytes } else { Narrowing::UnsignedBytes };
+        let moves_sign = starts_least(self.bytes);
+        let narrowing = if self.bytes.signed && !moves_sign { Narrowing::Bytes } else { Narrowing::UnsignedBytes };
         a.push(Instruction::Integer(Integer::Narrow(narrowing, first, first, Half::Lower)));
         if let Some(second) = second {
             a.push(Instruction::Integer(Integer::Narrow(narrowing, first, second, Half::Upper)));
+        }
+        if let Some(zero) = self.zero.filter(|_| moves_sign) {
+            a.push(Instruction::Lanes(Lanes::ExclusiveOr, Arrangement::S4, first, first, zero));
         }
         let ops =
             if self.bytes.signed { [Two::Maximum, Two::Minimum] } else { [Two::MaximumUnsigned, Two::MinimumUnsigned] };
@@ -67,6 +73,11 @@ impl Narrow {
             }
         }
     }
+}
+
+/// Whether the zero point is the least byte: then bytes are those without sign of the number, less 128, which is another sign.
+fn starts_least(bytes: Bytes) -> bool {
+    bytes.signed && bytes.zero == -128
 }
 
 /// Makes numbers of the bytes in the lower half of the first register: four in each of one or two registers.

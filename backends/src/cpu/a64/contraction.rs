@@ -591,10 +591,15 @@ impl<'a> Contraction<'a> {
             if self.schedule.packs_rows {
                 a.slot(Access::Load, register::TILE, slot::PACKED);
             }
-            a.place(head);
-            self.tile(a, self.shape(rows, columns), None)?;
-            a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            let shape = self.shape(rows, columns);
+            if self.by_parts(shape) {
+                self.tiles_by_two(a, shape)?;
+            } else {
+                a.place(head);
+                self.tile(a, shape, None)?;
+                a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
+                a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            }
             a.place(exit);
         }
         if rest > 0 {
@@ -610,6 +615,24 @@ impl<'a> Contraction<'a> {
             }
             a.place(exit);
         }
+        Some(())
+    }
+
+    /// As many tiles as are left, at least one, two at a turn: of small ones the ends of turns count.
+    fn tiles_by_two(&self, a: &mut Assembler, shape: Shape) -> Option<()> {
+        let (left, head, last, exit) = (register::TILES_LEFT, a.label(), a.label(), a.label());
+        a.push(Instruction::SubsImmediate(left, left, 2));
+        a.push(Instruction::BranchIf(Cond::Less, last));
+        a.place(head);
+        self.tile(a, shape, None)?;
+        self.tile(a, shape, None)?;
+        a.push(Instruction::SubsImmediate(left, left, 2));
+        a.push(Instruction::BranchIf(Cond::GreaterEqual, head));
+        a.place(last);
+        a.push(Instruction::AddImmediate(left, left, 2, false));
+        a.push(Instruction::BranchZero(left, exit));
+        self.tile(a, shape, None)?;
+        a.place(exit);
         Some(())
     }
 

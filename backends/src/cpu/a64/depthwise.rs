@@ -4,6 +4,7 @@
 
 mod bytes;
 mod largest;
+mod whole;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +103,9 @@ struct Depthwise<'a> {
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     if spec.element == Element::I8 {
         return match spec.combination {
-            Combination::Products => bytes::emit(target, spec, footprints),
+            Combination::Products => {
+                whole::emit(target, spec, footprints.clone()).or_else(|| bytes::emit(target, spec, footprints))
+            }
             Combination::Maximum => largest::emit(target, spec, footprints),
         };
     }
@@ -119,6 +122,7 @@ pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i
     emit_depthwise(target, spec, Vec::new())?;
     if spec.element == Element::I8 {
         return match spec.combination {
+            Combination::Products if spec.window.pixels() == 1 => Some(1),
             Combination::Products => bytes::unit_rows(target, spec),
             Combination::Maximum => Some(1),
         };

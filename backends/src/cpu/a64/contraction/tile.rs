@@ -122,8 +122,10 @@ impl Contraction<'_> {
         for row in 0..self.geometry.tap_rows {
             let begin = if row == 0 { Begin::Multiplying } else { Begin::Adding };
             let moved = self.row_of_taps(a, shape, first, (register::ROW, Sums::Whole(begin)))?;
-            let next = self.geometry.row_step * self.spec.input.row * self.size() - moved;
-            a.add(register::ROW, register::ROW, next, register::SCRATCH[0]);
+            if row + 1 < self.geometry.tap_rows {
+                let next = self.geometry.row_step * self.spec.input.row * self.size() - moved;
+                a.add(register::ROW, register::ROW, next, register::SCRATCH[0]);
+            }
         }
         Some(())
     }
