@@ -206,7 +206,8 @@ impl Observed {
             let tried = ranges.map(|range| (noise(&range), range));
             tried.min_by(|a, b| a.0.total_cmp(&b.0)).map_or_else(|| self.extremes(), |(_, range)| range)
         };
-        let lowest = best(&mut (1..=TRIED_RANGES).map(|part| range(self.min * share(part), self.max, Observer::Function)));
+        let lowest =
+            best(&mut (1..=TRIED_RANGES).map(|part| range(self.min * share(part), self.max, Observer::Function)));
         best(&mut (1..=TRIED_RANGES).map(|part| range(lowest.low, self.max * share(part), Observer::Function)))
     }
 
