@@ -65,7 +65,7 @@ pub(super) fn is_per_channel(strides: &Strides) -> bool {
 }
 
 /// Whether an operand has a value for each pixel and channel, whose channels are neighbours.
-pub(super) fn is_whole(strides: &Strides) -> bool {
+pub(super) fn is_per_element(strides: &Strides) -> bool {
     (strides.row, strides.column) != (0, 0) && strides.channel == 1
 }
 
@@ -153,7 +153,7 @@ impl Formula {
                     let a = self.exact(expr, a)?;
                     Some(self.push(Op::One(LanesOne::FromInteger, a)))
                 }
-                None => None,
+                None => self.saturated(expr, a),
             },
             ExprNode::Constant(value) if value.dtype() == DType::I32 => {
                 Some(self.push(Op::Constant(value.bits() as u32)))
@@ -176,6 +176,23 @@ impl Formula {
             }
             _ => None,
         }
+    }
+
+    /// A byte of a whole number, as a number.
+    fn saturated(&mut self, expr: &Expr, id: ExprId) -> Option<Id> {
+        let ExprNode::Cast(dtype, steps) = expr.node(id) else { return None };
+        let range = match dtype {
+            DType::I8 => [-128.0, 127.0],
+            DType::U8 => [0.0, 255.0],
+            _ => return None,
+        };
+        if expr.dtype_of(steps) != DType::F32 || !is_whole(expr, steps) {
+            return None;
+        }
+        let steps = self.exact(expr, steps)?;
+        let [low, high] = range.map(|limit| self.number(limit));
+        let above = self.two(Lanes::Maximum, steps, low);
+        Some(self.two(Lanes::Minimum, above, high))
     }
 
     /// The same formula with its result as the nearest integer, ties to even, saturated.
@@ -514,10 +531,22 @@ impl Formula {
     }
 }
 
+/// Whether a number has no fraction.
+fn is_whole(expr: &Expr, id: ExprId) -> bool {
+    match expr.node(id) {
+        ExprNode::Unary(UnaryOp::Round, _) => true,
+        ExprNode::Constant(value) => value.as_f64().fract() == 0.0,
+        ExprNode::Binary(BinaryOp::Add | BinaryOp::Sub | BinaryOp::Max | BinaryOp::Min, a, b) => {
+            is_whole(expr, a) && is_whole(expr, b)
+        }
+        _ => false,
+    }
+}
+
 /// The number of an operand of bytes that a value is, perhaps as an i32.
 fn byte_operand(expr: &Expr, id: ExprId) -> Option<u16> {
     match expr.node(id) {
-        ExprNode::Argument(n, DType::I8 | DType::U8) if n > 0 => Some(n),
+        ExprNode::Argument(n, DType::I8 | DType::U8) => Some(n),
         ExprNode::Cast(DType::I32, a) => byte_operand(expr, a),
         _ => None,
     }

@@ -73,6 +73,7 @@ fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
         keep_biases: !rule.correct_biases,
         equalize: rule.equalize,
         fit_weights: rule.fit_weights,
+        tables: rule.tables,
         max_drop: rule.max_drop,
         ..QuantizeOptions::default()
     }
@@ -89,6 +90,7 @@ fn note(recipe: &mut Recipe, decided: &Decided) {
     if let Some(rule) = &mut recipe.quantize {
         rule.max_drop = None;
         (rule.equalize, rule.fit_weights) = (Some(decided.equalized), Some(decided.fits_weights));
+        rule.tables = Some(decided.tables);
     }
 }
 

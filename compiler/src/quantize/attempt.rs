@@ -33,6 +33,8 @@ pub(super) struct Run<'a> {
     pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
     /// Values whose channels have factors.
     pub(super) equalized: Vec<Equalized>,
+    /// Whether values that functions are computed of are integers, so that the functions are tables.
+    pub(super) tables: bool,
 }
 
 /// Elements of each output, sample by sample.
@@ -52,7 +54,8 @@ impl<'a> Run<'a> {
         let ranges = ranges(&graph, how, &points, &observed);
         let rounded = |&layer: &NodeId| Some((layer, rounded(&graph, how, &observed, layer)?));
         let layers = points.layers.iter().filter_map(rounded).collect();
-        Ok(Run { options, samples, threads, ranges, layers, equalized: Vec::new(), graph, kept, points, observed })
+        let (equalized, tables) = (Vec::new(), how.tables != Some(false));
+        Ok(Run { options, samples, threads, ranges, layers, equalized, tables, graph, kept, points, observed })
     }
 
     /// The graph with quantization, but of some layers, and what that costs.
@@ -61,6 +64,7 @@ impl<'a> Run<'a> {
         let ranges: BTreeMap<NodeId, Range> = points
             .values
             .iter()
+            .filter(|id| self.tables || !points.functions.contains_key(id))
             .filter_map(|id| self.ranges.get_key_value(id))
             .map(|(&id, &range)| (id, range))
             .collect();

@@ -25,6 +25,8 @@ pub struct Decided {
     pub equalized: bool,
     /// Whether weights are rounded by the samples.
     pub fits_weights: bool,
+    /// Whether functions between layers are tables.
+    pub tables: bool,
 }
 
 impl Decided {
@@ -35,6 +37,7 @@ impl Decided {
             integers: points.layers.iter().map(|&id| layers.name(id)).collect(),
             float: could.map(|&(id, _)| layers.name(id)).collect(),
             ranges: ranges.iter().map(|(&id, &range)| (values.name(id), range)).collect(),
+            tables: true,
             ..Decided::default()
         }
     }
@@ -52,11 +55,13 @@ pub fn insert_decided(graph: &mut Graph, how: &QuantizeOptions) -> Result<Decide
         Some(&RangeRule::Decided(range)) => Ok((id, range)),
         Some(RangeRule::By { .. }) | None => Err(QuantizeError::NoRange(values(graph).name(id))),
     };
-    let ranges = points.values.iter().map(decided).collect::<Result<_, _>>()?;
+    let tables = how.tables != Some(false);
+    let is_kept = |id: &&NodeId| tables || !points.functions.contains_key(id);
+    let ranges = points.values.iter().filter(is_kept).map(decided).collect::<Result<_, _>>()?;
     let unobserved = BTreeMap::new();
     let rounded = |&layer| Some((layer, rounded(graph, how, &unobserved, layer)?));
     let layers = points.layers.iter().filter_map(rounded).collect();
-    let decided = Decided::of(graph, &points, &ranges);
+    let decided = Decided { tables, ..Decided::of(graph, &points, &ranges) };
     let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
     insert_quantization(graph, &Decisions { values, layers })?;
     Ok(decided)

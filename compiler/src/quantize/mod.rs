@@ -49,6 +49,8 @@ pub struct QuantizeOptions {
     pub equalize: Option<bool>,
     /// Whether weights are rounded by the samples; without it, where that brings the outputs nearer to the float model's.
     pub fit_weights: Option<bool>,
+    /// Whether functions of one value between layers, such as sigmoids, are tables of 8 bits; without it, unless the drop demands more.
+    pub tables: Option<bool>,
     /// Cover every value from its smallest to its largest element, round weights to the nearest, and change nothing else.
     pub plain: bool,
     /// The largest drop that is allowed: see [`Report::drop`].
@@ -90,8 +92,9 @@ pub enum QuantizeError {
 ///
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
 /// outputs nearer to the float model's.
-/// Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
-/// most for a multiply-add, as many as it takes.
+/// Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32 instead of looked up by 8 bits; where
+/// it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most for a multiply-add, as many as it
+/// takes.
 pub fn quantize(
     graph: &mut Graph,
     options: &CompileOptions,
@@ -128,13 +131,20 @@ pub fn quantize(
             run.layers = nearest;
         }
     }
+    if how.max_drop.is_some_and(|most| best.1.drop() > most) && how.tables.is_none() && !run.points.functions.is_empty()
+    {
+        progress("functions without tables".into());
+        run.tables = false;
+        best = run.attempt(&run.kept, &expected)?;
+    }
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
         let free: Vec<NodeId> = run.points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
         best = run.keep_to(most, &free, &expected, best, progress)?;
     }
     let (quantised, mut report) = best;
     *graph = quantised;
-    (report.decided.equalized, report.decided.fits_weights) = (!run.equalized.is_empty(), fits_weights);
+    let decided = &mut report.decided;
+    (decided.equalized, decided.fits_weights, decided.tables) = (!run.equalized.is_empty(), fits_weights, run.tables);
     Ok(Report { equalized: run.equalized, steps, ..report })
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{DType, Graph, NodeId, Op, Shape};
+use edgecc_ir::eval::eval_scalar;
+use edgecc_ir::{DType, Graph, NodeId, Op, Scalar, Shape};
 use edgecc_passes::quantize::{Affine, Points};
 
 use super::{QuantizeError, QuantizeOptions};
@@ -65,7 +66,10 @@ pub(super) fn ranges(
             (Some(&RangeRule::Decided(range)), _) => range,
             (Some(&RangeRule::By { observer }), _) | (None, Some(observer)) => observed.proposal(observer),
             (None, None) if how.plain => observed.extremes(),
-            (None, None) => observed.best_range(),
+            (None, None) => match points.functions.get(&id) {
+                Some(function) => observed.best_range_for(|x| eval_scalar(function, &[Scalar::f32(x as f32)]).as_f64()),
+                None => observed.best_range(),
+            },
         };
         Some((id, range))
     };

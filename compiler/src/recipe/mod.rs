@@ -123,6 +123,8 @@ pub struct Quantize {
     pub equalize: Option<bool>,
     /// Whether weights are rounded by the samples, and not to the nearest; without it, where the outputs come nearer.
     pub fit_weights: Option<bool>,
+    /// Whether functions between layers are tables of 8 bits; without it, unless the drop demands more.
+    pub tables: Option<bool>,
     /// The largest drop that is allowed.
     #[serde(default, deserialize_with = "read::optional_share")]
     pub max_drop: Option<f64>,
@@ -152,6 +154,7 @@ impl Default for Quantize {
             correct_biases: true,
             equalize: None,
             fit_weights: None,
+            tables: None,
             max_drop: None,
         }
     }

@@ -3,6 +3,8 @@
 //! come and go in registers.
 
 mod bytes;
+mod largest;
+mod whole;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +102,12 @@ struct Depthwise<'a> {
 /// Emits a depthwise convolution, where it has a shape and an epilogue that is written here.
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     if spec.element == Element::I8 {
-        return bytes::emit(target, spec, footprints);
+        return match spec.combination {
+            Combination::Products => {
+                whole::emit(target, spec, footprints.clone()).or_else(|| bytes::emit(target, spec, footprints))
+            }
+            Combination::Maximum => largest::emit(target, spec, footprints),
+        };
     }
     let depthwise = Depthwise::of(spec)?;
     let mut assembler = Assembler::new(target, slot::ALL);
@@ -114,7 +121,11 @@ pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<
 pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i64> {
     emit_depthwise(target, spec, Vec::new())?;
     if spec.element == Element::I8 {
-        return bytes::unit_rows(target, spec);
+        return match spec.combination {
+            Combination::Products if spec.window.pixels() == 1 => Some(1),
+            Combination::Products => bytes::unit_rows(target, spec),
+            Combination::Maximum => Some(1),
+        };
     }
     Some(Depthwise::of(spec)?.band.rows as i64)
 }
