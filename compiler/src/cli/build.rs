@@ -14,12 +14,13 @@ use edgecc_format::WriteError;
 use edgecc_ir::Graph;
 
 use super::inputs::check_samples;
-use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
+use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options, without_processor_flags};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::prune::{prune, with_record as with_pruning};
 use super::quantize::{quantize, with_record as with_integers};
 use super::{CliError, CliResult, print};
+use crate::both::CompiledForBoth;
 use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
 use crate::onnx::export;
@@ -34,8 +35,14 @@ const WEIGHTS: &str = "weights";
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
     check_samples(arguments)?;
-    if arguments.target == SHADERS {
-        return shaders(arguments, model);
+    match arguments.target.split_once(',') {
+        None if arguments.target == SHADERS => return shaders(arguments, model),
+        None => {}
+        Some((processor, SHADERS) | (SHADERS, processor)) => return both(arguments, model, processor),
+        Some(_) => {
+            let message = format!("--target {}: one processor and {SHADERS} share an artifact", arguments.target);
+            return Err(CliError::Usage(message));
+        }
     }
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
@@ -87,7 +94,7 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
     };
     let (graph, notes) = prepare(model, &options, &mut observe)?;
     let graph = prune(arguments, graph, &options, &progress)?;
-    let compiled = crate::shaders::compile_prepared(graph, &options, &mut observe)?;
+    let compiled = crate::shaders::compile_prepared(graph, &options, None, &mut observe)?;
     drop(progress);
     dump.result?;
     notes.iter().for_each(|note| eprintln!("note: {note}"));
@@ -108,6 +115,47 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
             Ok(())
         }
     }
+}
+
+/// Compiles a model for a processor and to shaders, and writes one artifact of both.
+fn both(arguments: &BuildArguments, model: &Path, processor_name: &str) -> CliResult {
+    let path = place(arguments.output.as_deref())?;
+    if arguments.emit != Stage::Artifact {
+        return Err(CliError::Usage("of a processor and shaders there is the artifact alone".into()));
+    }
+    if arguments.quantization.quantize.is_some() {
+        return Err(CliError::Usage("shaders do not compute with integers yet: --quantize is for CPUs".into()));
+    }
+    let target = target(processor_name).map_err(|error| CliError::Usage(error.to_string()))?;
+    let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
+    let labels = read_labels(arguments.labels.as_deref())?;
+    let usual = for_core(compile_options(&arguments.reading, target.architecture, labels.clone())?, core);
+    let recorded = with_pruning(usual, arguments);
+    let for_processors =
+        CompileOptions { configuration: format!("{}beside = {SHADERS}\n", recorded.configuration), ..recorded };
+    let for_shaders = shader_options(&without_processor_flags(&arguments.reading), labels)?;
+    let mut dump = Dump::new(arguments.dump.as_deref())?;
+    let progress = Progress::start("reading the model");
+    let mut observe = |phase: Phase<'_>| {
+        progress.phase(|| format!("compiling, past {}", phase.name));
+        dump.write(phase);
+    };
+    let (graph, notes) = prepare(model, &for_processors, &mut observe)?;
+    let processors =
+        compile_prepared(prune(arguments, graph, &for_processors, &progress)?, &for_processors, &mut observe)?;
+    // What numbers integers stand for is decided where a model is read.
+    let (graph, _) = prepare(model, &for_shaders, &mut observe)?;
+    let graph = prune(arguments, graph, &for_shaders, &progress)?;
+    let shaders = crate::shaders::compile_prepared(graph, &for_shaders, Some(&processors.best.packings), &mut observe)?;
+    drop(progress);
+    dump.result?;
+    notes.iter().chain(&processors.notes).for_each(|note| eprintln!("note: {note}"));
+    let compiled = CompiledForBoth { processors, shaders };
+    let size = write_artifact(path, |out| compiled.write(out))?;
+    let Shaders { modules, dispatches } = &compiled.shaders.shaders;
+    let made = format!("beside {} dispatches of {} shaders", dispatches.len(), modules.len());
+    eprintln!("{}, {made}", code_summary(path, size, &compiled.processors));
+    Ok(())
 }
 
 fn shader_texts(compiled: &CompiledShaders) -> String {
