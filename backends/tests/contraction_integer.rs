@@ -171,7 +171,8 @@ fn every_tile() {
         for channels in [8, 13, 27] {
             let spec = dense(1, Window::matrix(29), 27, channels, Epilogue::Residual);
             let tile = Tile { rows, vectors: 2 };
-            let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels: 2, packs_rows: false };
+            let schedule =
+                Schedule { lanes: 4, panel_tiles: 1, tile, block_tiles: 2, block_panels: 2, packs_rows: false };
             for machine in MACHINES {
                 check_scheduled(machine, "tiles", &spec, &schedule);
             }
@@ -241,8 +242,14 @@ fn random_convolutions_with_random_schedules() {
         let epilogue = Epilogue::ALL[draw(0, Epilogue::ALL.len() as u64) as usize];
         let spec = dense(draw(1, 2), window, draw(1, 45), draw(1, 30), epilogue);
         let tile = Tile { rows: draw(1, 8), vectors: 2 };
-        let schedule =
-            Schedule { lanes: 4, tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
+        let schedule = Schedule {
+            lanes: 4,
+            panel_tiles: 1,
+            tile,
+            block_tiles: draw(1, 4),
+            block_panels: draw(1, 3),
+            packs_rows: false,
+        };
         let machine = MACHINES[case as usize % 4];
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }

@@ -103,6 +103,7 @@ impl Emitter<'_> {
 
     fn statement(&self, out: &mut Writer, statement: &Stmt, in_lanes: bool) -> Option<()> {
         match statement {
+            Stmt::For { begin: Index::Constant(begin), end: Index::Constant(end), .. } if begin >= end => Some(()),
             Stmt::For { var: Var(var), begin, end, body, .. } => {
                 let (begin, end) = (index(out, begin)?, index(out, end)?);
                 let end = out.value(end);
@@ -182,7 +183,11 @@ impl Emitter<'_> {
     }
 }
 
-/// The innermost loop if its iterations can go by fours: everything is f32 and is written to four neighbours.
+fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16)
+}
+
+/// The innermost loop if its iterations can go by fours: everything is f32 or halves and is written to four neighbours.
 fn lanes(kernel: &LoopKernel, split: &Split<'_>) -> Option<Var> {
     let innermost = split.loops.last()?;
     let goes = matches!(innermost.mode, Some(LoopMode::Lanes)) && innermost.extent % LANES == 0;
@@ -191,7 +196,7 @@ fn lanes(kernel: &LoopKernel, split: &Split<'_>) -> Option<Var> {
 }
 
 fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
-    let is_single = |dtype: DType| matches!(dtype, DType::F32 | DType::Bool);
+    let is_single = |dtype: DType| matches!(dtype, DType::F32 | DType::F16 | DType::Bool);
     match statement {
         Stmt::For { begin, end, body, .. } => {
             !mentions(begin, lanes)
@@ -199,7 +204,7 @@ fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
                 && body.iter().all(|inner| goes_by_fours(kernel, inner, lanes))
         }
         Stmt::Set { value: Value::Load { buffer, index }, .. } => {
-            kernel.buffers[*buffer].dtype == DType::F32 && Linear::of(index).factor(lanes).is_some()
+            is_float(kernel.buffers[*buffer].dtype) && Linear::of(index).factor(lanes).is_some()
         }
         Stmt::Set { value: Value::Index(_), .. } => false,
         Stmt::Set { value: Value::Apply { expr, .. }, .. } => {
@@ -212,7 +217,7 @@ fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
         }
         Stmt::Store { buffer, index, .. } => {
             let sum = Linear::of(index);
-            kernel.buffers[*buffer].dtype == DType::F32 && sum.factor(lanes) == Some(1) && is_aligned(&sum, lanes)
+            is_float(kernel.buffers[*buffer].dtype) && sum.factor(lanes) == Some(1) && is_aligned(&sum, lanes)
         }
     }
 }

@@ -12,7 +12,8 @@ impl Lowering<'_> {
     /// How a contraction runs.
     pub(crate) fn schedule(&mut self, spec: &ContractionSpec) -> Schedule {
         if self.options.processor == Processor::Gpu {
-            return gpu::schedule(spec);
+            let panel = self.options.packings.and_then(|packings| packings.panel(&layer::of_contraction(spec)));
+            return gpu::schedule(spec, panel);
         }
         let layer = layer::of_contraction(spec);
         let possible = schedules(spec, &self.options.machine);

@@ -29,6 +29,7 @@ use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType
 
 use crate::cpu::isa::Halves;
 use crate::kernel::{Access, LoopKernel};
+use crate::packings::Packings;
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
 use crate::schedule::Machine;
 use crate::schedule::choices::Choices;
@@ -89,6 +90,8 @@ pub struct LowerOptions<'a> {
     pub constants_may_grow: bool,
     /// Schedules that are given.
     pub choices: Option<&'a Choices>,
+    /// How another program packs its weights: a GPU's takes the same, so that an artifact holds them once.
+    pub packings: Option<&'a Packings>,
 }
 
 /// What a step needs beside kernel and operands.

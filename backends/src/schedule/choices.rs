@@ -30,7 +30,7 @@ pub enum Choice {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Choice::Contraction(Schedule { tile, packs_rows, block_tiles, block_panels, lanes: _ }) => {
+            Choice::Contraction(Schedule { tile, packs_rows, block_tiles, block_panels, .. }) => {
                 let packed = if *packs_rows { " packed" } else { "" };
                 write!(f, "tile {}x{}{packed} blocks {block_tiles}x{block_panels}", tile.rows, tile.vectors)
             }
@@ -69,6 +69,7 @@ impl Choice {
         let (block_tiles, block_panels) = pair(blocks)?;
         Some(Choice::Contraction(Schedule {
             tile: Tile { rows, vectors },
+            panel_tiles: 1,
             lanes,
             block_tiles,
             block_panels,
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(choices.to_string(), text());
         let given = choices.get("aarch64", CONVOLUTION).expect("a line");
         let tile = Tile { rows: 8, vectors: 3 };
-        let schedule = Schedule { tile, lanes: 8, block_tiles: 16, block_panels: 2, packs_rows: true };
+        let schedule = Schedule { tile, panel_tiles: 1, lanes: 8, block_tiles: 16, block_panels: 2, packs_rows: true };
         assert_eq!(given, Given { choice: Choice::Contraction(schedule), line: 2 });
         assert_eq!(choices.get("x86_64", POOL), None);
     }
