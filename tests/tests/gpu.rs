@@ -144,6 +144,36 @@ fn layers_in_halves_keep_near_what_the_evaluator_computes() {
     }
 }
 
+/// Few and long rows, and a vector times a matrix: groups do each row and each sum together.
+#[test]
+fn groups_compute_long_rows_together() {
+    let Some(device) = gpu::device() else { return };
+    let rows = "graph rows(%x: f32[3x1000], %y: f32[2x5x300]) {
+  %0 = softmax %x axis=1 : f32[3x1000]  ; softmax
+  %1 = log_softmax %x axis=1 : f32[3x1000]  ; log
+  %2 = normalize %x axes=[1] epsilon=1e-5 : f32[3x1000]  ; normalize
+  %3 = reduce_mean %x axes=[1] : f32[3x1]  ; mean
+  %4 = reduce_max %y axes=[2] : f32[2x5x1]  ; max
+  return %0 as a, %1 as b, %2 as c, %3 as d, %4 as e
+}
+";
+    let mut vector = Network::new("vector", &[1, 516]);
+    vector.dense(42, Activation::Silu);
+    for graph in [Graph::from_text(rows).expect("a graph"), vector.finish()] {
+        let compiled = gpu::compiled(&graph).expect("compiles");
+        let alone = compiled.shaders.modules.iter().filter(|module| !module.text.contains("var<workgroup>"));
+        assert_eq!(
+            alone.map(|module| module.name.as_str()).collect::<Vec<_>>(),
+            Vec::<&str>::new(),
+            "{}",
+            graph.name()
+        );
+        assert_eq!(differs(device, &graph), None, "{}", graph.name());
+        let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
+        assert_eq!(difference, None, "{} in halves", graph.name());
+    }
+}
+
 /// A convolution with padding and an activation.
 fn convolution() -> Graph {
     let mut network = Network::new("convolution", &[1, 4, 6, 6]);
@@ -405,8 +435,8 @@ fn bytes_moved(compiled: &CompiledShaders) -> usize {
     compiled.program.steps.iter().flat_map(|step| &step.operands).map(|operand| operand.length).sum()
 }
 
-/// Models of convolutions within channels and between them, and the most dispatches beyond convolutions and matrix products.
-const MOBILE: [&str; 2] = ["mlperftiny_vww96_fp32", "mlperftiny_kws_dscnn_fp32"];
+/// A network of convolutions within channels and between them, and the most dispatches beyond convolutions and matrix products.
+const MOBILE: [&str; 1] = ["mlperftiny_vww96_fp32"];
 const MORE_DISPATCHES: f64 = 0.1;
 
 #[test]
@@ -448,7 +478,8 @@ fn swiftshader_computes_the_same() {
     if !Path::new(SWIFTSHADER).exists() {
         return skipped("SwiftShader: it comes with Chromium (tests/setup/setup.sh installs it)");
     }
-    let tests = ["graphs_compute", "layers_", "random_kernels", "the_sample_answers", "an_artifact_for_both"];
+    let tests =
+        ["graphs_compute", "groups_compute", "layers_", "random_kernels", "the_sample_answers", "an_artifact_for_both"];
     let output = Command::new(std::env::current_exe().expect("a running program"))
         .args(tests)
         .env("EDGECC_ADAPTER", "SwiftShader")

@@ -8,7 +8,7 @@ use edgecc_passes::precision::Precision;
 use edgecc_tests::graphs::cases;
 use edgecc_tests::kernels::random_kernel;
 use edgecc_tests::models::MODELS;
-use edgecc_tests::networks::layers;
+use edgecc_tests::networks::{Activation, Network, layers};
 use edgecc_tests::report::{say, skipped};
 use edgecc_tests::{gpu, python, reference};
 
@@ -34,7 +34,13 @@ fn modules() -> Option<PathBuf> {
 fn every_shader_is_one_to_tint() {
     let Some(modules) = modules() else { return };
     let mut texts = BTreeSet::new();
-    let graphs = cases().into_iter().map(|(_, graph)| graph).chain(layers().into_iter().map(|(graph, _)| graph));
+    let mut vector = Network::new("vector", &[1, 512]);
+    vector.dense(40, Activation::Silu);
+    let graphs = cases()
+        .into_iter()
+        .map(|(_, graph)| graph)
+        .chain(layers().into_iter().map(|(graph, _)| graph))
+        .chain([vector.finish()]);
     for graph in graphs.chain((0..KERNELS).map(random_kernel)) {
         for precision in [Precision::F32, Precision::F16] {
             // What shaders cannot compute is refused.

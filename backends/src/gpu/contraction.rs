@@ -6,12 +6,13 @@ use super::binding::{Bound, Use};
 use super::expression;
 use super::grid::{Grid, coordinates};
 use super::strides::{Channels, LANES, batch_axes, batch_sum, sum};
+use super::together::{self, Parts};
 use super::value::Width;
 use super::writer::Writer;
 use crate::contraction::{ContractionSpec, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::pack::PackedLayout;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, gpu};
 
 /// A contraction as a shader computes it.
 pub(super) struct Contraction<'a> {
@@ -23,6 +24,8 @@ pub(super) struct Contraction<'a> {
     vectors: i64,
     /// Tiles of channels of a panel.
     panel_tiles: i64,
+    /// Whether a group computes a tile together, each invocation a part of the depth.
+    is_together: bool,
     /// The input, whose channels are the depth.
     input: Channels,
 }
@@ -31,14 +34,9 @@ impl<'a> Contraction<'a> {
     pub(super) fn new(spec: &'a ContractionSpec, schedule: &Schedule) -> Contraction<'a> {
         let layout = PackedLayout::of(spec, schedule);
         let input = Channels::of(&spec.input, &spec.batch, spec.depth);
-        Contraction {
-            spec,
-            layout,
-            rows: schedule.tile.rows,
-            vectors: schedule.tile.vectors,
-            panel_tiles: schedule.panel_tiles,
-            input,
-        }
+        let Schedule { tile, panel_tiles, .. } = *schedule;
+        let is_together = input.quads && gpu::sums_together(spec, tile);
+        Contraction { spec, layout, rows: tile.rows, vectors: tile.vectors, panel_tiles, is_together, input }
     }
 
     /// The output or a further operand.
@@ -67,8 +65,12 @@ impl<'a> Contraction<'a> {
         let mut axes = batch_axes(&spec.batch);
         let columns = divide_up(spec.channels, LANES) / self.vectors;
         axes.extend([("tile".to_string(), tiles), ("column".to_string(), columns)]);
-        let grid = Grid::new(axes.iter().map(|(_, extent)| extent).product());
-        grid.enter(&mut out);
+        let units = axes.iter().map(|(_, extent)| extent).product();
+        let grid = Grid::new(units);
+        match self.is_together {
+            true => together::enter(&mut out),
+            false => grid.enter(&mut out),
+        }
         coordinates(&mut out, &axes);
         self.pixels(&mut out);
         out.line(format!("let input = {};", self.input.start()));
@@ -83,8 +85,15 @@ impl<'a> Contraction<'a> {
             out.line(format!("var s{row}_{vector} = vec4<f32>(0.0f);"));
         }
         self.taps(&mut out, operands);
-        self.results(&mut out, operands)?;
-        Some(Body { writer: out, groups: grid.groups()? })
+        if !self.is_together {
+            self.results(&mut out, operands)?;
+            return Some(Body { writer: out, groups: grid.groups()?, parts: None });
+        }
+        let names: Vec<String> = self.sums().map(|(row, vector)| format!("s{row}_{vector}")).collect();
+        together::join(&mut out, &names, |_, _, a, b| Some(format!("{a} + {b}")))?;
+        out.block("if lane == 0", |out| self.results(out, operands))?;
+        let parts = Parts { element: "vec4<f32>", count: names.len() };
+        Some(Body { writer: out, groups: [u32::try_from(units).ok()?, 1, 1], parts: Some(parts) })
     }
 
     fn sums(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
@@ -178,7 +187,11 @@ impl<'a> Contraction<'a> {
         out.line(format!("let w = {};", if place == "0" { "weights".into() } else { format!("weights + {before}") }));
         // Channels of one load.
         let (lanes, zero) = if self.input.quads { (LANES, "vec4<f32>(0.0f)") } else { (1, "0.0f") };
-        out.block(format!("for (var k = 0; k < {}; k++)", self.spec.depth / lanes), |out| {
+        let head = match self.is_together {
+            true => together::shared_loop("k", self.spec.depth / lanes),
+            false => format!("for (var k = 0; k < {}; k++)", self.spec.depth / lanes),
+        };
+        out.block(head, |out| {
             for pixel in 0..self.rows {
                 let at = format!("at{pixel} + k");
                 let loaded = match self.input.quads {

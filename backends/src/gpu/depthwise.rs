@@ -79,7 +79,7 @@ impl<'a> Depthwise<'a> {
                 out.block(head, |out| self.result(out, operands, column))?;
             }
         }
-        Some(Body { writer: out, groups: grid.groups()? })
+        Some(Body { writer: out, groups: grid.groups()?, parts: None })
     }
 
     /// Joins one row of taps, each with its place, to the sums.

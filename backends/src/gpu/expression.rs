@@ -81,6 +81,11 @@ fn emit_nodes(
     Some(values[expr.root().index()].clone())
 }
 
+/// Two numbers of f32 as one by an associative operation.
+pub(super) fn joined(out: &mut Writer, op: BinaryOp, a: &str, b: &str) -> Option<String> {
+    binary(out, op, DType::F32, [a, b], false, Width::One)
+}
+
 /// Rounded to a half where the value is one.
 fn rounded(out: &mut Writer, dtype: DType, text: String, width: Width) -> String {
     match dtype {

@@ -53,5 +53,5 @@ pub(super) fn emit(weights: &RuntimeWeights, layout: &PackedLayout, operands: &[
         }
     };
     operands[1].store_quad(&mut out, "unit", &value);
-    Some(Body { writer: out, groups: grid.groups()? })
+    Some(Body { writer: out, groups: grid.groups()?, parts: None })
 }

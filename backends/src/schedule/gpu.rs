@@ -34,6 +34,19 @@ pub fn schedule(spec: &ContractionSpec, panel: Option<i64>) -> Schedule {
     Schedule { tile, panel_tiles, lanes: LANES, block_tiles: 1, block_panels: 1, packs_rows: false }
 }
 
+/// Invocations of which each has a whole sum, at the most where it takes a group to each.
+const FEW: i64 = 1024;
+/// Loads of a sum that are worth a group of 64 invocations.
+const LONG: i64 = 64;
+
+/// Whether a group computes each tile together, split along the depth: long sums, and few of them, such as a vector times a matrix.
+pub fn sums_together(spec: &ContractionSpec, tile: Tile) -> bool {
+    let batches: i64 = spec.batch.iter().product();
+    let columns = divide_up(spec.channels, LANES) / tile.vectors;
+    let units = batches * divide_up(spec.window.pixels(), tile.rows) * columns;
+    spec.window.taps.len() == 1 && spec.depth / LANES >= LONG && units <= FEW
+}
+
 /// The schedule of a depthwise convolution: as many pixels of a row as divide it.
 pub fn depthwise_schedule(spec: &DepthwiseSpec) -> DepthwiseSchedule {
     let columns = [4, 2, 5, 3, 7].into_iter().find(|columns| spec.window.width % columns == 0);
