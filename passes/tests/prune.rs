@@ -123,6 +123,21 @@ fn residual_sums_join_their_channels() {
 }
 
 #[test]
+fn biases_that_are_equal_by_chance_tie_no_layers() {
+    let mut graph = Graph::new("equal_biases");
+    let bias = constant(&mut graph, &[1, 16, 1, 1], &[0.5; 16]);
+    let x = input(&mut graph, &[1, 3, 4, 4]);
+    let a = conv(&mut graph, x, [16, 3, 1, 1], 1, 0, 1);
+    let a = binary(&mut graph, BinaryOp::Add, a, bias);
+    let b = conv(&mut graph, a, [16, 16, 1, 1], 1, 0, 1);
+    let b = binary(&mut graph, BinaryOp::Add, b, bias);
+    let y = conv(&mut graph, b, [4, 16, 1, 1], 1, 0, 1);
+    graph.output("y", y);
+    let pruned = check_pruned(&graph, &Recipe::of(0.5));
+    assert_eq!(widths(&pruned).iter().map(|[before, _]| *before).collect::<Vec<_>>(), [16, 16]);
+}
+
+#[test]
 fn shuffled_channels_keep_their_halves_alike() {
     let mut graph = Graph::new("shuffled");
     let x = input(&mut graph, &[1, 3, 4, 4]);
@@ -230,7 +245,7 @@ fn what_is_looked_up_or_combined_stays_and_says_why() {
     let c = conv(&mut graph, b, [16, 2, 1, 1], 1, 0, 1);
     let y = conv(&mut graph, c, [16, 16, 1, 1], 1, 0, 1);
     graph.output("y", y);
-    let layers = vec![edgecc_passes::prune::LayerRule { name: graph.node(c).origin().to_string(), least: 1.0 }];
+    let layers = vec![edgecc_passes::prune::LayerRule { node: c, least: 1.0, most: 1.0 }];
     let pruned = check_pruned(&graph, &Recipe { layers, ..Recipe::of(0.5) });
     let reasons: Vec<Reason> = pruned.unpruned.iter().map(|layer| layer.reason).collect();
     assert_eq!(reasons, [Reason::Combined, Reason::Positions, Reason::Asked, Reason::Output]);
@@ -238,11 +253,26 @@ fn what_is_looked_up_or_combined_stays_and_says_why() {
 }
 
 #[test]
-fn a_rule_for_no_layer_is_refused() {
-    let mut graph = Graph::new("named");
-    let x = input(&mut graph, &[1, 3, 4, 4]);
-    let y = conv(&mut graph, x, [16, 3, 1, 1], 1, 0, 1);
+fn a_layer_keeps_the_share_that_its_rule_says() {
+    let mut graph = Graph::new("shares");
+    let mut x = input(&mut graph, &[1, 3, 4, 4]);
+    let layers: Vec<_> = [64, 64, 64]
+        .map(|channels| {
+            let depth = graph.ty(x).shape.dim(1);
+            x = conv(&mut graph, x, [channels, depth, 1, 1], 1, 0, 1);
+            x
+        })
+        .into();
+    let y = conv(&mut graph, x, [10, 64, 1, 1], 1, 0, 1);
     graph.output("y", y);
-    let layers = vec![edgecc_passes::prune::LayerRule { name: "other".into(), least: 1.0 }];
-    assert!(prune(&graph, &Recipe { layers, ..Recipe::of(0.5) }, &BTreeMap::new()).is_err());
+    let rule =
+        |place: usize, [least, most]: [f64; 2]| edgecc_passes::prune::LayerRule { node: layers[place], least, most };
+    for (fraction, ranking) in [(0.0, Ranking::Global), (0.3, Ranking::Global), (0.3, Ranking::Local)] {
+        // A quarter exactly, and at least three quarters.
+        let rules = vec![rule(0, [0.25, 0.25]), rule(1, [0.75, 1.0])];
+        let pruned = check_pruned(&graph, &Recipe { ranking, layers: rules, ..Recipe::of(fraction) });
+        let widths: Vec<usize> = pruned.groups.iter().map(|group| group.width[1]).collect();
+        assert!(widths[0] == 16 && widths[1] >= 48 && widths[2] >= 8, "{widths:?}");
+        assert!(fraction > 0.0 || widths[1..] == [64, 64], "{widths:?}");
+    }
 }

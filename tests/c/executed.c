@@ -1,8 +1,8 @@
 /* A plugin of qemu (API version 1, without its header): how often each instruction of a program for aarch64 runs between
-   the third and the fourth mark, `orr x27, x27, x27`, which stand around the second timed run of the example `line`.
+   the last two marks, `orr x27, x27, x27`, which stand around each timed run of the example `line`.
    Writes one line per instruction: address and word in hexadecimal, executions.
 
-   With the arguments l1=BYTES:WAYS,l2=BYTES:WAYS,ahead=LINES it also passes every access of both timed runs through two
+   With the arguments l1=BYTES:WAYS,l2=BYTES:WAYS,ahead=LINES it also passes every access of all timed runs through two
    levels of caches (lines of 64 bytes, least recently used, writes allocate), and adds to the lines of instructions that
    miss: loads that wait for L2, loads that wait for memory, and lines that memory moves while nothing waits for them.
    Those are for stores, ahead of loads, and for loads at most 32 accesses (of 16 bytes) after one that waits, since about
@@ -56,7 +56,7 @@ struct misses {
   uint64_t to_l2, to_memory, transfers, line, step;
 };
 
-/* A translated block: its instructions, and how often it has run, now and at the third mark. */
+/* A translated block: its instructions, and how often it has run, now and when the timed run began. */
 struct block {
   struct block *next;
   uint64_t runs, before, measured, address;
@@ -68,11 +68,15 @@ struct block {
 static struct block *blocks;
 static int marks;
 
+static int is_timed(void) { return marks % 2; }
+
 static void mark(unsigned cpu, void *data) {
   marks++;
   for (struct block *b = blocks; b; b = b->next) {
-    if (marks == 3) b->before = b->runs;
-    if (marks == 4) b->measured = b->runs - b->before;
+    if (is_timed()) b->before = b->runs;
+    else b->measured = b->runs - b->before;
+    for (size_t i = 0; is_timed() && b->misses && i < b->count; i++)
+      b->misses[i].to_l2 = b->misses[i].to_memory = b->misses[i].transfers = 0;
   }
 }
 
@@ -101,7 +105,7 @@ static int follows(uint64_t line) {
 }
 
 static void bring(uint64_t line, struct misses *misses) {
-  if (!access_line(&l1, line, 1, NULL) && !access_line(&l2, line, 1, NULL) && marks == 3) misses->transfers++;
+  if (!access_line(&l1, line, 1, NULL) && !access_line(&l2, line, 1, NULL)) misses->transfers++;
 }
 
 /* Whether an instruction steps evenly from line to line, by less than a page. */
@@ -127,7 +131,7 @@ static void missed(int in_l2, int is_store, struct misses *misses) {
 
 static void touch(uint64_t line, int is_store, struct misses *misses) {
   int first, hit = access_line(&l1, line, 0, &first), in_l2 = hit || access_line(&l2, line, 0, NULL);
-  if (marks == 3 && !hit) missed(in_l2, is_store, misses);
+  if (!hit) missed(in_l2, is_store, misses);
   if (!ahead) return;
   if (line != misses->line && is_even(line, misses)) bring(line + ahead * misses->step, misses);
   if ((hit && !first) || !follows(line)) return;
@@ -136,7 +140,7 @@ static void touch(uint64_t line, int is_store, struct misses *misses) {
 
 static void accessed(unsigned cpu, uint32_t info, uint64_t address, void *data) {
   static uint64_t latest;
-  if (marks != 1 && marks != 3) return;
+  if (!is_timed()) return;
   accesses++;
   uint64_t begin = address >> LINE, end = (address + (1ull << qemu_plugin_mem_size_shift(info)) - 1) >> LINE;
   if (begin == end && begin == latest) return;

@@ -39,7 +39,7 @@ fn print_network(network: &Path, input: &Path, shape: &str, flags: &[String]) {
     let compiled = run::compile_for_phone(network, &extents, flags).expect("the model compiles");
     let input = std::fs::read(input).expect("the input");
     for core in &CORES {
-        let (trace, _) = bench.trace(&core.plugin(&bench.plugin), core.emulated, &compiled, &input, &extents);
+        let (trace, _) = bench.simulate(&core.plugin(&bench.plugin), core.emulated, &compiled, &input, &extents);
         print(&trace, core, None);
     }
 }

@@ -17,7 +17,7 @@ fn main() {
     let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
     let compiled = run::compile_for_phone(Path::new(model), &extents, flags).expect("the model compiles");
     let input = std::fs::read(input).expect("the input");
-    let (trace, _) = bench.trace(&bench.plugin, "cortex-a76", &compiled, &input, &extents);
+    let (trace, _) = bench.count("cortex-a76", &compiled, &input, &extents);
 
     let kernels = &compiled.best.emitted.kernels;
     let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");

@@ -27,7 +27,7 @@ fn main() {
         for precision in [Precision::F32, Precision::F16] {
             let compiled = network.compile(&files, precision, Kernels::Encoded);
             let plugin = core.plugin(&bench.plugin);
-            let (trace, output) = bench.trace(&plugin, core.emulated, &compiled, &files.input, network.shape);
+            let (trace, output) = bench.simulate(&plugin, core.emulated, &compiled, &files.input, network.shape);
             let (bar, millions) = (network.bar(precision), total(&trace).total() as f64 / 1e6);
             let cycles = cost(&model(&trace, core), 0..u64::MAX).cycles(core);
             println!(

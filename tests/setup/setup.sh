@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests need beyond Rust: an emulator and cross compilers for aarch64, a Vulkan driver without a GPU (Debian packages,
-# as root only) and Python packages in .venv. Safe to run again. Says in one line each what it leaves out.
+# What the tests need beyond Rust: an emulator and cross compilers for aarch64, a Vulkan driver without a GPU, a browser (Debian
+# packages, as root only) and Python packages in .venv. Safe to run again. Says in one line each what it leaves out.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -37,7 +37,9 @@ install "emulator of aarch64" qemu-user
 install "C for aarch64" gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 install "Rust for aarch64" rustc-web libstd-rust-web-dev:arm64
 install "models of cores" llvm-19
+install "fonts of rendered characters" fonts-cabin fonts-dejavu-core fonts-freefont-ttf fonts-liberation fonts-open-sans
 install "a software GPU" libvulkan1 mesa-vulkan-drivers
+install "a browser" chromium
 python3 -c 'import ensurepip' 2>/dev/null || install "Python environments" python3 python3-venv
 
 if { [ -x .venv/bin/python ] || python3 -m venv .venv; } && .venv/bin/python -m pip install -q -r tests/tools/requirements.txt; then

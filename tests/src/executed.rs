@@ -175,12 +175,29 @@ impl Bench {
         Some(Bench { plugin: plugin()?, line })
     }
 
-    /// What the second of two runs of an artifact with one input and one output executes, and the output. `plugin` may
-    /// carry arguments. Names and variables, which lie at the end of the stack, are the same everywhere, so that addresses
-    /// are, and with them what a simulated cache misses.
-    pub fn trace(
+    /// What a run of an artifact with one input and one output executes, behind a first one, and the output.
+    pub fn count(&self, processor: &str, compiled: &Compiled, input: &[u8], shape: &[usize]) -> (Trace, Vec<u8>) {
+        self.trace(&self.plugin, "1\n", processor, compiled, input, shape)
+    }
+
+    /// The same with what simulated caches do, which a run before has filled; `plugin` carries their sizes.
+    pub fn simulate(
         &self,
         plugin: &Path,
+        processor: &str,
+        compiled: &Compiled,
+        input: &[u8],
+        shape: &[usize],
+    ) -> (Trace, Vec<u8>) {
+        self.trace(plugin, "1\n1\n", processor, compiled, input, shape)
+    }
+
+    /// What the last of the runs that `lines` ask for executes. Names and variables, which lie at the end of the stack, are the
+    /// same everywhere, so that addresses are, and with them what a simulated cache misses.
+    fn trace(
+        &self,
+        plugin: &Path,
+        lines: &str,
         processor: &str,
         compiled: &Compiled,
         input: &[u8],
@@ -203,7 +220,7 @@ impl Bench {
             .stdout(Stdio::null())
             .spawn()
             .expect("the emulator starts");
-        running.stdin.take().expect("a pipe").write_all(b"1\n1\n").expect("two runs");
+        running.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("runs");
         assert!(running.wait().expect("it ends").success(), "{}", folder.display());
         let read = |name: &str| std::fs::read(folder.join(name)).expect("what a run leaves");
         (parse(&String::from_utf8_lossy(&read("counts"))), read("output"))

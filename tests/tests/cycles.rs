@@ -34,7 +34,7 @@ fn hold_to_snapshot(core: &str, precision: Precision) {
         let input = &numbers::inputs(&graph)[0];
         let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
         let plugin = core.plugin(&bench.plugin);
-        let (trace, _) = bench.trace(&plugin, core.emulated, &compiled, &input.bytes(), &input.shape().extents());
+        let (trace, _) = bench.simulate(&plugin, core.emulated, &compiled, &input.bytes(), &input.shape().extents());
         text.push_str(&format!("{}{}\n", graph.name(), if allow_size { ", weights may grow" } else { "" }));
         for (kernel, cost) in compiled.best.emitted.kernels.iter().zip(costs(&trace, &compiled, core)) {
             text.push_str(&line(&kernel.name, &cost, core));

@@ -17,7 +17,7 @@ const MOST_CLIF: f64 = 1.3;
 
 /// Millions of instructions of the second of two runs, and the output.
 fn count(bench: &Bench, compiled: &Compiled, input: &[u8], shape: &[usize]) -> (f64, Vec<u8>) {
-    let (trace, output) = bench.trace(&bench.plugin, "cortex-a76", compiled, input, shape);
+    let (trace, output) = bench.count("cortex-a76", compiled, input, shape);
     (total(&trace).total() as f64 / 1e6, output)
 }
 
@@ -53,7 +53,7 @@ fn networks_of_integers_execute_few_instructions() {
         let network = integers.network().expect("a network");
         let Some(files) = network.files(&peers) else { continue };
         let compiled = integers.compile(network, &files);
-        let (trace, output) = bench.trace(&bench.plugin, emulated, &compiled, &files.input, network.shape);
+        let (trace, output) = bench.count(emulated, &compiled, &files.input, network.shape);
         let millions = total(&trace).total() as f64 / 1e6;
         let (cosine, growth) = (files.cosine(&output), files.growth(&compiled));
         let ratio = millions / best_peer;
@@ -107,7 +107,7 @@ fn hold_to_snapshot(name: &str, precision: Precision) {
         let inputs = numbers::inputs(&graph);
         let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
         let shape = inputs[0].shape().extents();
-        let trace = bench.trace(&bench.plugin, "cortex-a76", &compiled, &inputs[0].bytes(), &shape).0;
+        let trace = bench.count("cortex-a76", &compiled, &inputs[0].bytes(), &shape).0;
         let kernels = &compiled.best.emitted.kernels;
         let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");
         text.push_str(&format!("{}{}\n", graph.name(), if allow_size { ", weights may grow" } else { "" }));

@@ -53,7 +53,7 @@ fn traces(bench: &Bench, precision: Precision, core: &'static CoreClass) -> Vec<
         let input = &numbers::inputs(&graph)[0];
         let compiled = compile_graph(graph, &options, &mut |_| {}).expect("compiles");
         let shape = input.shape().extents();
-        let (trace, _) = bench.trace(&bench.plugin, "cortex-a76", &compiled, &input.bytes(), &shape);
+        let (trace, _) = bench.count("cortex-a76", &compiled, &input.bytes(), &shape);
         let emitted = &compiled.best.emitted;
         let base = code_address(&trace, &emitted.code, &emitted.kernels).expect("the code in the process");
         trace.range(base..base + emitted.code.len() as u64).map(|(&at, &ran)| (at, ran)).collect()

@@ -1,5 +1,9 @@
 //! What a value was like over the samples, and the range that its integers should cover.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 /// Bins of a histogram.
 const BINS: usize = 2048;
 /// Steps of 8 bits.
@@ -27,20 +31,52 @@ pub struct Observed {
     count: f64,
     /// Sum of squares.
     power: f64,
-    /// Sums of the elements of each channel, and how many each has.
+    /// Sums of the elements of each channel and of their squares, and how many each has.
     sums: Vec<f64>,
+    squares: Vec<f64>,
     per_channel: f64,
 }
 
-/// A range with its observer's name.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Who proposes a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observer {
+    /// From the smallest to the largest element.
+    MinMax,
+    /// Moving averages of each run's smallest and largest.
+    MovingAverage,
+    /// All but a share of the elements at each end.
+    Percentile,
+    /// What tells most of the distribution.
+    Entropy,
+    /// What has the least squared error.
+    SquaredError,
+    /// The user.
+    Given,
+}
+
+impl fmt::Display for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Observer::MinMax => "min-max",
+            Observer::MovingAverage => "moving average",
+            Observer::Percentile => "percentile",
+            Observer::Entropy => "entropy",
+            Observer::SquaredError => "squared error",
+            Observer::Given => "given",
+        })
+    }
+}
+
+/// A range and who proposed it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Range {
     /// The lower end, at most 0.
     pub low: f64,
     /// The upper end, at least 0.
     pub high: f64,
     /// Who proposed it.
-    pub observer: &'static str,
+    pub observer: Observer,
 }
 
 impl Observed {
@@ -55,6 +91,7 @@ impl Observed {
             count: 0.0,
             power: 0.0,
             sums: vec![0.0; channels],
+            squares: vec![0.0; channels],
             per_channel: 0.0,
         }
     }
@@ -81,6 +118,7 @@ impl Observed {
         let channels = self.sums.len();
         for (row, part) in elements.chunks(inner.max(1)).enumerate() {
             self.sums[row % channels] += part.iter().map(|&x| x as f64).sum::<f64>();
+            self.squares[row % channels] += part.iter().map(|&x| x as f64 * x as f64).sum::<f64>();
         }
         self.per_channel += elements.len() as f64 / channels as f64;
         true
@@ -89,6 +127,14 @@ impl Observed {
     /// The mean of each channel.
     pub fn means(&self) -> Vec<f64> {
         self.sums.iter().map(|sum| sum / self.per_channel.max(1.0)).collect()
+    }
+
+    /// Decibels over the rounding of a range, of the channel that has the fewest.
+    pub fn worst_channel(&self, range: &Range) -> f64 {
+        let step = (range.high - range.low) / STEPS;
+        let noise = (step * step / 12.0 * self.per_channel).max(1e-30);
+        let decibels = |square: &f64| 10.0 * (square / noise).log10();
+        self.squares.iter().filter(|square| **square > 0.0).map(decibels).fold(f64::INFINITY, f64::min)
     }
 
     /// Doubles the histogram's reach until it holds a magnitude.
@@ -126,20 +172,31 @@ impl Observed {
 
     /// The range of least noise among those that the observers propose.
     pub fn best_range(&self) -> Range {
-        let proposals = [self.extremes(), self.averaged(), self.percentile(), self.entropy(), self.least_square()];
         let first = self.extremes();
-        proposals
+        [Observer::MovingAverage, Observer::Percentile, Observer::Entropy, Observer::SquaredError]
+            .map(|observer| self.proposal(observer))
             .into_iter()
             .fold(first, |best, range| if self.noise(&range) < self.noise(&best) { range } else { best })
     }
 
+    /// What an observer proposes; for [`Observer::Given`] the extremes.
+    pub fn proposal(&self, observer: Observer) -> Range {
+        match observer {
+            Observer::MinMax | Observer::Given => self.extremes(),
+            Observer::MovingAverage => self.averaged(),
+            Observer::Percentile => self.percentile(),
+            Observer::Entropy => self.entropy(),
+            Observer::SquaredError => self.least_square(),
+        }
+    }
+
     /// From the smallest to the largest element.
     pub fn extremes(&self) -> Range {
-        range(self.min, self.max, "min-max")
+        range(self.min, self.max, Observer::MinMax)
     }
 
     fn averaged(&self) -> Range {
-        range(self.average[0].max(self.min), self.average[1].min(self.max), "moving average")
+        range(self.average[0].max(self.min), self.average[1].min(self.max), Observer::MovingAverage)
     }
 
     /// Leaves out the share [`OUTLIERS`] of the elements at each end.
@@ -147,7 +204,7 @@ impl Observed {
         let spare = self.count * OUTLIERS;
         let low = self.first_beyond(spare, 0..BINS).map_or(self.min, |place| self.centre(place));
         let high = self.first_beyond(spare, (0..BINS).rev()).map_or(self.max, |place| self.centre(place));
-        range(low.max(self.min), high.min(self.max), "percentile")
+        range(low.max(self.min), high.min(self.max), Observer::Percentile)
     }
 
     /// The first bin, in this order, up to which more elements lie than may be left out.
@@ -163,7 +220,7 @@ impl Observed {
     fn least_square(&self) -> Range {
         let of_share = |share: usize| {
             let share = share as f64 / TRIED_RANGES as f64;
-            range(self.min * share, self.max * share, "squared error")
+            range(self.min * share, self.max * share, Observer::SquaredError)
         };
         (TRIED_RANGES / 4..TRIED_RANGES)
             .map(of_share)
@@ -181,7 +238,7 @@ impl Observed {
         let divergence = |bins: usize| (bins, kullback_leibler(&magnitudes[..most], bins));
         let best = (LEVELS..=most).step_by(8).map(divergence).min_by(|a, b| a.1.total_cmp(&b.1));
         let threshold = best.map_or(self.reach, |(bins, _)| bins as f64 / half as f64 * self.reach);
-        range(self.min.max(-threshold), self.max.min(threshold), "entropy")
+        range(self.min.max(-threshold), self.max.min(threshold), Observer::Entropy)
     }
 }
 
@@ -214,7 +271,7 @@ fn bin(x: f64, reach: f64) -> usize {
     (((x + reach) / (2.0 * reach) * BINS as f64) as usize).min(BINS - 1)
 }
 
-fn range(low: f64, high: f64, observer: &'static str) -> Range {
+fn range(low: f64, high: f64, observer: Observer) -> Range {
     Range { low: low.min(0.0), high: high.max(0.0), observer }
 }
 

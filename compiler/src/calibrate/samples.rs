@@ -142,6 +142,20 @@ impl Samples {
     }
 }
 
+impl Samples {
+    /// A hash of all inputs: their names, types and extents, and every run's elements, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for port in &self.ports {
+            hasher.update(format!("{}: {}\n", port.name, describe(port)).as_bytes());
+        }
+        self.runs.iter().flatten().for_each(|array| {
+            hasher.update(&array.bytes);
+        });
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
 /// The files of a folder that may hold samples, by name.
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>, SampleError> {
     let failed = |source| SampleError::Io { path: folder.into(), source };

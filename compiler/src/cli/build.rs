@@ -13,12 +13,11 @@ use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
 use edgecc_ir::Graph;
 
-use super::inputs::check_samples;
+use super::inputs::check_uses;
 use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
-use super::prune::{prune, with_record as with_pruning};
-use super::quantize::{quantize, with_record as with_integers};
+use super::recipe::{Given, with_record, write_recipe};
 use super::{CliError, CliResult, print};
 use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
@@ -33,9 +32,10 @@ const WEIGHTS: &str = "weights";
 /// Compiles a model and writes what `--emit` asks for.
 pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
-    check_samples(arguments)?;
+    let given = Given::of(arguments)?;
+    check_uses(arguments, given.recipe())?;
     if arguments.target == SHADERS {
-        return shaders(arguments, model);
+        return shaders(arguments, &given, model);
     }
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
@@ -43,9 +43,8 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
     let linked = matches!(arguments.emit, Stage::Obj | Stage::Header);
-    let usual = compile_options(&arguments.reading, target.architecture, labels)?;
-    let recorded = with_integers(with_pruning(for_core(usual, core), arguments), &arguments.quantization);
-    let options = CompileOptions { listing, linked, ..recorded };
+    let usual = compile_options(&given.reading(arguments), target.architecture, labels)?;
+    let options = CompileOptions { listing, linked, ..for_core(usual, core) };
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -53,8 +52,9 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
         dump.write(phase);
     };
     let (graph, notes) = prepare(model, &options, &mut observe)?;
-    let graph = prune(arguments, graph, &options, &progress)?;
-    let graph = quantize(arguments, graph, &options, &progress)?;
+    let (graph, recipe) = given.follow(arguments, graph, &options, &progress)?;
+    let options = with_record(options, &recipe)?;
+    write_recipe(arguments, &recipe)?;
     if arguments.emit == Stage::Onnx {
         drop(progress);
         dump.result?;
@@ -69,16 +69,15 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
 }
 
 /// Compiles a model to shaders and writes what `--emit` asks for.
-fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
+fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult {
     check_place(arguments)?;
     if arguments.cpu != GENERIC.name {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
-    if arguments.quantization.quantize.is_some() {
-        return Err(CliError::Usage("shaders do not compute with integers yet: --quantize is for CPUs".into()));
+    if given.recipe().quantize.is_some() {
+        return Err(CliError::Usage("shaders do not compute with integers yet: quantization is for CPUs".into()));
     }
-    let usual = shader_options(&arguments.reading, read_labels(arguments.labels.as_deref())?)?;
-    let options = with_pruning(usual, arguments);
+    let options = shader_options(&given.reading(arguments), read_labels(arguments.labels.as_deref())?)?;
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -86,7 +85,9 @@ fn shaders(arguments: &BuildArguments, model: &Path) -> CliResult {
         dump.write(phase);
     };
     let (graph, notes) = prepare(model, &options, &mut observe)?;
-    let graph = prune(arguments, graph, &options, &progress)?;
+    let (graph, recipe) = given.follow(arguments, graph, &options, &progress)?;
+    let options = with_record(options, &recipe)?;
+    write_recipe(arguments, &recipe)?;
     let compiled = crate::shaders::compile_prepared(graph, &options, &mut observe)?;
     drop(progress);
     dump.result?;

@@ -10,6 +10,7 @@ use super::{CliError, CliResult};
 use crate::calibrate::samples::{SampleError, Samples};
 use crate::calibrate::synthetic::synthetic;
 use crate::picture::{Normalisation, read as read_picture};
+use crate::recipe::Recipe;
 
 /// Samples that are made up where none are given.
 const MADE_UP: usize = 16;
@@ -32,21 +33,20 @@ pub fn normalisation(arguments: &PictureArguments) -> Normalisation {
     }
 }
 
-/// The samples of `--data`, or some that are made up, which is said.
-pub fn samples(arguments: &DataArguments, graph: &Graph) -> Result<Samples, SampleError> {
-    let normalisation = normalisation(&arguments.pictures);
-    if arguments.data.is_empty() {
-        eprintln!("note: calibrated on samples that are made up; real ones, by --data, tell more");
-        return synthetic(graph, &normalisation, MADE_UP, SEED);
-    }
-    Samples::read(graph, &arguments.data, &normalisation)
+/// Samples that are made up, which is said.
+pub fn made_up(arguments: &DataArguments, graph: &Graph) -> Result<Samples, SampleError> {
+    eprintln!("note: calibrated on samples that are made up; real ones, by --data, tell more");
+    synthetic(graph, &normalisation(&arguments.pictures), MADE_UP, SEED)
 }
 
-/// `--data` belongs to what reads samples.
-pub fn check_samples(arguments: &BuildArguments) -> CliResult {
-    let reads = arguments.pruning.prune.is_some() || arguments.quantization.quantize.is_some();
-    match reads || arguments.samples.data.is_empty() {
-        true => Ok(()),
-        false => Err(CliError::Usage("--data is for --prune and --quantize".into())),
+/// `--data` belongs to what reads samples, `--report` to what it tells of.
+pub fn check_uses(arguments: &BuildArguments, recipe: &Recipe) -> CliResult {
+    let Recipe { prune, quantize, .. } = recipe;
+    if prune.is_none() && quantize.is_none() && !arguments.samples.data.is_empty() {
+        return Err(CliError::Usage("--data is for --prune and --quantize".into()));
     }
+    if quantize.is_none() && arguments.quantization.report.is_some() {
+        return Err(CliError::Usage("--report is for --quantize".into()));
+    }
+    Ok(())
 }

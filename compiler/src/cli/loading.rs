@@ -13,12 +13,13 @@ use edgecc_ir::Tensor;
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::{LoadOptions, Model, Verify};
 
-use super::options::{KernelWriter, ModelArguments, NumberWidth};
+use super::options::{KernelWriter, ModelArguments};
 use super::progress::Progress;
 use super::{CliError, CliResult};
 use crate::array::to_tensor;
 use crate::compile::{CompileOptions, compile};
 use crate::onnx::ImportOptions;
+use crate::recipe::Width;
 use crate::target::{SHADERS, target};
 
 /// Compile options of a verb.
@@ -43,8 +44,8 @@ pub fn compile_options(
         },
         core: &GENERIC,
         precision: match reading.precision {
-            NumberWidth::Fp32 => Precision::F32,
-            NumberWidth::Fp16 => Precision::F16,
+            Width::Fp32 => Precision::F32,
+            Width::Fp16 => Precision::F16,
         },
         integers: true,
         allow_size: reading.allow_size,
@@ -77,7 +78,7 @@ fn schedules(path: Option<&Path>) -> Result<Choices, CliError> {
 /// Compile options of a verb that makes shaders.
 pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<CompileOptions, CliError> {
     let refused = [
-        ("--precision fp16", reading.precision == NumberWidth::Fp16),
+        ("--precision fp16", reading.precision == Width::Fp16),
         ("--kernels clif", reading.kernels == KernelWriter::Clif),
         ("--schedules", reading.schedules.is_some()),
         ("--no-chains", reading.no_chains),
@@ -129,7 +130,7 @@ fn configuration(reading: &ModelArguments, architecture: &str, schedules: &Choic
     if reading.no_chains {
         text.push_str("no-chains\n");
     }
-    if reading.precision == NumberWidth::Fp16 {
+    if reading.precision == Width::Fp16 {
         text.push_str("precision = fp16\n");
     }
     if reading.kernels == KernelWriter::Clif {
@@ -165,7 +166,7 @@ pub(super) fn fixed(reading: &ModelArguments, labels: &[String]) -> Option<&'sta
         ("--labels", !labels.is_empty()),
         ("--allow-size", reading.allow_size),
         ("--no-chains", reading.no_chains),
-        ("--precision", reading.precision == NumberWidth::Fp16),
+        ("--precision", reading.precision == Width::Fp16),
         ("--kernels", reading.kernels == KernelWriter::Clif),
         ("--schedules", reading.schedules.is_some()),
     ];

@@ -13,6 +13,7 @@ mod options;
 mod progress;
 mod prune;
 mod quantize;
+mod recipe;
 mod run;
 mod tune;
 
@@ -147,7 +148,6 @@ fn sample_code(error: &SampleError) -> u8 {
 fn prune_code(error: &crate::prune::Error) -> u8 {
     use crate::prune::Error;
     match error {
-        Error::Prune(PruneError::UnknownLayer(_)) => 2,
         Error::Prune(PruneError::Cut(_) | PruneError::Verify(_)) | Error::Fit(_) => 70,
         Error::Capture(error) => capture_code(error),
     }
@@ -155,7 +155,7 @@ fn prune_code(error: &crate::prune::Error) -> u8 {
 
 fn quantize_code(error: &QuantizeError) -> u8 {
     match error {
-        QuantizeError::Unknown(_) => 2,
+        QuantizeError::Unknown(_) | QuantizeError::NoRange(_) | QuantizeError::NoMeans => 2,
         QuantizeError::NotFinite { .. } => 1,
         QuantizeError::Capture(error) => capture_code(error),
         QuantizeError::Type(_) => 70,

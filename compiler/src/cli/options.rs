@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::recipe::{Integers, Ranking, Width};
+
 /// Compiles ONNX models for phones.
 #[derive(Debug, Parser)]
 #[command(name = "edgecc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -56,23 +58,14 @@ pub struct ModelArguments {
     #[arg(long)]
     pub no_chains: bool,
     /// How numbers are kept: fp32 (as they are), fp16 (in half the bytes; computed so where the processor can)
-    #[arg(long, value_name = "WIDTH", value_enum, default_value_t = NumberWidth::Fp32, hide_possible_values = true)]
-    pub precision: NumberWidth,
+    #[arg(long, value_name = "WIDTH", value_enum, default_value_t = Width::Fp32, hide_possible_values = true)]
+    pub precision: Width,
     /// Who writes kernels: encoded (our encoders, and Cranelift where they have none), clif (Cranelift alone)
     #[arg(long, value_name = "WHO", value_enum, default_value_t = KernelWriter::Encoded, hide_possible_values = true)]
     pub kernels: KernelWriter,
     /// Take the schedules of layers from this file, as `edgecc tune` writes it
     #[arg(long, value_name = "FILE")]
     pub schedules: Option<PathBuf>,
-}
-
-/// How floating-point numbers are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum NumberWidth {
-    /// As they are
-    Fp32,
-    /// In half the bytes
-    Fp16,
 }
 
 /// Who writes kernels.
@@ -125,6 +118,8 @@ pub struct BuildArguments {
     pub pruning: PruneArguments,
     #[command(flatten)]
     pub quantization: QuantizeArguments,
+    #[command(flatten)]
+    pub recipes: RecipeArguments,
     #[command(flatten)]
     pub samples: DataArguments,
     /// What to write: onnx (the simplified model, pruned or not), graph, kernels, clif, asm, wgsl, header, obj (with header and weights), artifact
@@ -208,8 +203,8 @@ pub struct PruneArguments {
     #[arg(long, value_name = "NAME", requires = "prune")]
     pub prune_keep: Vec<String>,
     /// What to compare: global (importance lost for multiply-adds saved, everywhere), local (channels within a layer)
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = PruneRanking::Global, hide_possible_values = true)]
-    pub prune_ranking: PruneRanking,
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Ranking::Global, hide_possible_values = true)]
+    pub prune_ranking: Ranking,
     /// What numbers of channels are multiples of; of half as much in thin layers
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub prune_multiple: usize,
@@ -218,21 +213,12 @@ pub struct PruneArguments {
     pub no_refit: bool,
 }
 
-/// What pruning compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PruneRanking {
-    /// Importance lost for multiply-adds saved, everywhere
-    Global,
-    /// Channels within a layer
-    Local,
-}
-
 /// Quantization.
 #[derive(Debug, Clone, Args)]
 pub struct QuantizeArguments {
     /// Make layers compute with integers, by ranges from the samples: int8
     #[arg(long, value_name = "WIDTH", value_enum, hide_possible_values = true)]
-    pub quantize: Option<IntegerWidth>,
+    pub quantize: Option<Integers>,
     /// An ONNX node whose layer keeps its numbers
     #[arg(long, value_name = "NODE", requires = "quantize")]
     pub quantize_keep: Vec<String>,
@@ -240,15 +226,19 @@ pub struct QuantizeArguments {
     #[arg(long, value_name = "SHARE", requires = "quantize", value_parser = parse_share)]
     pub max_drop: Option<f64>,
     /// Write what became of each layer: text, or JSON to a file that ends in .json; - for standard output
-    #[arg(long, value_name = "FILE", requires = "quantize")]
+    #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
 
-/// The integers of layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum IntegerWidth {
-    /// Eight bits
-    Int8,
+/// Recipes.
+#[derive(Debug, Clone, Args)]
+pub struct RecipeArguments {
+    /// Prune, quantise and keep numbers as this file says, instead of flags
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["precision", "prune", "prune_ranking", "prune_multiple", "quantize"])]
+    pub recipe: Option<PathBuf>,
+    /// Write what was decided, as a file that `--recipe` compiles to the same bytes
+    #[arg(long, value_name = "FILE.toml")]
+    pub write_recipe: Option<PathBuf>,
 }
 
 /// `edgecc run`.

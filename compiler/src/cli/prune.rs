@@ -1,39 +1,55 @@
-//! `--prune`: a smaller graph, and what became of each layer.
+//! Pruning: a smaller graph, and what became of each layer.
 
 use std::fmt::Write;
 
 use edgecc_ir::Graph;
-use edgecc_passes::prune::{LayerRule, Pruned, Ranking, Recipe};
+use edgecc_passes::prune::{LayerRule as PassRule, Pruned};
 use edgecc_runtime::big_cores;
 
 use super::CliError;
-use super::inputs::normalisation;
-use super::options::{BuildArguments, DataArguments, PruneArguments, PruneRanking};
 use super::progress::Progress;
-use crate::calibrate::samples::{SampleError, Samples};
+use super::recipe::Given;
+use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
+use crate::names::layers;
 use crate::prune::{Calibration, prune as cut, refit};
+use crate::recipe::{Importance, LayerRule, Prune, Ranking, Recipe};
 
 /// Names that a line of the table has room for.
 const NAMES: usize = 3;
 
-/// The graph without what `--prune` removes, and a table of that; the graph as it is without the flag.
+/// The graph without what a recipe removes, and a table of that; the graph as it is where it removes nothing.
 pub fn prune(
-    arguments: &BuildArguments,
+    given: &Given,
+    recipe: &mut Recipe,
     graph: Graph,
     options: &CompileOptions,
+    samples: Option<&Samples>,
     progress: &Progress,
 ) -> Result<Graph, CliError> {
-    let Some(recipe) = recipe(&arguments.pruning) else { return Ok(graph) };
-    let samples = samples(&arguments.samples, &graph)?;
-    let calibration = samples.as_ref().map(|samples| Calibration { samples, options, threads: big_cores() });
+    let Some(rule) = &mut recipe.prune else { return Ok(graph) };
+    // Made-up samples would favour channels that real ones do not use.
+    if samples.is_none() && (rule.refit || rule.importance == Importance::Samples) {
+        given.do_without_samples()?;
+        eprintln!(
+            "note: pruned by weights alone; samples, by --data, tell what matters, and weights are fitted to them"
+        );
+        (rule.refit, rule.importance) = (false, Importance::Weights);
+    }
+    let rule = rule.clone();
+    let how = of_passes(&rule, recipe, &graph);
+    let calibration = samples.map(|samples| Calibration { samples, options, threads: big_cores() });
+    if let Some(calibration) = calibration.filter(|_| rule.refit || rule.importance == Importance::Samples) {
+        given.decide_by(calibration.samples, recipe)?;
+    }
     let mut say = |work: String| progress.phase(|| work);
-    let mut pruned = cut(&graph, &recipe, calibration, &mut say)?;
-    if let Some(calibration) = calibration.filter(|_| !arguments.pruning.no_refit) {
+    let by_samples = calibration.filter(|_| rule.importance == Importance::Samples);
+    let mut pruned = cut(&graph, &how, by_samples, &mut say)?;
+    if let Some(calibration) = calibration.filter(|_| rule.refit) {
         refit(&graph, &mut pruned, calibration, &mut say)?;
     }
     eprint!("{}", table(&pruned));
-    if pruned.macs[1] > (1.0 - recipe.fraction) * pruned.macs[0] {
+    if pruned.macs[1] > (1.0 - rule.fraction) * pruned.macs[0] {
         eprintln!(
             "note: no more can be removed: groups have come to their least widths, and other layers stay as told"
         );
@@ -41,45 +57,27 @@ pub fn prune(
     Ok(pruned.graph)
 }
 
-/// Options whose record names the recipe.
-pub fn with_record(options: CompileOptions, arguments: &BuildArguments) -> CompileOptions {
-    let Some(recipe) = recipe(&arguments.pruning) else { return options };
-    let mut configuration = format!("{}prune = {}\n", options.configuration, recipe.fraction);
-    for rule in &recipe.layers {
-        // A string takes all that is written.
-        let _ = writeln!(configuration, "prune-keep = {}", rule.name);
-    }
-    let usual = Recipe::of(recipe.fraction);
-    if recipe.ranking != usual.ranking {
-        configuration.push_str("prune-ranking = local\n");
-    }
-    if recipe.multiple != usual.multiple {
-        let _ = writeln!(configuration, "prune-multiple = {}", recipe.multiple);
-    }
-    if arguments.pruning.no_refit {
-        configuration.push_str("no-refit\n");
-    }
-    CompileOptions { configuration, ..options }
-}
-
-fn recipe(arguments: &PruneArguments) -> Option<Recipe> {
-    let ranking = match arguments.prune_ranking {
-        PruneRanking::Global => Ranking::Global,
-        PruneRanking::Local => Ranking::Local,
+/// The recipe as the pass takes it; names of layers are those that each has alone.
+fn of_passes(rule: &Prune, recipe: &Recipe, graph: &Graph) -> edgecc_passes::prune::Recipe {
+    let names = layers(graph);
+    let usual = edgecc_passes::prune::Recipe::of(rule.fraction);
+    let of_layer = |(name, rule): (&String, &LayerRule)| {
+        let shares = match (rule.prune, rule.prune_at_most) {
+            (Some(share), _) => [1.0 - share; 2],
+            (None, Some(share)) => [1.0 - share, 1.0],
+            (None, None) => return None,
+        };
+        names.nodes(name).first().map(|&node| PassRule { node, least: shares[0], most: shares[1] })
     };
-    let layers = arguments.prune_keep.iter().map(|name| LayerRule { name: name.clone(), least: 1.0 }).collect();
-    Some(Recipe { ranking, multiple: arguments.prune_multiple, layers, ..Recipe::of(arguments.prune?) })
-}
-
-/// The samples that are given, if any. Made-up ones would favour channels that real ones do not use.
-fn samples(arguments: &DataArguments, graph: &Graph) -> Result<Option<Samples>, SampleError> {
-    if arguments.data.is_empty() {
-        eprintln!(
-            "note: pruned by weights alone; samples, by --data, tell what matters, and weights are fitted to them"
-        );
-        return Ok(None);
+    edgecc_passes::prune::Recipe {
+        ranking: match rule.ranking {
+            Ranking::Global => edgecc_passes::prune::Ranking::Global,
+            Ranking::Local => edgecc_passes::prune::Ranking::Local,
+        },
+        multiple: rule.multiple,
+        layers: recipe.layers.iter().filter_map(of_layer).collect(),
+        ..usual
     }
-    Samples::read(graph, &arguments.data, &normalisation(&arguments.pictures)).map(Some)
 }
 
 /// A line for each group, for each layer that is in none, and for the whole.

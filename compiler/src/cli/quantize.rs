@@ -1,4 +1,4 @@
-//! `--quantize`: a graph of integers, and what that costs.
+//! Quantization: a graph of integers, and what that costs.
 
 use std::path::Path;
 
@@ -7,53 +7,92 @@ use edgecc_runtime::big_cores;
 use serde_json::{Value, json};
 
 use super::build::write_text;
-use super::inputs::samples;
+use super::inputs::made_up;
 use super::options::{BuildArguments, QuantizeArguments};
 use super::progress::Progress;
+use super::recipe::Given;
 use super::{CliError, CliResult};
+use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
-use crate::quantize::{LayerReport, OutputReport, QuantizeOptions, Report, quantize as make_integers};
+use crate::quantize::{
+    Decided, LayerReport, OutputReport, QuantizeError, QuantizeOptions, Report, insert_decided,
+    quantize as make_integers,
+};
+use crate::recipe::{LayerPrecision, Quantize, RangeRule, Recipe};
 
-/// The graph with layers of integers, after a line for each output that tells the loss; the graph as it is without the flag.
+/// The graph with layers of integers, after a line for each output that tells the loss; the graph as it is where the recipe
+/// makes none. What is decided goes into the recipe.
 pub fn quantize(
+    given: &Given,
+    recipe: &mut Recipe,
     arguments: &BuildArguments,
     mut graph: Graph,
     options: &CompileOptions,
+    samples: Option<Samples>,
     progress: &Progress,
 ) -> Result<Graph, CliError> {
-    let own = &arguments.quantization;
-    if own.quantize.is_none() {
-        return Ok(graph);
+    let Some(rule) = recipe.quantize.clone() else { return Ok(graph) };
+    let how = how(&rule, recipe);
+    let report = &arguments.quantization.report;
+    if samples.is_none() && rule.max_drop.is_none() && report.is_none() {
+        match insert_decided(&mut graph, &how) {
+            Ok(decided) => {
+                note(recipe, &decided);
+                return Ok(graph);
+            }
+            Err(QuantizeError::NoRange(_) | QuantizeError::NoMeans) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let samples = samples(&arguments.samples, &graph)?;
-    let how = QuantizeOptions {
-        keep: own.quantize_keep.iter().cloned().collect(),
-        max_drop: own.max_drop,
-        ..QuantizeOptions::default()
+    let samples = match samples {
+        Some(samples) => samples,
+        None => made_up(&arguments.samples, &graph)?,
     };
+    given.decide_by(&samples, recipe)?;
     let mut say = |work: String| progress.phase(|| work);
     let report = make_integers(&mut graph, options, &how, &samples, big_cores(), &mut say)?;
     eprint!("{}", report.summary());
-    if let Some(most) = own.max_drop.filter(|&most| report.drop() > most) {
+    if let Some(most) = rule.max_drop.filter(|&most| report.drop() > most) {
         eprintln!("note: a drop of {:.4} is left with every layer in f32, above {most}", report.drop());
     }
-    write_report(own, &report)?;
+    note(recipe, &report.decided);
+    write_report(&arguments.quantization, &report)?;
     Ok(graph)
 }
 
-/// Options whose record names what was asked for.
-pub fn with_record(options: CompileOptions, arguments: &QuantizeArguments) -> CompileOptions {
-    if arguments.quantize.is_none() {
-        return options;
+fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
+    let named = |precision| {
+        let layers = recipe.layers.iter().filter(move |(_, rule)| rule.precision == Some(precision));
+        layers.map(|(name, _)| name.clone()).collect()
+    };
+    QuantizeOptions {
+        keep: named(LayerPrecision::Float),
+        integers: named(LayerPrecision::Int8),
+        ranges: recipe.ranges.clone(),
+        observer: rule.observer,
+        equalize: rule.equalize,
+        fit_rounding: rule.fit_rounding,
+        keep_biases: !rule.correct_biases,
+        max_drop: rule.max_drop,
+        ..QuantizeOptions::default()
     }
-    let mut configuration = format!("{}quantize = int8\n", options.configuration);
-    for name in &arguments.quantize_keep {
-        configuration.push_str(&format!("quantize-keep = {name}\n"));
+}
+
+/// Writes what was decided into a recipe.
+fn note(recipe: &mut Recipe, decided: &Decided) {
+    for (names, precision) in [(&decided.integers, LayerPrecision::Int8), (&decided.float, LayerPrecision::Float)] {
+        for name in names {
+            recipe.layers.entry(name.clone()).or_default().precision = Some(precision);
+        }
     }
-    if let Some(most) = arguments.max_drop {
-        configuration.push_str(&format!("max-drop = {most}\n"));
+    recipe.ranges = decided.ranges.iter().map(|(name, &range)| (name.clone(), RangeRule::Decided(range))).collect();
+    if let Some(rule) = &mut recipe.quantize {
+        rule.max_drop = None;
+        if rule.correct_biases {
+            rule.equalize = Some(decided.is_equalized);
+            rule.fit_rounding = Some(decided.is_fitted);
+        }
     }
-    CompileOptions { configuration, ..options }
 }
 
 fn write_report(arguments: &QuantizeArguments, report: &Report) -> CliResult {
@@ -81,7 +120,7 @@ fn as_json(report: &Report) -> Value {
         "drop": report.drop(),
         "float_share": report.float_share,
         "layers": report.layers.iter().map(layer).collect::<Vec<_>>(),
-        "float": report.float.iter().map(|(layer, reason)| json!({"layer": layer, "reason": reason})).collect::<Vec<_>>(),
+        "float": report.float.iter().map(|layer| json!({"layer": layer.origin, "reason": layer.reason})).collect::<Vec<_>>(),
         "outputs": report.outputs.iter().map(output).collect::<Vec<_>>(),
     })
 }

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Output};
 use edgecc_passes::quantize::{
-    Affine, Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, quantization_points,
-    quantize_weights, weights_axis,
+    Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
 };
 
-use super::equalize::Equalized;
-use super::observe::observe;
+use super::observe::{affine, observe, ranges, unlike_parts};
 use super::report::{agreement, describe, is_row_of_classes};
-use super::{QuantizeError, QuantizeOptions, Report};
+use super::{Kept, QuantizeError, QuantizeOptions, Report, points};
 use crate::calibrate::capture::{Captured, capture};
 use crate::calibrate::observe::{Observed, Range};
 use crate::calibrate::samples::Samples;
@@ -28,45 +26,39 @@ pub(super) struct Run<'a> {
     pub(super) observed: BTreeMap<NodeId, Observed>,
     /// What the integers of each value cover.
     pub(super) ranges: BTreeMap<NodeId, Range>,
+    /// Values that keep their numbers since their channels are unlike.
+    pub(super) apart: Vec<NodeId>,
     /// Each layer's weights as integers.
     pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
-    /// Values whose channels have factors.
-    pub(super) equalized: Vec<Equalized>,
 }
 
 /// Elements of each output, sample by sample.
 pub(super) type Answers = Vec<Vec<Vec<f32>>>;
 
 impl<'a> Run<'a> {
-    /// Ranges as the samples tell, and weights rounded to the nearest.
+    /// Ranges as the samples or the options tell, and weights rounded to the nearest.
     pub(super) fn of(
         graph: Graph,
         options: &'a CompileOptions,
-        how: &QuantizeOptions,
+        (how, kept): (&QuantizeOptions, &Kept),
         (samples, threads): (&'a Samples, usize),
     ) -> Result<Run<'a>, QuantizeError> {
-        let named = |id: NodeId| graph.node(id).origin().0.iter().any(|name| how.keep.contains(name.as_str()));
-        let points = quantization_points(&graph, named);
+        let points = points(&graph, kept);
         let observed = observe(&graph, options, &points, samples, threads)?;
-        let range = |observed: &Observed| if how.plain { observed.extremes() } else { observed.best_range() };
-        let ranges = points.values.iter().filter_map(|&id| Some((id, range(observed.get(&id)?)))).collect();
+        let mut ranges = ranges(&graph, how, &points, &observed);
+        let apart = match how.choice(None) {
+            Some(_) => unlike_parts(&graph, &points, &observed, &ranges),
+            None => Vec::new(),
+        };
+        ranges.retain(|id, _| !apart.contains(id));
         let rounded = |&layer: &NodeId| Some((layer, rounded(&graph, how, &observed, layer)?));
         let layers = points.layers.iter().filter_map(rounded).collect();
-        Ok(Run { options, samples, threads, ranges, layers, equalized: Vec::new(), graph, points, observed })
-    }
-
-    /// Contractions that keep their numbers whatever is attempted.
-    pub(super) fn kept(&self) -> BTreeSet<NodeId> {
-        self.points.float.iter().map(|&(id, _)| id).collect()
+        Ok(Run { options, samples, threads, ranges, layers, apart, graph, points, observed })
     }
 
     /// The graph with quantization, but of some layers, and what that costs.
-    pub(super) fn attempt(
-        &self,
-        kept: &BTreeSet<NodeId>,
-        expected: &Answers,
-    ) -> Result<(Graph, Report), QuantizeError> {
-        let points = quantization_points(&self.graph, |id| kept.contains(&id));
+    pub(super) fn attempt(&self, kept: &Kept, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
+        let points = points(&self.graph, kept);
         let ranges: BTreeMap<NodeId, Range> = points
             .values
             .iter()
@@ -107,7 +99,7 @@ impl<'a> Run<'a> {
 }
 
 /// A layer's weights as integers.
-fn rounded(
+pub(super) fn rounded(
     graph: &Graph,
     how: &QuantizeOptions,
     observed: &BTreeMap<NodeId, Observed>,
@@ -115,7 +107,7 @@ fn rounded(
 ) -> Option<QuantizedWeights> {
     let weights = graph.constant_value(graph.operands(layer)[1])?;
     let mut quantized = quantize_weights(weights, weights_axis(graph.op(layer)));
-    if !how.plain {
+    if !how.plain && !how.keep_biases {
         let means = observed.get(&graph.operands(layer)[0])?.means();
         quantized.correction = bias_correction(graph, layer, &quantized, &means);
     }
@@ -131,15 +123,4 @@ fn measured_outputs(graph: &Graph) -> Vec<(usize, NodeId)> {
         is_number(node).then_some(node).or(narrowed.filter(|&id| is_number(id))).map(|node| (place, node))
     };
     graph.outputs().iter().enumerate().filter_map(value).collect()
-}
-
-/// The integers of 8 bits that cover a range, one of which stands for 0.
-fn affine(range: &Range) -> Affine {
-    let width = range.high - range.low;
-    if width < f32::MIN_POSITIVE as f64 * 1e6 {
-        return Affine::per_tensor(DType::I8, 1.0, 0);
-    }
-    let scale = (width / 255.0) as f32;
-    let zero = (-128.0 - range.low / scale as f64).round_ties_even();
-    Affine::per_tensor(DType::I8, scale, zero.clamp(-128.0, 127.0) as i64)
 }

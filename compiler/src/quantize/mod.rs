@@ -1,31 +1,56 @@
 //! Quantization after training: ranges from samples, weights rounded channel by channel, and the loss, measured.
 
 mod attempt;
+mod decided;
 mod equalize;
 mod observe;
 mod report;
 mod rounding;
 mod sensitivity;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{Graph, TypeError};
+use edgecc_ir::{Graph, NodeId, TypeError};
+use edgecc_passes::quantize::{Points, quantization_points};
 
 use crate::calibrate::capture::CaptureError;
+use crate::calibrate::observe::Observer;
 use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
+use crate::names::{layers, values};
+use crate::recipe::RangeRule;
 use attempt::Run;
+pub use decided::{Decided, insert_decided};
 pub use equalize::Equalized;
 use equalize::equalize;
-pub use report::{LayerReport, OutputReport, Report};
+pub use report::{FloatReport, LayerReport, OutputReport, Report};
 use rounding::round_weights;
+
+/// Why layers that could become integers do not: the user said so.
+const TOLD: &str = "is told to stay";
+/// The outputs would change too much.
+const LOSES: &str = "costs too much accuracy";
+const CHOICES: [&str; 2] = [TOLD, LOSES];
 
 /// How a graph is quantised.
 #[derive(Clone, Debug, Default)]
 pub struct QuantizeOptions {
-    /// ONNX nodes whose layers keep their numbers.
+    /// Layers that keep their numbers, by name.
     pub keep: BTreeSet<String>,
-    /// Cover every value from its smallest to its largest element, round weights to the nearest, and change nothing else.
+    /// Layers that become integers whatever that costs, by name.
+    pub integers: BTreeSet<String>,
+    /// What the integers of values cover, by name.
+    pub ranges: BTreeMap<String, RangeRule>,
+    /// Who proposes the range of values beside those; without it, for each value whoever loses least.
+    pub observer: Option<Observer>,
+    /// Whether channels get factors; without it, if the outputs come nearer to the float model's.
+    pub equalize: Option<bool>,
+    /// Whether weights are rounded so that the results of layers on the samples stay, rather than to the nearest; without it, if the
+    /// outputs come nearer to the float model's.
+    pub fit_rounding: Option<bool>,
+    /// Leave biases alone, and with them channels and the rounding of weights.
+    pub keep_biases: bool,
+    /// Cover every value from its smallest to its largest element, and leave everything else alone.
     pub plain: bool,
     /// The largest drop that is allowed: see [`Report::drop`].
     pub max_drop: Option<f64>,
@@ -53,14 +78,19 @@ pub enum QuantizeError {
     /// A name that no layer has.
     #[error("no layer comes from a node named `{0}`")]
     Unknown(String),
+    /// A value whose range samples would tell, without samples.
+    #[error("nothing decides the range of `{0}`: give samples, or a range")]
+    NoRange(String),
+    /// Biases that samples would correct, without samples.
+    #[error("biases are corrected by samples: give some, or leave biases as they are")]
+    NoMeans,
 }
 
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
 /// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
-/// outputs nearer to the float model's.
-/// Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
+/// outputs nearer to the float model's. Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
 /// most for a multiply-add, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
@@ -70,51 +100,83 @@ pub fn quantize(
     threads: usize,
     progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
-    check_names(graph, &how.keep)?;
+    let kept = how.kept(graph)?;
+    let fixed = named(graph, &how.integers)?;
     progress("calibrating".into());
-    let mut run = Run::of(graph.clone(), options, how, (samples, threads))?;
+    let mut run = Run::of(graph.clone(), options, (how, &kept), (samples, threads))?;
     progress("running the float model".into());
     let expected = run.answers(graph)?;
     progress("running the integers".into());
-    let mut best = run.attempt(&run.kept(), &expected)?;
+    let mut best = run.attempt(&kept, &expected)?;
     let mut steps = vec![("rounded to the nearest", best.1.quality())];
-    if !how.plain {
+    let mut changes = Vec::new();
+    if let Some(wanted) = how.choice(how.equalize) {
         progress("equalizing channels".into());
-        let (equalized, changes) = equalize(graph, options, &run.points, (samples, threads))?;
-        if !changes.is_empty() {
-            let other = Run::of(equalized, options, how, (samples, threads))?;
-            let attempt = other.attempt(&other.kept(), &expected)?;
-            steps.push(("channels equalized", attempt.1.quality()));
-            if attempt.1.quality() > best.1.quality() {
-                (run, best) = (Run { equalized: changes, ..other }, attempt);
-            }
+        // Layers that keep their numbers are no reason for other factors: they may be those of a recipe that was made with them.
+        let (equalized, found) = equalize(graph, options, &points(graph, &Kept::new()), (samples, threads))?;
+        let other = Run::of(equalized, options, (how, &kept), (samples, threads))?;
+        let attempt = other.attempt(&kept, &expected)?;
+        steps.push(("channels equalized", attempt.1.quality()));
+        if wanted.unwrap_or(attempt.1.quality() > best.1.quality()) {
+            (run, best, changes) = (other, attempt, found);
         }
+    }
+    let mut is_fitted = false;
+    if let Some(wanted) = how.choice(how.fit_rounding) {
         let nearest = run.layers.clone();
         run.layers.extend(round_weights(&run, progress)?);
-        let attempt = run.attempt(&run.kept(), &expected)?;
+        let attempt = run.attempt(&kept, &expected)?;
         steps.push(("weights rounded by the samples", attempt.1.quality()));
-        if attempt.1.quality() > best.1.quality() {
-            best = attempt;
-        } else {
-            run.layers = nearest;
+        is_fitted = wanted.unwrap_or(attempt.1.quality() > best.1.quality());
+        match is_fitted {
+            true => best = attempt,
+            false => run.layers = nearest,
         }
     }
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
-        best = run.keep_to(most, &expected, best, progress)?;
+        let free: Vec<NodeId> = run.points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
+        best = run.keep_to(most, &free, &kept, &expected, best, progress)?;
     }
-    let (quantised, report) = best;
+    let (quantised, mut report) = best;
+    (report.decided.is_equalized, report.decided.is_fitted) = (!changes.is_empty(), is_fitted);
     *graph = quantised;
-    Ok(Report { equalized: run.equalized, steps, ..report })
+    let apart = run.apart.iter().map(|&id| run.graph.node(id).origin().to_string()).collect();
+    Ok(Report { equalized: changes, apart, steps, ..report })
 }
 
-fn check_names(graph: &Graph, keep: &BTreeSet<String>) -> Result<(), QuantizeError> {
-    let known: BTreeSet<&str> = graph
-        .ids()
-        .filter(|&id| graph.op(id).epilogue().is_some())
-        .flat_map(|id| graph.node(id).origin().0.iter().map(String::as_str))
-        .collect();
-    match keep.iter().find(|name| !known.contains(name.as_str())) {
-        Some(unknown) => Err(QuantizeError::Unknown(unknown.clone())),
-        None => Ok(()),
+/// Layers that keep their numbers, with the reason.
+type Kept = BTreeMap<NodeId, &'static str>;
+
+fn points(graph: &Graph, kept: &Kept) -> Points {
+    quantization_points(graph, |id| kept.get(&id).copied())
+}
+
+impl QuantizeOptions {
+    fn kept(&self, graph: &Graph) -> Result<Kept, QuantizeError> {
+        Ok(named(graph, &self.keep)?.into_iter().map(|layer| (layer, TOLD)).collect())
     }
+
+    /// What is said of a step that takes samples: `None` where it is not to be tried, `Some(None)` where measurement decides.
+    fn choice(&self, step: Option<bool>) -> Option<Option<bool>> {
+        (!self.plain && !self.keep_biases && step != Some(false)).then_some(step)
+    }
+
+    /// What is said of the ranges of values, by node.
+    fn rules(&self, graph: &Graph) -> BTreeMap<NodeId, RangeRule> {
+        let known = values(graph);
+        self.ranges.iter().flat_map(|(name, &rule)| known.nodes(name).iter().map(move |&id| (id, rule))).collect()
+    }
+}
+
+/// The layers of these names.
+fn named(graph: &Graph, names: &BTreeSet<String>) -> Result<BTreeSet<NodeId>, QuantizeError> {
+    let known = layers(graph);
+    let mut nodes = BTreeSet::new();
+    for name in names {
+        match known.nodes(name) {
+            [] => return Err(QuantizeError::Unknown(name.clone())),
+            layers => nodes.extend(layers),
+        }
+    }
+    Ok(nodes)
 }

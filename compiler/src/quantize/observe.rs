@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{Graph, NodeId, Op, Shape};
-use edgecc_passes::quantize::Points;
+use edgecc_ir::{DType, Graph, NodeId, Op, Shape};
+use edgecc_passes::quantize::{Affine, Points};
 
-use super::QuantizeError;
+use super::{QuantizeError, QuantizeOptions};
 use crate::calibrate::capture::{Captured, capture};
-use crate::calibrate::observe::Observed;
+use crate::calibrate::observe::{Observed, Range};
 use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
+use crate::recipe::RangeRule;
+
+/// Decibels of a channel over its rounding, below which it is not rounded with others.
+const FEWEST_DECIBELS: f64 = 30.0;
 
 /// Statistics of every value that is to be integers.
 pub(super) fn observe(
@@ -41,11 +45,64 @@ pub(super) fn observe(
 fn channels(graph: &Graph, id: NodeId, shape: &Shape) -> (usize, usize) {
     let rank = shape.rank();
     let transposed = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::MatMul { transpose_a: true, .. }));
-    let is_image = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::Conv { .. }));
+    let is_image = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::Conv { .. }))
+        || rank == 4 && matches!(graph.op(id), Op::Conv { .. });
     let axis = match (is_image, transposed) {
         (true, _) => 1,
         (false, true) => rank - 2,
         (false, false) => rank - 1,
     };
     (shape.dim(axis).max(1), shape.extents()[axis + 1..].iter().product())
+}
+
+/// What the integers of each value cover.
+pub(super) fn ranges(
+    graph: &Graph,
+    how: &QuantizeOptions,
+    points: &Points,
+    observed: &BTreeMap<NodeId, Observed>,
+) -> BTreeMap<NodeId, Range> {
+    let rules = how.rules(graph);
+    let range = |&id: &NodeId| {
+        let observed = observed.get(&id)?;
+        let range = match (rules.get(&id), how.observer) {
+            (Some(&RangeRule::Decided(range)), _) => range,
+            (Some(&RangeRule::By { observer }), _) | (None, Some(observer)) => observed.proposal(observer),
+            (None, None) if how.plain => observed.extremes(),
+            (None, None) => observed.best_range(),
+        };
+        Some((id, range))
+    };
+    points.values.iter().filter_map(range).collect()
+}
+
+/// Values behind the last layer, such as boxes beside scores, of which a channel has too few steps where all share one scale.
+pub(super) fn unlike_parts(
+    graph: &Graph,
+    points: &Points,
+    observed: &BTreeMap<NodeId, Observed>,
+    ranges: &BTreeMap<NodeId, Range>,
+) -> Vec<NodeId> {
+    let is_coarse = |&&id: &&NodeId| {
+        let range = ranges.get(&id).zip(observed.get(&id));
+        range.is_some_and(|(range, observed)| observed.worst_channel(range) < FEWEST_DECIBELS)
+    };
+    points.values.iter().filter(is_coarse).copied().filter(|&id| !leads_to_layer(graph, id)).collect()
+}
+
+/// Whether a contraction reads a value, or something that is computed of it.
+fn leads_to_layer(graph: &Graph, id: NodeId) -> bool {
+    let is_layer = |&user: &NodeId| graph.op(user).epilogue().is_some() || leads_to_layer(graph, user);
+    graph.users(id).iter().any(is_layer)
+}
+
+/// The integers of 8 bits that cover a range, one of which stands for 0.
+pub(super) fn affine(range: &Range) -> Affine {
+    let width = range.high - range.low;
+    if width < f32::MIN_POSITIVE as f64 * 1e6 {
+        return Affine::per_tensor(DType::I8, 1.0, 0);
+    }
+    let scale = (width / 255.0) as f32;
+    let zero = (-128.0 - range.low / scale as f64).round_ties_even();
+    Affine::per_tensor(DType::I8, scale, zero.clamp(-128.0, 127.0) as i64)
 }

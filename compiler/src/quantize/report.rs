@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use edgecc_ir::{Graph, NodeId, Op, Shape};
 use edgecc_passes::quantize::{Points, QuantizedWeights, layer_input, weights_axis};
 
-use super::Equalized;
+use super::{Decided, Equalized};
 use crate::calibrate::observe::{Observed, Range};
+use crate::names::layers;
 
 /// What was done, and what it costs.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// A row for each layer of integers, in the graph's order.
     pub layers: Vec<LayerReport>,
-    /// Contractions that kept their numbers, with the reason.
-    pub float: Vec<(String, &'static str)>,
+    /// Contractions that kept their numbers.
+    pub float: Vec<FloatReport>,
+    /// What was decided.
+    pub decided: Decided,
     /// Multiply-adds outside of integers, as a share of all.
     pub float_share: f64,
     /// For each f32 output how it agrees with the float model's over the samples.
@@ -24,6 +27,8 @@ pub struct Report {
     /// What was tried one after the other, with the decibels of the worst output over its difference; what does not raise them is
     /// not kept.
     pub steps: Vec<(&'static str, f64)>,
+    /// Values that keep their numbers since their channels are too unlike for one scale.
+    pub apart: Vec<String>,
     /// Values whose channels have factors.
     pub equalized: Vec<Equalized>,
 }
@@ -59,6 +64,8 @@ impl Report {
 /// A layer of integers.
 #[derive(Clone, Debug)]
 pub struct LayerReport {
+    /// Its name: see [`crate::names`].
+    pub name: String,
     /// Its ONNX nodes.
     pub origin: String,
     /// Multiply-adds.
@@ -69,6 +76,19 @@ pub struct LayerReport {
     pub input_quality: f64,
     /// Decibels of the weights over the noise of theirs.
     pub weights_quality: f64,
+}
+
+/// A layer that kept its numbers.
+#[derive(Clone, Debug)]
+pub struct FloatReport {
+    /// Its name: see [`crate::names`].
+    pub name: String,
+    /// Its ONNX nodes.
+    pub origin: String,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// How an output agrees with the float model's.
@@ -89,12 +109,14 @@ pub(super) fn describe(
     points: &Points,
     observed: &BTreeMap<NodeId, Observed>,
     ranges: &BTreeMap<NodeId, Range>,
-    layers: &BTreeMap<NodeId, QuantizedWeights>,
+    weights: &BTreeMap<NodeId, QuantizedWeights>,
 ) -> Report {
+    let names = layers(graph);
     let origin = |id: NodeId| graph.node(id).origin().to_string();
     let row = |(&id, weights): (&NodeId, &QuantizedWeights)| {
         let input = layer_input(graph, id);
         LayerReport {
+            name: names.name(id),
             origin: origin(id),
             macs: macs(graph, id),
             input: ranges[&input],
@@ -103,12 +125,19 @@ pub(super) fn describe(
         }
     };
     let order = graph.order();
-    let in_order = order.iter().filter_map(|id| layers.get_key_value(id));
+    let in_order = order.iter().filter_map(|id| weights.get_key_value(id));
+    let kept = |&(id, reason): &(NodeId, &'static str)| FloatReport {
+        name: names.name(id),
+        origin: origin(id),
+        macs: macs(graph, id),
+        reason,
+    };
     let total: u64 = points.layers.iter().chain(points.float.iter().map(|(id, _)| id)).map(|&id| macs(graph, id)).sum();
     let float: u64 = points.float.iter().map(|&(id, _)| macs(graph, id)).sum();
     Report {
         layers: in_order.map(row).collect(),
-        float: points.float.iter().map(|&(id, reason)| (origin(id), reason)).collect(),
+        float: points.float.iter().map(kept).collect(),
+        decided: Decided::of(graph, points, ranges),
         float_share: float as f64 / total.max(1) as f64,
         ..Report::default()
     }
@@ -190,8 +219,11 @@ impl std::fmt::Display for Report {
                 layer.input_quality, layer.weights_quality, layer.input.observer, layer.origin
             )?;
         }
-        for (origin, reason) in &self.float {
+        for FloatReport { origin, reason, .. } in &self.float {
             writeln!(f, "kept in f32: {origin} {reason}")?;
+        }
+        for origin in &self.apart {
+            writeln!(f, "kept in f32: the result of {origin}: its channels are too unlike for one scale")?;
         }
         for Equalized { origin, spread, gain, dead } in &self.equalized {
             let dead = if *dead > 0 { format!(", {dead} are 0 in all samples") } else { String::new() };

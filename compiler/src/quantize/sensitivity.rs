@@ -1,30 +1,31 @@
 //! Which layers keep their numbers, so that a drop is kept to.
 
-use std::collections::BTreeSet;
-
 use edgecc_ir::{Graph, NodeId};
 
 use super::attempt::{Answers, Run};
 use super::report::macs;
-use super::{QuantizeError, Report};
+use super::{Kept, LOSES, QuantizeError, Report, points};
 
 impl Run<'_> {
-    /// The graph with layers in f32 beyond those that always are, first those whose rounding alone disturbs the outputs most for a
-    /// multiply-add, as many as it takes; `best` is the graph without them.
+    /// The graph with layers of `free` in f32 beyond those of `kept`, first those whose rounding alone disturbs the outputs most
+    /// for a multiply-add, as many as it takes; `best` is the graph without them.
     pub(super) fn keep_to(
         &self,
         most: f64,
+        free: &[NodeId],
+        kept: &Kept,
         expected: &Answers,
         mut best: (Graph, Report),
         progress: &mut dyn FnMut(String),
     ) -> Result<(Graph, Report), QuantizeError> {
-        let (order, kept) = (self.sensitivity(expected, progress)?, self.kept());
+        let order = self.sensitivity(free, expected, progress)?;
         // As few in f32 as keep to the drop: `fewest` are too few, `enough` are not.
         let (mut fewest, mut enough) = (0, order.len() + 1);
         let mut next = 1;
         while enough - fewest > 1 && next <= order.len() {
             progress(format!("{next} layers in f32"));
-            let with: BTreeSet<NodeId> = kept.iter().chain(&order[..next]).copied().collect();
+            let more = order[..next].iter().map(|&layer| (layer, LOSES));
+            let with: Kept = kept.clone().into_iter().chain(more).collect();
             let attempt = self.attempt(&with, expected)?;
             if attempt.1.drop() <= most {
                 (best, enough) = (attempt, next);
@@ -38,13 +39,16 @@ impl Run<'_> {
     }
 
     /// Layers by how much the outputs change for each multiply-add when they alone are rounded, the worst first.
-    fn sensitivity(&self, expected: &Answers, progress: &mut dyn FnMut(String)) -> Result<Vec<NodeId>, QuantizeError> {
-        let points = &self.points;
-        let all: BTreeSet<NodeId> =
-            points.layers.iter().chain(points.float.iter().map(|(id, _)| id)).copied().collect();
-        let mut costs = Vec::with_capacity(points.layers.len());
-        for (number, &layer) in points.layers.iter().enumerate() {
-            progress(format!("measuring layer {} of {}", number + 1, points.layers.len()));
+    fn sensitivity(
+        &self,
+        free: &[NodeId],
+        expected: &Answers,
+        progress: &mut dyn FnMut(String),
+    ) -> Result<Vec<NodeId>, QuantizeError> {
+        let all: Kept = points(&self.graph, &Kept::new()).layers.into_iter().map(|layer| (layer, LOSES)).collect();
+        let mut costs = Vec::with_capacity(free.len());
+        for (number, &layer) in free.iter().enumerate() {
+            progress(format!("measuring layer {} of {}", number + 1, free.len()));
             let mut others = all.clone();
             others.remove(&layer);
             let (_, report) = self.attempt(&others, expected)?;

@@ -2,7 +2,7 @@
 //! as numbers.
 //!
 //! Every position along every axis of every value belongs to a *class* of positions that can only go together
-//! (`propagate.rs`). Classes that occur on the same axes are a *group*: the channels of one width (`groups.rs`). Of each group
+//! (`propagate.rs`, behind `unshare.rs`). Classes that occur on the same axes are a *group*: the channels of one width (`groups.rs`). Of each group
 //! the least important classes (`importance.rs`) go, as many as the recipe asks for (`select.rs`); then the graph is cut
 //! (`cut.rs`).
 
@@ -13,6 +13,7 @@ mod importance;
 mod propagate;
 mod reshape;
 mod select;
+mod unshare;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use classes::Class;
 use groups::{Group, groups, work};
 use propagate::Channels;
 use select::{Bounds, select};
+use unshare::unshare_vectors;
 
 /// How the weights of a channel are measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,13 +47,15 @@ pub enum Ranking {
     Global,
 }
 
-/// What holds for some layers.
-#[derive(Clone, PartialEq, Debug)]
+/// What holds for a layer.
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct LayerRule {
-    /// The node's name in the model.
-    pub name: String,
+    /// The contraction.
+    pub node: NodeId,
     /// The least share of its channels that stay; with 1 its weights stay as they are.
     pub least: f64,
+    /// The largest share that stay, as far as widths allow and other layers of the same width do not need more.
+    pub most: f64,
 }
 
 /// What to prune.
@@ -120,9 +124,6 @@ pub struct Pruned {
 /// Why nothing was pruned.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PruneError {
-    /// A rule for a layer that is not there.
-    #[error("no contraction of the model is called `{0}`")]
-    UnknownLayer(String),
     /// A cut that does not fit: a fault of the compiler.
     #[error("internal error: pruning does not fit the graph: {0}")]
     Cut(#[from] CutError),
@@ -134,13 +135,13 @@ pub enum PruneError {
 /// Prunes a graph behind [`crate::prepare`]. `activations` has for contractions the size of what each position along
 /// [`depth_axis`] of operand 0 holds, such as its deviation; empty where no samples are known.
 pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<f64>>) -> Result<Pruned, PruneError> {
-    check_names(graph, recipe)?;
-    let is_left_alone = |id: NodeId| least_of(graph, recipe, id) >= 1.0;
+    let graph = &unshare_vectors(graph);
+    let is_left_alone = |id: NodeId| least_of(recipe, id) >= 1.0;
     let mut channels = Channels::of(graph, is_left_alone);
     let (groups, unpruned) = groups(graph, &mut channels);
     let work = work(graph, &groups);
     let importance = importance::importance(graph, &mut channels, &groups, recipe.norm, activations);
-    let bounds: Vec<Bounds> = groups.iter().map(|group| bounds(graph, recipe, group)).collect();
+    let bounds: Vec<Bounds> = groups.iter().map(|group| bounds(recipe, group)).collect();
     let macs: Vec<_> = work.iter().map(|(_, work)| work.clone()).collect();
     let removed = select(recipe, &bounds, &importance, &macs);
     let gone = gone(&groups, &importance, &removed);
@@ -166,25 +167,23 @@ pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<
     })
 }
 
-/// The least share of a contraction's channels that stay.
-fn least_of(graph: &Graph, recipe: &Recipe, id: NodeId) -> f64 {
-    let rules = recipe.layers.iter().filter(|rule| is_called(graph, id, &rule.name));
-    rules.map(|rule| rule.least).fold(recipe.least, f64::max)
+/// The least share of a contraction's channels that stay: as its rules say, or as for all.
+fn least_of(recipe: &Recipe, id: NodeId) -> f64 {
+    rules(recipe, id).map(|rule| rule.least).reduce(f64::max).unwrap_or(recipe.least)
 }
 
-fn is_called(graph: &Graph, id: NodeId, name: &str) -> bool {
-    graph.op(id).epilogue().is_some() && graph.node(id).origin().0.iter().any(|other| other == name)
+fn most_of(recipe: &Recipe, id: NodeId) -> f64 {
+    rules(recipe, id).map(|rule| rule.most).fold(1.0, f64::min)
 }
 
-fn check_names(graph: &Graph, recipe: &Recipe) -> Result<(), PruneError> {
-    let order = graph.order();
-    let unknown = recipe.layers.iter().find(|rule| !order.iter().any(|&id| is_called(graph, id, &rule.name)));
-    unknown.map_or(Ok(()), |rule| Err(PruneError::UnknownLayer(rule.name.clone())))
+fn rules(recipe: &Recipe, id: NodeId) -> impl Iterator<Item = &LayerRule> {
+    recipe.layers.iter().filter(move |rule| rule.node == id)
 }
 
-fn bounds(graph: &Graph, recipe: &Recipe, group: &Group) -> Bounds {
-    let least = group.makers.iter().map(|&id| least_of(graph, recipe, id)).fold(recipe.least, f64::max);
-    Bounds::of(group, least, recipe.multiple)
+fn bounds(recipe: &Recipe, group: &Group) -> Bounds {
+    let of_makers = |of: fn(&Recipe, NodeId) -> f64| group.makers.iter().map(move |&id| of(recipe, id));
+    let least = of_makers(least_of).reduce(f64::max).unwrap_or(recipe.least);
+    Bounds::of(group, [least, of_makers(most_of).fold(1.0, f64::min)], recipe.multiple)
 }
 
 /// The least important classes of each group, by number; of equal ones the first.

@@ -15,18 +15,21 @@ pub(crate) struct Bounds {
     pub(crate) all: usize,
     /// The fewest that stay.
     pub(crate) least: usize,
+    /// The most that stay, at least as many.
+    pub(crate) most: usize,
     /// Classes that go together, so that widths stay multiples.
     pub(crate) unit: usize,
 }
 
 impl Bounds {
-    /// The bounds of a group of which at least a share stays.
-    pub(crate) fn of(group: &Group, least: f64, multiple: usize) -> Bounds {
+    /// The bounds of a group of which shares stay, from `least` to `most`.
+    pub(crate) fn of(group: &Group, [least, most]: [f64; 2], multiple: usize) -> Bounds {
         let all = group.classes.len();
         let multiple = if all * group.narrowest < THIN { (multiple / 2).max(1) } else { multiple.max(1) };
         let unit = multiple / greatest_common_divisor(multiple, group.narrowest);
-        let wanted = (all as f64 * least).ceil().max(1.0) as usize;
-        Bounds { all, least: wanted.next_multiple_of(unit).min(all), unit }
+        let width = |share: f64| ((all as f64 * share).ceil().max(1.0) as usize).next_multiple_of(unit).min(all);
+        let least = width(least);
+        Bounds { all, least, most: width(most).max(least), unit }
     }
 
     /// The width below `kept`.
@@ -38,7 +41,7 @@ impl Bounds {
     /// The least width that is a share of the whole.
     fn share(self, share: f64) -> usize {
         let wanted = (self.all as f64 * share).ceil() as usize;
-        wanted.next_multiple_of(self.unit).clamp(self.least, self.all)
+        wanted.next_multiple_of(self.unit).clamp(self.least, self.most)
     }
 }
 
@@ -80,7 +83,7 @@ fn global(bounds: &[Bounds], importance: &[Vec<f64>], work: &[Work], target: f64
     let concerned: Vec<Vec<usize>> = (0..bounds.len())
         .map(|group| (0..work.len()).filter(|&place| work[place].depends_on(group)).collect())
         .collect();
-    let mut removed = vec![0; bounds.len()];
+    let mut removed: Vec<usize> = bounds.iter().map(|bounds| bounds.all - bounds.most).collect();
     let mut left = total(work, &removed);
     while left > target {
         let step = |group: usize| {

@@ -22,12 +22,11 @@ pub struct Points {
     pub float: Vec<(NodeId, &'static str)>,
 }
 
-/// Finds them. A contraction for which `stays` tells so keeps its numbers.
-pub fn quantization_points(graph: &Graph, stays: impl Fn(NodeId) -> bool) -> Points {
+/// Finds them. A contraction for which `stays` has a reason keeps its numbers.
+pub fn quantization_points(graph: &Graph, stays: impl Fn(NodeId) -> Option<&'static str>) -> Points {
     let mut points = Points::default();
     for id in graph.order().into_iter().filter(|&id| graph.op(id).epilogue().is_some()) {
-        match reason_to_stay(graph, id) {
-            _ if stays(id) => points.float.push((id, "is told to stay")),
+        match reason_to_stay(graph, id).or_else(|| stays(id)) {
             Some(reason) => points.float.push((id, reason)),
             None => points.layers.push(id),
         }

@@ -1,0 +1,63 @@
+//! Quantization of which everything is decided, so that it needs no samples.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgecc_ir::{Graph, NodeId};
+use edgecc_passes::quantize::{Decisions, Points, insert_quantization};
+
+use super::attempt::rounded;
+use super::observe::affine;
+use super::{CHOICES, QuantizeError, QuantizeOptions, points};
+use crate::calibrate::observe::Range;
+use crate::names::{layers, values};
+use crate::recipe::RangeRule;
+
+/// What was decided, by the names of [`crate::names`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Layers of integers.
+    pub integers: BTreeSet<String>,
+    /// Layers that could be, and keep their numbers.
+    pub float: BTreeSet<String>,
+    /// What the integers of values cover.
+    pub ranges: BTreeMap<String, Range>,
+    /// Whether channels have factors.
+    pub is_equalized: bool,
+    /// Whether weights are rounded by the samples.
+    pub is_fitted: bool,
+}
+
+impl Decided {
+    pub(super) fn of(graph: &Graph, points: &Points, ranges: &BTreeMap<NodeId, Range>) -> Decided {
+        let (layers, values) = (layers(graph), values(graph));
+        let could = points.float.iter().filter(|(_, reason)| CHOICES.contains(reason));
+        Decided {
+            integers: points.layers.iter().map(|&id| layers.name(id)).collect(),
+            float: could.map(|&(id, _)| layers.name(id)).collect(),
+            ranges: ranges.iter().map(|(&id, &range)| (values.name(id), range)).collect(),
+            ..Decided::default()
+        }
+    }
+}
+
+/// Writes quantization into a graph behind [`edgecc_passes::prepare`] as [`super::quantize`] does where every range is given
+/// and biases stay as they are.
+pub fn insert_decided(graph: &mut Graph, how: &QuantizeOptions) -> Result<Decided, QuantizeError> {
+    if !how.keep_biases {
+        return Err(QuantizeError::NoMeans);
+    }
+    let points = points(graph, &how.kept(graph)?);
+    let rules = how.rules(graph);
+    let decided = |&id| match rules.get(&id) {
+        Some(&RangeRule::Decided(range)) => Ok((id, range)),
+        Some(RangeRule::By { .. }) | None => Err(QuantizeError::NoRange(values(graph).name(id))),
+    };
+    let ranges = points.values.iter().map(decided).collect::<Result<_, _>>()?;
+    let unobserved = BTreeMap::new();
+    let rounded = |&layer| Some((layer, rounded(graph, how, &unobserved, layer)?));
+    let layers = points.layers.iter().filter_map(rounded).collect();
+    let decided = Decided::of(graph, &points, &ranges);
+    let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
+    insert_quantization(graph, &Decisions { values, layers })?;
+    Ok(decided)
+}
