@@ -37,6 +37,7 @@ install "emulator of aarch64" qemu-user
 install "C for aarch64" gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 install "Rust for aarch64" rustc-web libstd-rust-web-dev:arm64
 install "models of cores" llvm-19
+install "fonts of rendered characters" fonts-cabin fonts-dejavu-core fonts-freefont-ttf fonts-liberation fonts-open-sans
 install "a software GPU" libvulkan1 mesa-vulkan-drivers
 install "a browser" chromium
 install "a second compiler of shaders" npm

@@ -1,7 +1,7 @@
 //! Small networks from a seeded generator, layer by layer.
 
 use edgecc_ir::{
-    BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, PoolKind, Shape, Tensor, TensorType, UnaryOp, Window,
+    BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, PoolKind, ReduceKind, Shape, Tensor, TensorType, UnaryOp, Window,
 };
 
 /// A network while it grows: one path from the input on.
@@ -110,6 +110,46 @@ impl Network {
         let value = self.add(Op::Reshape(Shape::new(&apart)), &[self.value], "apart");
         let value = self.add(Op::Transpose(vec![0, 2, 1, 3, 4]), &[value], "deal");
         self.value = self.add(Op::Reshape(Shape::new(&extents)), &[value], "together");
+    }
+
+    /// Channels times factors.
+    pub fn scale(&mut self, factors: &[f32]) {
+        let factors = self.constant(&[1, factors.len(), 1, 1], factors);
+        self.pair(BinaryOp::Mul, factors);
+    }
+
+    /// Channels times gates that the means of all channels decide, over so many hidden ones.
+    pub fn squeeze_excite(&mut self, hidden: usize) {
+        let (entry, channels) = (self.value, self.extents()[1]);
+        self.value = self.add(Op::Reduce { kind: ReduceKind::Mean, axes: vec![2, 3] }, &[self.value], "mean");
+        self.conv(hidden, 1, 1, 1, Activation::Relu);
+        self.conv(channels, 1, 1, 1, Activation::None);
+        self.unary(UnaryOp::Sigmoid);
+        let gates = std::mem::replace(&mut self.value, entry);
+        self.pair(BinaryOp::Mul, gates);
+    }
+
+    fn unary(&mut self, op: UnaryOp) {
+        let mut expr = Expr::new();
+        let x = expr.arg(0, DType::F32);
+        let root = expr.unary(op, x);
+        self.value = self.add(Op::Map(expr.with_root(root)), &[self.value], "function");
+    }
+
+    /// An output: a function of some channels of the path, which stays where it is.
+    pub fn part(&mut self, name: &str, channels: std::ops::Range<usize>, op: UnaryOp) {
+        let (whole, mut counts) = (self.value, self.extents());
+        counts[1] = channels.len();
+        let starts = vec![0, channels.start, 0, 0];
+        self.value = self.add(Op::Slice { starts, steps: vec![1; 4], counts }, &[whole], "part");
+        self.unary(op);
+        let part = std::mem::replace(&mut self.value, whole);
+        self.graph.output(name, part);
+    }
+
+    /// The finished graph of a network whose outputs are parts.
+    pub fn finish_parts(self) -> Graph {
+        self.graph
     }
 
     /// A matrix product with a bias.

@@ -11,7 +11,7 @@ use edgecc::quantize::{QuantizeError, QuantizeOptions, Report, quantize};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
-use edgecc_ir::{DType, Graph, NodeId, Shape, Tensor, eval};
+use edgecc_ir::{DType, Graph, NodeId, Shape, Tensor, UnaryOp, eval};
 use edgecc_passes::{Options, prepare};
 use edgecc_tests::networks::{Activation, Network};
 use edgecc_tests::report::say;
@@ -107,6 +107,65 @@ fn measured_ranges_and_corrected_biases_lose_less_than_extremes() {
         .map(|how| quantised(&graph, &how).expect("a quantised network").1.outputs[0].signal_to_noise);
     say(&format!("{extremes:.1} dB by extremes, {measured:.1} dB by measured error and corrected biases"));
     assert!(measured > extremes + 0.5, "{measured} and {extremes}");
+}
+
+/// What breaks quantization: channels of unlike ranges, swish with squeeze-and-excite, boxes beside scores.
+fn hard() -> Graph {
+    let spread = |channels: usize| -> Vec<f32> { (0..channels).map(|n| 3f32.powi((n * 7 % 9) as i32 - 4)).collect() };
+    let inverse = |channels: usize| -> Vec<f32> { spread(channels).iter().map(|factor| 1.0 / factor).collect() };
+    let mut network = Network::new("hard", &[1, 3, 32, 32]);
+    network.conv(32, 3, 2, 1, Activation::None);
+    network.scale(&spread(32));
+    network.activate(Activation::Relu);
+    network.scale(&inverse(32));
+    network.conv(32, 3, 1, 32, Activation::None);
+    network.scale(&spread(32));
+    network.activate(Activation::Relu);
+    network.scale(&inverse(32));
+    network.conv(48, 1, 1, 1, Activation::None);
+    network.scale(&spread(48));
+    network.activate(Activation::Silu);
+    network.squeeze_excite(12);
+    network.scale(&inverse(48));
+    network.conv(8, 1, 1, 1, Activation::None);
+    network.scale(&[60.0, 60.0, 60.0, 60.0, 1.0, 1.0, 1.0, 1.0]);
+    network.part("boxes", 0..4, UnaryOp::Neg);
+    network.part("scores", 4..8, UnaryOp::Sigmoid);
+    ready(network.finish_parts())
+}
+
+#[test]
+fn what_collapses_by_extremes_recovers() {
+    let graph = hard();
+    let plain = QuantizeOptions { plain: true, ..QuantizeOptions::default() };
+    let [extremes, automatic] =
+        [plain, QuantizeOptions::default()].map(|how| quantised(&graph, &how).expect("a quantised network").1);
+    say(&automatic.to_string());
+    let worst =
+        |report: &Report| report.outputs.iter().map(|output| output.signal_to_noise).fold(f64::INFINITY, f64::min);
+    say(&format!("hard case: {:.1} dB by extremes, {:.1} dB automatically", worst(&extremes), worst(&automatic)));
+    assert!(worst(&automatic) > worst(&extremes) + 12.0);
+    assert_eq!(automatic.apart.len(), 1);
+    assert!(automatic.equalized.len() >= 3);
+}
+
+#[test]
+fn steps_that_are_told_are_taken() {
+    let graph = hard();
+    let how = |step| QuantizeOptions { equalize: Some(step), fit_rounding: Some(step), ..QuantizeOptions::default() };
+    let [without, with] = [false, true].map(|step| quantised(&graph, &how(step)).expect("a quantised network").1);
+    assert!(without.equalized.is_empty() && without.steps.len() == 1);
+    assert!(with.decided.is_equalized && with.decided.is_fitted && with.steps.len() == 3);
+}
+
+#[test]
+fn one_sample_is_enough() {
+    let graph = mobile();
+    let options = run::options(Architecture::host().expect("a host"), &[]);
+    let (how, one) = (QuantizeOptions::default(), samples(&graph, 1));
+    let report = quantize(&mut graph.clone(), &options, &how, &one, 2, &mut |_| {}).expect("a quantised network");
+    assert_eq!((report.samples, report.float.len()), (1, 0));
+    assert!(report.outputs[0].cosine > 0.999, "{}", report.outputs[0].cosine);
 }
 
 #[test]

@@ -70,11 +70,7 @@ fn weights_alone_and_made_up_samples_need_no_data() {
 #[test]
 fn a_recipe_that_decides_everything_needs_no_samples() {
     let folder = folder("decided");
-    std::fs::write(
-        folder.join("start.toml"),
-        "[quantize]\ncorrect-biases = false\nequalize = false\nfit-weights = false\n",
-    )
-    .expect("a file");
+    std::fs::write(folder.join("start.toml"), "[quantize]\ncorrect-biases = false\n").expect("a file");
     let text = twice(&folder, &format!("--recipe start.toml {DATA}"), "");
     // Nor where a range is edited.
     let (before, after) = text.split_once("image = { low = 0.0, high = ").expect("the input's range");

@@ -31,8 +31,9 @@ pub struct Observed {
     count: f64,
     /// Sum of squares.
     power: f64,
-    /// Sums of the elements of each channel, and how many each has.
+    /// Sums of the elements of each channel and of their squares, and how many each has.
     sums: Vec<f64>,
+    squares: Vec<f64>,
     per_channel: f64,
 }
 
@@ -93,6 +94,7 @@ impl Observed {
             count: 0.0,
             power: 0.0,
             sums: vec![0.0; channels],
+            squares: vec![0.0; channels],
             per_channel: 0.0,
         }
     }
@@ -119,6 +121,7 @@ impl Observed {
         let channels = self.sums.len();
         for (row, part) in elements.chunks(inner.max(1)).enumerate() {
             self.sums[row % channels] += part.iter().map(|&x| x as f64).sum::<f64>();
+            self.squares[row % channels] += part.iter().map(|&x| x as f64 * x as f64).sum::<f64>();
         }
         self.per_channel += elements.len() as f64 / channels as f64;
         true
@@ -127,6 +130,14 @@ impl Observed {
     /// The mean of each channel.
     pub fn means(&self) -> Vec<f64> {
         self.sums.iter().map(|sum| sum / self.per_channel.max(1.0)).collect()
+    }
+
+    /// Decibels over the rounding of a range, of the channel that has the fewest.
+    pub fn worst_channel(&self, range: &Range) -> f64 {
+        let step = (range.high - range.low) / STEPS;
+        let noise = (step * step / 12.0 * self.per_channel).max(1e-30);
+        let decibels = |square: &f64| 10.0 * (square / noise).log10();
+        self.squares.iter().filter(|square| **square > 0.0).map(decibels).fold(f64::INFINITY, f64::min)
     }
 
     /// Doubles the histogram's reach until it holds a magnitude.

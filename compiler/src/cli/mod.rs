@@ -155,7 +155,7 @@ fn prune_code(error: &crate::prune::Error) -> u8 {
 
 fn quantize_code(error: &QuantizeError) -> u8 {
     match error {
-        QuantizeError::Unknown(_) | QuantizeError::NoRange(_) | QuantizeError::NoFit => 2,
+        QuantizeError::Unknown(_) | QuantizeError::NoRange(_) | QuantizeError::NoMeans => 2,
         QuantizeError::NotFinite { .. } => 1,
         QuantizeError::Capture(error) => capture_code(error),
         QuantizeError::Type(_) => 70,

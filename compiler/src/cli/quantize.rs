@@ -40,7 +40,7 @@ pub fn quantize(
                 note(recipe, &decided);
                 return Ok(graph);
             }
-            Err(QuantizeError::NoRange(_) | QuantizeError::NoFit) => {}
+            Err(QuantizeError::NoRange(_) | QuantizeError::NoMeans) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -70,10 +70,10 @@ fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
         integers: named(LayerPrecision::Int8),
         ranges: recipe.ranges.clone(),
         observer: rule.observer,
-        keep_biases: !rule.correct_biases,
         equalize: rule.equalize,
-        fit_weights: rule.fit_weights,
+        fit_rounding: rule.fit_rounding,
         tables: rule.tables,
+        keep_biases: !rule.correct_biases,
         max_drop: rule.max_drop,
         ..QuantizeOptions::default()
     }
@@ -89,8 +89,11 @@ fn note(recipe: &mut Recipe, decided: &Decided) {
     recipe.ranges = decided.ranges.iter().map(|(name, &range)| (name.clone(), RangeRule::Decided(range))).collect();
     if let Some(rule) = &mut recipe.quantize {
         rule.max_drop = None;
-        (rule.equalize, rule.fit_weights) = (Some(decided.equalized), Some(decided.fits_weights));
-        rule.tables = Some(decided.tables);
+        rule.tables = Some(decided.has_tables);
+        if rule.correct_biases {
+            rule.equalize = Some(decided.is_equalized);
+            rule.fit_rounding = Some(decided.is_fitted);
+        }
     }
 }
 

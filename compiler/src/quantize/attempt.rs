@@ -7,8 +7,7 @@ use edgecc_passes::quantize::{
     Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
 };
 
-use super::equalize::Equalized;
-use super::observe::{affine, observe, ranges};
+use super::observe::{affine, observe, ranges, unlike_parts};
 use super::report::{agreement, describe, is_row_of_classes};
 use super::{Kept, QuantizeError, QuantizeOptions, Report, points};
 use crate::calibrate::capture::{Captured, capture};
@@ -22,17 +21,15 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a CompileOptions,
     pub(super) samples: &'a Samples,
     pub(super) threads: usize,
-    /// Layers that keep their numbers whatever is attempted.
-    pub(super) kept: Kept,
     /// Where integers can stand.
     pub(super) points: Points,
     pub(super) observed: BTreeMap<NodeId, Observed>,
     /// What the integers of each value cover.
     pub(super) ranges: BTreeMap<NodeId, Range>,
+    /// Values that keep their numbers since their channels are unlike.
+    pub(super) apart: Vec<NodeId>,
     /// Each layer's weights as integers.
     pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
-    /// Values whose channels have factors.
-    pub(super) equalized: Vec<Equalized>,
     /// Whether values that functions are computed of are integers, so that the functions are tables.
     pub(super) tables: bool,
 }
@@ -41,21 +38,25 @@ pub(super) struct Run<'a> {
 pub(super) type Answers = Vec<Vec<Vec<f32>>>;
 
 impl<'a> Run<'a> {
-    /// Ranges as the samples tell, and weights rounded to the nearest.
+    /// Ranges as the samples or the options tell, and weights rounded to the nearest.
     pub(super) fn of(
         graph: Graph,
         options: &'a CompileOptions,
-        how: &QuantizeOptions,
+        (how, kept): (&QuantizeOptions, &Kept),
         (samples, threads): (&'a Samples, usize),
     ) -> Result<Run<'a>, QuantizeError> {
-        let kept = how.kept(&graph)?;
-        let points = points(&graph, &kept);
+        let points = points(&graph, kept);
         let observed = observe(&graph, options, &points, samples, threads)?;
-        let ranges = ranges(&graph, how, &points, &observed);
+        let mut ranges = ranges(&graph, how, &points, &observed);
+        let apart = match how.choice(None) {
+            Some(_) => unlike_parts(&graph, &points, &observed, &ranges),
+            None => Vec::new(),
+        };
+        ranges.retain(|id, _| !apart.contains(id));
         let rounded = |&layer: &NodeId| Some((layer, rounded(&graph, how, &observed, layer)?));
         let layers = points.layers.iter().filter_map(rounded).collect();
-        let (equalized, tables) = (Vec::new(), how.tables != Some(false));
-        Ok(Run { options, samples, threads, ranges, layers, equalized, tables, graph, kept, points, observed })
+        let tables = how.tables != Some(false);
+        Ok(Run { options, samples, threads, ranges, layers, apart, tables, graph, points, observed })
     }
 
     /// The graph with quantization, but of some layers, and what that costs.

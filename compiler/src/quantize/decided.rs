@@ -21,12 +21,12 @@ pub struct Decided {
     pub float: BTreeSet<String>,
     /// What the integers of values cover.
     pub ranges: BTreeMap<String, Range>,
-    /// Whether channels have factors of their own.
-    pub equalized: bool,
+    /// Whether channels have factors.
+    pub is_equalized: bool,
     /// Whether weights are rounded by the samples.
-    pub fits_weights: bool,
+    pub is_fitted: bool,
     /// Whether functions between layers are tables.
-    pub tables: bool,
+    pub has_tables: bool,
 }
 
 impl Decided {
@@ -37,17 +37,16 @@ impl Decided {
             integers: points.layers.iter().map(|&id| layers.name(id)).collect(),
             float: could.map(|&(id, _)| layers.name(id)).collect(),
             ranges: ranges.iter().map(|(&id, &range)| (values.name(id), range)).collect(),
-            tables: true,
             ..Decided::default()
         }
     }
 }
 
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`] as [`super::quantize`] does where every range is given
-/// and channels, weights and biases stay as they are.
+/// and biases stay as they are.
 pub fn insert_decided(graph: &mut Graph, how: &QuantizeOptions) -> Result<Decided, QuantizeError> {
-    if !how.keep_biases || how.equalize != Some(false) || how.fit_weights != Some(false) {
-        return Err(QuantizeError::NoFit);
+    if !how.keep_biases {
+        return Err(QuantizeError::NoMeans);
     }
     let points = points(graph, &how.kept(graph)?);
     let rules = how.rules(graph);
@@ -55,13 +54,13 @@ pub fn insert_decided(graph: &mut Graph, how: &QuantizeOptions) -> Result<Decide
         Some(&RangeRule::Decided(range)) => Ok((id, range)),
         Some(RangeRule::By { .. }) | None => Err(QuantizeError::NoRange(values(graph).name(id))),
     };
-    let tables = how.tables != Some(false);
-    let is_kept = |id: &&NodeId| tables || !points.functions.contains_key(id);
+    let has_tables = how.tables != Some(false);
+    let is_kept = |id: &&NodeId| has_tables || !points.functions.contains_key(id);
     let ranges = points.values.iter().filter(is_kept).map(decided).collect::<Result<_, _>>()?;
     let unobserved = BTreeMap::new();
     let rounded = |&layer| Some((layer, rounded(graph, how, &unobserved, layer)?));
     let layers = points.layers.iter().filter_map(rounded).collect();
-    let decided = Decided { tables, ..Decided::of(graph, &points, &ranges) };
+    let decided = Decided { has_tables, ..Decided::of(graph, &points, &ranges) };
     let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
     insert_quantization(graph, &Decisions { values, layers })?;
     Ok(decided)

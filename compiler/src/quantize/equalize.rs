@@ -129,12 +129,14 @@ struct Choice {
 fn choose(graph: &Graph, site: &Site, channels: &[Channel]) -> Option<Choice> {
     let readers: Vec<Vec<(usize, usize, f32)>> =
         site.readers.iter().map(|&reader| placed_weights(graph, reader)).collect();
+    let behind = site.behind.iter().flat_map(|&reader| placed_weights(graph, reader)).collect();
+    let readers = Readers { readers, behind };
     let ones = vec![1.0; channels.len()];
-    let before = noise(&readers, channels, &ones);
+    let before = readers.noise(channels, &ones);
     let shifts: Vec<f64> = channels.iter().map(|channel| shift(site.shift, channel)).collect();
     let lowered: Vec<Channel> = channels.iter().zip(&shifts).map(|(channel, &shift)| channel.lowered(shift)).collect();
     let mut largest = vec![0f64; channels.len()];
-    for &(summed, _, weight) in readers.iter().flatten() {
+    for &(summed, _, weight) in readers.readers.iter().flatten() {
         largest[summed] = largest[summed].max(weight.abs() as f64);
     }
     let none = vec![0.0; channels.len()];
@@ -144,7 +146,7 @@ fn choose(graph: &Graph, site: &Site, channels: &[Channel]) -> Option<Choice> {
         let by_range = POWERS.iter().map(|&power| factors(&ranges, &ones, power, site.bound));
         let by_both = POWERS[..3].iter().map(|&power| factors(&ranges, &largest, power, site.bound));
         for factors in by_range.chain(by_both).chain([ones.clone()]) {
-            let noise = noise(&readers, channels, &factors);
+            let noise = readers.noise(channels, &factors);
             if best.as_ref().is_none_or(|(least, ..)| noise < *least) {
                 best = Some((noise, factors, shifts));
             }
@@ -191,24 +193,34 @@ fn factors(ranges: &[f64], weights: &[f64], power: f64, bound: Option<f64>) -> V
     raw.iter().zip(ranges).map(factor).collect()
 }
 
-/// Energy that rounding is expected to add to the results of the readers: of the value, whose step is one for all channels, and of
-/// the weights, whose steps are one for each result.
-fn noise(readers: &[Vec<(usize, usize, f32)>], channels: &[Channel], factors: &[f64]) -> f64 {
-    let scaled = || channels.iter().zip(factors).filter(|(channel, _)| channel.count > 0.0);
-    let high = scaled().map(|(channel, factor)| channel.high / factor).fold(0.0, f64::max);
-    let low = scaled().map(|(channel, factor)| channel.low / factor).fold(0.0, f64::min);
-    let step = (high - low) / STEPS[0];
-    let mut sum = 0.0;
-    for weights in readers {
-        let results = weights.iter().map(|&(_, result, _)| result + 1).max().unwrap_or(0);
-        let (mut largest, mut energy) = (vec![0f64; results], vec![0f64; results]);
-        for &(summed, result, weight) in weights {
-            let weight = weight as f64 * factors[summed];
-            sum += step * step * weight * weight;
-            largest[result] = largest[result].max(weight.abs());
-            energy[result] += channels[summed].mean_square() / (factors[summed] * factors[summed]);
+/// The weights that read a value, each with its channel and its result.
+struct Readers {
+    /// By contraction.
+    readers: Vec<Vec<(usize, usize, f32)>>,
+    /// Of contractions that read what maps make of it.
+    behind: Vec<(usize, usize, f32)>,
+}
+
+impl Readers {
+    /// Energy that rounding is expected to add to the results: of the value, whose step is one for all channels, and of the weights,
+    /// whose steps are one for each result.
+    fn noise(&self, channels: &[Channel], factors: &[f64]) -> f64 {
+        let scaled = || channels.iter().zip(factors).filter(|(channel, _)| channel.count > 0.0);
+        let high = scaled().map(|(channel, factor)| channel.high / factor).fold(0.0, f64::max);
+        let low = scaled().map(|(channel, factor)| channel.low / factor).fold(0.0, f64::min);
+        let step = (high - low) / STEPS[0];
+        let of_step = |&(summed, _, weight): &(usize, usize, f32)| (step * weight as f64 * factors[summed]).powi(2);
+        let mut sum: f64 = self.behind.iter().chain(self.readers.iter().flatten()).map(of_step).sum();
+        for weights in &self.readers {
+            let results = weights.iter().map(|&(_, result, _)| result + 1).max().unwrap_or(0);
+            let (mut largest, mut energy) = (vec![0f64; results], vec![0f64; results]);
+            for &(summed, result, weight) in weights {
+                largest[result] = largest[result].max((weight as f64 * factors[summed]).abs());
+                energy[result] += channels[summed].mean_square() / (factors[summed] * factors[summed]);
+            }
+            let steps = largest.iter().map(|largest| largest / STEPS[1]);
+            sum += steps.zip(&energy).map(|(step, energy)| step * step * energy).sum::<f64>();
         }
-        sum += largest.iter().zip(&energy).map(|(largest, energy)| (largest / STEPS[1]).powi(2) * energy).sum::<f64>();
+        sum / 12.0
     }
-    sum / 12.0
 }

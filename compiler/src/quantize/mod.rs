@@ -19,7 +19,7 @@ use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
 use crate::names::{layers, values};
 use crate::recipe::RangeRule;
-use attempt::{Answers, Run};
+use attempt::Run;
 pub use decided::{Decided, insert_decided};
 pub use equalize::Equalized;
 use equalize::equalize;
@@ -43,15 +43,16 @@ pub struct QuantizeOptions {
     pub ranges: BTreeMap<String, RangeRule>,
     /// Who proposes the range of values beside those; without it, for each value whoever loses least.
     pub observer: Option<Observer>,
-    /// Leave biases alone.
-    pub keep_biases: bool,
-    /// Whether channels get factors of their own; without it, where that brings the outputs nearer to the float model's.
+    /// Whether channels get factors; without it, if the outputs come nearer to the float model's.
     pub equalize: Option<bool>,
-    /// Whether weights are rounded by the samples; without it, where that brings the outputs nearer to the float model's.
-    pub fit_weights: Option<bool>,
+    /// Whether weights are rounded so that the results of layers on the samples stay, rather than to the nearest; without it, if the
+    /// outputs come nearer to the float model's.
+    pub fit_rounding: Option<bool>,
     /// Whether functions of one value between layers, such as sigmoids, are tables of 8 bits; without it, unless the drop demands more.
     pub tables: Option<bool>,
-    /// Cover every value from its smallest to its largest element, round weights to the nearest, and change nothing else.
+    /// Leave biases alone, and with them channels and the rounding of weights.
+    pub keep_biases: bool,
+    /// Cover every value from its smallest to its largest element, and leave everything else alone.
     pub plain: bool,
     /// The largest drop that is allowed: see [`Report::drop`].
     pub max_drop: Option<f64>,
@@ -82,19 +83,18 @@ pub enum QuantizeError {
     /// A value whose range samples would tell, without samples.
     #[error("nothing decides the range of `{0}`: give samples, or a range")]
     NoRange(String),
-    /// Channels, weights or biases that samples would change, without samples.
-    #[error("channels, weights or biases are fitted to samples: give some, or leave them as they are")]
-    NoFit,
+    /// Biases that samples would correct, without samples.
+    #[error("biases are corrected by samples: give some, or leave biases as they are")]
+    NoMeans,
 }
 
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
 /// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
-/// outputs nearer to the float model's.
-/// Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32 instead of looked up by 8 bits; where
-/// it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most for a multiply-add, as many as it
-/// takes.
+/// outputs nearer to the float model's. Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32
+/// instead of looked up by 8 bits; where it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most
+/// for a multiply-add, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
     options: &CompileOptions,
@@ -103,68 +103,55 @@ pub fn quantize(
     threads: usize,
     progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
+    let kept = how.kept(graph)?;
     let fixed = named(graph, &how.integers)?;
     progress("calibrating".into());
-    let mut run = Run::of(graph.clone(), options, how, (samples, threads))?;
+    let mut run = Run::of(graph.clone(), options, (how, &kept), (samples, threads))?;
     progress("running the float model".into());
     let expected = run.answers(graph)?;
     progress("running the integers".into());
-    let mut best = run.attempt(&run.kept, &expected)?;
+    let mut best = run.attempt(&kept, &expected)?;
     let mut steps = vec![("rounded to the nearest", best.1.quality())];
-    if !how.plain && how.equalize != Some(false) {
+    let mut changes = Vec::new();
+    if let Some(wanted) = how.choice(how.equalize) {
         progress("equalizing channels".into());
-        let (equalized, changes) = equalize(graph, options, &run.points, (samples, threads))?;
-        if !changes.is_empty() {
-            let other = Run { equalized: changes, ..Run::of(equalized, options, how, (samples, threads))? };
-            if take_if_better(&other, how.equalize, "channels equalized", &expected, &mut best, &mut steps)? {
-                run = other;
-            }
+        // Layers that keep their numbers are no reason for other factors: they may be those of a recipe that was made with them.
+        let (equalized, found) = equalize(graph, options, &points(graph, &Kept::new()), (samples, threads))?;
+        let other = Run::of(equalized, options, (how, &kept), (samples, threads))?;
+        let attempt = other.attempt(&kept, &expected)?;
+        steps.push(("channels equalized", attempt.1.quality()));
+        if wanted.unwrap_or(attempt.1.quality() > best.1.quality()) {
+            (run, best, changes) = (other, attempt, found);
         }
     }
-    let mut fits_weights = false;
-    if !how.plain && how.fit_weights != Some(false) {
+    let mut is_fitted = false;
+    if let Some(wanted) = how.choice(how.fit_rounding) {
         let nearest = run.layers.clone();
         run.layers.extend(round_weights(&run, progress)?);
-        let title = "weights rounded by the samples";
-        fits_weights = take_if_better(&run, how.fit_weights, title, &expected, &mut best, &mut steps)?;
-        if !fits_weights {
-            run.layers = nearest;
+        let attempt = run.attempt(&kept, &expected)?;
+        steps.push(("weights rounded by the samples", attempt.1.quality()));
+        is_fitted = wanted.unwrap_or(attempt.1.quality() > best.1.quality());
+        match is_fitted {
+            true => best = attempt,
+            false => run.layers = nearest,
         }
     }
-    if how.max_drop.is_some_and(|most| best.1.drop() > most) && how.tables.is_none() && !run.points.functions.is_empty()
-    {
+    let has_functions = !run.points.functions.is_empty();
+    if has_functions && how.tables.is_none() && how.max_drop.is_some_and(|most| best.1.drop() > most) {
         progress("functions without tables".into());
         run.tables = false;
-        best = run.attempt(&run.kept, &expected)?;
+        best = run.attempt(&kept, &expected)?;
     }
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
         let free: Vec<NodeId> = run.points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
-        best = run.keep_to(most, &free, &expected, best, progress)?;
+        best = run.keep_to(most, &free, &kept, &expected, best, progress)?;
     }
     let (quantised, mut report) = best;
-    *graph = quantised;
     let decided = &mut report.decided;
-    (decided.equalized, decided.fits_weights, decided.tables) = (!run.equalized.is_empty(), fits_weights, run.tables);
-    Ok(Report { equalized: run.equalized, steps, ..report })
-}
-
-/// Attempts a step, and takes its graph in place of the best where it is told to or the worst output is nearer to the float model's.
-fn take_if_better(
-    run: &Run<'_>,
-    told: Option<bool>,
-    title: &'static str,
-    expected: &Answers,
-    best: &mut (Graph, Report),
-    steps: &mut Vec<(&'static str, f64)>,
-) -> Result<bool, QuantizeError> {
-    let attempt = run.attempt(&run.kept, expected)?;
-    let quality = attempt.1.quality();
-    steps.push((title, quality));
-    let takes = told.unwrap_or(quality > best.1.quality());
-    if takes {
-        *best = attempt;
-    }
-    Ok(takes)
+    (decided.is_equalized, decided.is_fitted, decided.has_tables) = (!changes.is_empty(), is_fitted, run.tables);
+    *graph = quantised;
+    let apart = run.apart.iter().map(|&id| run.graph.node(id).origin().to_string()).collect();
+    Ok(Report { equalized: changes, apart, steps, ..report })
 }
 
 /// Layers that keep their numbers, with the reason.
@@ -177,6 +164,11 @@ fn points(graph: &Graph, kept: &Kept) -> Points {
 impl QuantizeOptions {
     fn kept(&self, graph: &Graph) -> Result<Kept, QuantizeError> {
         Ok(named(graph, &self.keep)?.into_iter().map(|layer| (layer, TOLD)).collect())
+    }
+
+    /// What is said of a step that takes samples: `None` where it is not to be tried, `Some(None)` where measurement decides.
+    fn choice(&self, step: Option<bool>) -> Option<Option<bool>> {
+        (!self.plain && !self.keep_biases && step != Some(false)).then_some(step)
     }
 
     /// What is said of the ranges of values, by node.

@@ -13,6 +13,9 @@ use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
 use crate::recipe::RangeRule;
 
+/// Decibels of a channel over its rounding, below which it is not rounded with others.
+const FEWEST_DECIBELS: f64 = 30.0;
+
 /// Statistics of every value that is to be integers.
 pub(super) fn observe(
     graph: &Graph,
@@ -43,7 +46,8 @@ pub(super) fn observe(
 fn channels(graph: &Graph, id: NodeId, shape: &Shape) -> (usize, usize) {
     let rank = shape.rank();
     let transposed = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::MatMul { transpose_a: true, .. }));
-    let is_image = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::Conv { .. }));
+    let is_image = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::Conv { .. }))
+        || rank == 4 && matches!(graph.op(id), Op::Conv { .. });
     let axis = match (is_image, transposed) {
         (true, _) => 1,
         (false, true) => rank - 2,
@@ -74,6 +78,36 @@ pub(super) fn ranges(
         Some((id, range))
     };
     points.values.iter().filter_map(range).collect()
+}
+
+/// Values behind the last layer, such as boxes beside scores, of which a channel has too few steps where all share one scale.
+pub(super) fn unlike_parts(
+    graph: &Graph,
+    points: &Points,
+    observed: &BTreeMap<NodeId, Observed>,
+    ranges: &BTreeMap<NodeId, Range>,
+) -> Vec<NodeId> {
+    let is_coarse = |&&id: &&NodeId| {
+        let range = ranges.get(&id).zip(observed.get(&id));
+        range.is_some_and(|(range, observed)| observed.worst_channel(range) < FEWEST_DECIBELS)
+    };
+    points.values.iter().filter(is_coarse).copied().filter(|&id| !leads_to_layer(graph, id)).collect()
+}
+
+/// Whether a contraction reads a value, or something that is computed of it.
+fn leads_to_layer(graph: &Graph, id: NodeId) -> bool {
+    let (mut reached, mut open) = (BTreeSet::from([id]), vec![id]);
+    while let Some(value) = open.pop() {
+        for user in graph.users(value) {
+            if graph.op(user).epilogue().is_some() {
+                return true;
+            }
+            if reached.insert(user) {
+                open.push(user);
+            }
+        }
+    }
+    false
 }
 
 /// The integers of 8 bits that cover a range, one of which stands for 0.

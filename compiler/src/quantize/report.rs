@@ -27,6 +27,8 @@ pub struct Report {
     /// What was tried one after the other, with the decibels of the worst output over its difference; what does not raise them is
     /// not kept.
     pub steps: Vec<(&'static str, f64)>,
+    /// Values that keep their numbers since their channels are too unlike for one scale.
+    pub apart: Vec<String>,
     /// Values whose channels have factors.
     pub equalized: Vec<Equalized>,
 }
@@ -219,6 +221,9 @@ impl std::fmt::Display for Report {
         }
         for FloatReport { origin, reason, .. } in &self.float {
             writeln!(f, "kept in f32: {origin} {reason}")?;
+        }
+        for origin in &self.apart {
+            writeln!(f, "kept in f32: the result of {origin}: its channels are too unlike for one scale")?;
         }
         for Equalized { origin, spread, gain, dead } in &self.equalized {
             let dead = if *dead > 0 { format!(", {dead} are 0 in all samples") } else { String::new() };

@@ -7,12 +7,13 @@ use super::report::macs;
 use super::{Kept, LOSES, QuantizeError, Report, points};
 
 impl Run<'_> {
-    /// The graph with layers of `free` in f32 beyond those that are told to be, first those whose rounding alone disturbs the outputs most
+    /// The graph with layers of `free` in f32 beyond those of `kept`, first those whose rounding alone disturbs the outputs most
     /// for a multiply-add, as many as it takes; `best` is the graph without them.
     pub(super) fn keep_to(
         &self,
         most: f64,
         free: &[NodeId],
+        kept: &Kept,
         expected: &Answers,
         mut best: (Graph, Report),
         progress: &mut dyn FnMut(String),
@@ -24,7 +25,7 @@ impl Run<'_> {
         while enough - fewest > 1 && next <= order.len() {
             progress(format!("{next} layers in f32"));
             let more = order[..next].iter().map(|&layer| (layer, LOSES));
-            let with: Kept = self.kept.clone().into_iter().chain(more).collect();
+            let with: Kept = kept.clone().into_iter().chain(more).collect();
             let attempt = self.attempt(&with, expected)?;
             if attempt.1.drop() <= most {
                 (best, enough) = (attempt, next);

@@ -49,7 +49,8 @@ impl Recipe {
     /// Whether it cannot be followed without samples.
     pub fn needs_samples(&self) -> bool {
         let prunes = |prune: &Prune| prune.refit || prune.importance == Importance::Samples;
-        self.prune.as_ref().is_some_and(prunes) || self.quantize.as_ref().is_some_and(Quantize::fits)
+        self.prune.as_ref().is_some_and(prunes)
+            || self.quantize.as_ref().is_some_and(|quantize| quantize.correct_biases)
     }
 }
 
@@ -119,22 +120,16 @@ pub struct Quantize {
     /// Whether biases take in what rounding the weights takes from the mean of each channel of the samples.
     #[serde(default = "yes")]
     pub correct_biases: bool,
-    /// Whether channels get factors of their own; without it, where the outputs come nearer to the float model's.
+    /// Whether channels get factors; without it, if that is measured to lose less. Not without `correct-biases`.
     pub equalize: Option<bool>,
-    /// Whether weights are rounded by the samples, and not to the nearest; without it, where the outputs come nearer.
-    pub fit_weights: Option<bool>,
+    /// Whether the samples decide how weights are rounded; without it, if that is measured to lose less. Not without
+    /// `correct-biases`.
+    pub fit_rounding: Option<bool>,
     /// Whether functions between layers are tables of 8 bits; without it, unless the drop demands more.
     pub tables: Option<bool>,
     /// The largest drop that is allowed.
     #[serde(default, deserialize_with = "read::optional_share")]
     pub max_drop: Option<f64>,
-}
-
-impl Quantize {
-    /// Whether anything but ranges depends on the samples.
-    fn fits(&self) -> bool {
-        self.correct_biases || self.equalize != Some(false) || self.fit_weights != Some(false)
-    }
 }
 
 /// The integers of layers.
@@ -153,7 +148,7 @@ impl Default for Quantize {
             observer: None,
             correct_biases: true,
             equalize: None,
-            fit_weights: None,
+            fit_rounding: None,
             tables: None,
             max_drop: None,
         }

@@ -5,7 +5,9 @@
 //! (Nagel et al.: Data-free quantization through weight equalization and bias correction, 2019). Readers that sum over the
 //! channels take the factors into their weights, whatever function makes the value; makers take them where the function allows it.
 
-use edgecc_ir::{BinaryOp, DType, Expr, ExprNode, Graph, NodeId, Op, PadMode, PoolKind, Tensor, TypeError, UnaryOp};
+use edgecc_ir::{
+    BinaryOp, DType, Expr, ExprNode, Graph, NodeId, Op, PadMode, PoolKind, ReduceKind, Tensor, TypeError, UnaryOp,
+};
 
 use super::insert::correct;
 use crate::fuse::channels::{
@@ -21,6 +23,10 @@ pub struct Site {
     pub axis: usize,
     /// Contractions that sum over its channels.
     pub readers: Vec<NodeId>,
+    /// Those that sum over the channels of its means.
+    pub averaging: Vec<NodeId>,
+    /// Those that sum over the channels of what maps make of it.
+    pub behind: Vec<NodeId>,
     /// Whether weights take the factors in all around.
     pub is_free: bool,
     /// What the function that makes it keeps it below; factors that keep to it change nothing that is below.
@@ -59,49 +65,92 @@ pub fn placed_weights(graph: &Graph, layer: NodeId) -> Vec<(usize, usize, f32)> 
 impl Site {
     fn of(graph: &Graph, value: NodeId) -> Option<Site> {
         let shape = &graph.ty(value).shape;
-        let mut site = Site { value, axis: 0, readers: Vec::new(), is_free: true, bound: None, shift: Shift::None };
-        let mut pads = false;
+        let mut site = Site {
+            value,
+            axis: 0,
+            readers: Vec::new(),
+            averaging: Vec::new(),
+            behind: Vec::new(),
+            is_free: true,
+            bound: None,
+            shift: Shift::None,
+        };
         let axes = [1, shape.rank().checked_sub(1)?].into_iter().filter(|&axis| axis < shape.rank());
-        let found = axes.into_iter().find(|&axis| {
-            (site.axis, site.is_free, pads) = (axis, true, false);
-            site.readers.clear();
-            read(graph, value, &mut site, &mut pads, false).is_some() && !site.readers.is_empty()
-        });
-        found?;
-        let made = Made::of(graph, value, site.axis);
+        axes.into_iter().find_map(|axis| {
+            let mut found = Site { axis, ..site.clone() };
+            read(graph, value, &mut found, Way::Direct)?;
+            (!found.readers.is_empty() || !found.behind.is_empty()).then(|| site = found)
+        })?;
+        let made = Made::of(graph, value, site.axis)?;
         site.is_free &= made.is_free;
         site.bound = made.bound;
-        site.shift = if pads || !site.is_free { Shift::None } else { made.shift };
+        let pads = site.readers.iter().any(|&reader| pads(graph, reader));
+        site.shift = if pads || !site.is_free || !site.averaging.is_empty() { Shift::None } else { made.shift };
         Some(site)
     }
 }
 
+/// What stands between a value and who reads it.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// Nothing.
+    Direct,
+    /// A pool of largest elements.
+    Pooled,
+    /// Means over other axes than the channels.
+    Averaged,
+}
+
 /// Finds the readers of a value; `None` where one can take no factors.
-fn read(graph: &Graph, value: NodeId, site: &mut Site, pads: &mut bool, is_pooled: bool) -> Option<()> {
+fn read(graph: &Graph, value: NodeId, site: &mut Site, way: Way) -> Option<()> {
     if graph.outputs().iter().any(|output| output.node == value) {
         return None;
     }
     for user in graph.users(value) {
         let operands = graph.operands(user);
-        let is_weighted = || graph.constant_value(operands[1]).is_some_and(|weights| weights.dtype() == DType::F32);
         let is_first = operands[0] == value && operands[1..].iter().all(|&operand| operand != value);
         match graph.op(user) {
-            Op::Conv { window, .. } if is_first && site.axis == 1 && is_weighted() => {
-                *pads |= window.pads_before.iter().chain(&window.pads_after).any(|&pad| pad > 0);
-                site.readers.push(user);
+            Op::Conv { .. } | Op::MatMul { .. } => {
+                sums_over(graph, user, value, site.axis).then_some(())?;
+                let readers = if way == Way::Averaged { &mut site.averaging } else { &mut site.readers };
+                readers.push(user);
             }
-            Op::MatMul { transpose_a: false, .. }
-                if is_first && is_weighted() && site.axis + 1 == graph.ty(value).shape.rank() =>
-            {
-                let is_matrix = graph.ty(operands[1]).shape.rank() == 2;
-                is_matrix.then(|| site.readers.push(user))?;
+            Op::Pool { kind: PoolKind::Max, .. } if is_first && way == Way::Direct => {
+                read(graph, user, site, Way::Pooled)?;
             }
-            Op::Pool { kind: PoolKind::Max, .. } if is_first => read(graph, user, site, pads, true)?,
-            Op::Map(_) if !is_pooled && graph.ty(user).shape == graph.ty(value).shape => site.is_free = false,
+            Op::Reduce { kind: ReduceKind::Mean | ReduceKind::Sum, axes } if !axes.contains(&site.axis) => {
+                read(graph, user, site, Way::Averaged)?;
+            }
+            Op::Map(_) if way == Way::Direct && graph.ty(user).shape == graph.ty(value).shape => {
+                site.is_free = false;
+                let users = graph.users(user);
+                site.behind.extend(users.into_iter().filter(|&other| sums_over(graph, other, user, site.axis)));
+            }
             _ => return None,
         }
     }
     Some(())
+}
+
+/// Whether a contraction sums over an axis of a value, by constant weights.
+fn sums_over(graph: &Graph, id: NodeId, value: NodeId, axis: usize) -> bool {
+    let operands = graph.operands(id);
+    let rank = graph.ty(value).shape.rank();
+    let is_summed = match graph.op(id) {
+        Op::Conv { .. } => axis == 1,
+        Op::MatMul { transpose_a: false, .. } => axis + 1 == rank && graph.ty(operands[1]).shape.rank() == 2,
+        _ => return false,
+    };
+    let is_first = operands[0] == value && operands[1..].iter().all(|&operand| operand != value);
+    let weights = graph.constant_value(operands[1]);
+    is_summed && is_first && weights.is_some_and(|weights| weights.dtype() == DType::F32)
+}
+
+fn pads(graph: &Graph, id: NodeId) -> bool {
+    match graph.op(id) {
+        Op::Conv { window, .. } => window.pads_before.iter().chain(&window.pads_after).any(|&pad| pad > 0),
+        _ => false,
+    }
 }
 
 /// Where factors behind a value go.
@@ -113,30 +162,37 @@ struct Made {
 }
 
 impl Made {
-    const BY_ITSELF: Made = Made { is_free: false, bound: None, shift: Shift::None };
-
-    fn of(graph: &Graph, id: NodeId, axis: usize) -> Made {
+    /// `None` where nothing takes them.
+    fn of(graph: &Graph, id: NodeId, axis: usize) -> Option<Made> {
         match maker(graph, id, axis) {
-            Maker::Layer => Made { is_free: true, bound: None, shift: Shift::Any },
+            Maker::Layer => Some(Made { is_free: true, bound: None, shift: Shift::Any }),
             Maker::Function { bound } => {
-                let inner = Made::of(graph, graph.operands(id)[0], axis);
-                let shift = if bound.is_none() && is_rectifier(graph, id) && inner.shift == Shift::Any {
-                    Shift::AboveZero
-                } else {
-                    Shift::None
-                };
-                Made { is_free: inner.is_free, bound: bound.or(inner.bound), shift }
+                let inner = Made::of(graph, graph.operands(id)[0], axis).filter(|inner| inner.is_free);
+                let by_itself = Made { is_free: false, bound: None, shift: Shift::None };
+                Some(inner.map_or(by_itself, |inner| Made {
+                    is_free: true,
+                    bound: bound.or(inner.bound),
+                    shift: match inner.shift {
+                        Shift::Any if bound.is_none() && is_rectifier(graph, id) => Shift::AboveZero,
+                        _ => Shift::None,
+                    },
+                }))
             }
-            Maker::Window => Made { shift: Shift::None, ..Made::of(graph, graph.operands(id)[0], axis) },
+            Maker::Window => {
+                let inner = Made::of(graph, graph.operands(id)[0], axis).filter(|inner| inner.is_free);
+                inner.map(|inner| Made { shift: Shift::None, ..inner })
+            }
             Maker::Parts => {
-                let parts: Vec<Made> = graph.operands(id).iter().map(|&part| Made::of(graph, part, axis)).collect();
-                Made {
+                let parts: Option<Vec<Made>> =
+                    graph.operands(id).iter().map(|&part| Made::of(graph, part, axis)).collect();
+                parts.map(|parts| Made {
                     is_free: parts.iter().all(|part| part.is_free),
                     bound: parts.iter().filter_map(|part| part.bound).reduce(f64::min),
                     shift: Shift::None,
-                }
+                })
             }
-            Maker::Other => Made::BY_ITSELF,
+            Maker::Map => Some(Made { is_free: false, bound: None, shift: Shift::None }),
+            Maker::Other => None,
         }
     }
 }
@@ -150,6 +206,8 @@ enum Maker {
     Window,
     /// Parts side by side along the channels.
     Parts,
+    /// A function that can multiply by them.
+    Map,
     /// Nothing that takes factors.
     Other,
 }
@@ -163,9 +221,9 @@ fn maker(graph: &Graph, id: NodeId, axis: usize) -> Maker {
         Op::Conv { .. } | Op::ConvTranspose { .. } | Op::MatMul { .. } if takes_factors(graph, id, axis) => {
             Maker::Layer
         }
-        Op::Map(expr) if is_its_own(operands[0]) && is_along(graph, id) => match homogeneous(expr) {
+        Op::Map(expr) => match homogeneous(expr).filter(|_| is_its_own(operands[0]) && is_along(graph, id)) {
             Some(Homogeneous { bound }) => Maker::Function { bound },
-            None => Maker::Other,
+            None => Maker::Map,
         },
         Op::Pool { kind: PoolKind::Max, .. } if axis == 1 && is_its_own(operands[0]) => Maker::Window,
         Op::Pad { mode: PadMode::Constant, before, after }
@@ -275,7 +333,7 @@ fn homogeneous(expr: &Expr) -> Option<Homogeneous> {
 ///
 /// Exact but for rounding, and for what a bounded function would have let through above the bound.
 pub fn scale_channels(graph: &mut Graph, site: &Site, factors: &[f64]) -> Result<(), TypeError> {
-    for &reader in &site.readers {
+    for &reader in site.readers.iter().chain(&site.averaging) {
         let Some(weights) = graph.constant_value(graph.operands(reader)[1]) else { continue };
         let channels = channel_axis(graph, reader).map_or(1, |axis| graph.ty(reader).shape.dim(axis));
         let op = graph.op(reader).clone();
@@ -284,9 +342,8 @@ pub fn scale_channels(graph: &mut Graph, site: &Site, factors: &[f64]) -> Result
     }
     let maps: Vec<NodeId> =
         graph.users(site.value).into_iter().filter(|&user| matches!(graph.op(user), Op::Map(_))).collect();
-    if !maps.is_empty() {
-        let multiplied = multiply(graph, site.value, site.axis, factors)?;
-        maps.into_iter().for_each(|map| graph.replace_operand(map, site.value, multiplied));
+    for map in maps {
+        multiply(graph, map, Some(site.value), site.axis, factors)?;
     }
     let inverse: Vec<f64> = factors.iter().map(|factor| 1.0 / factor).collect();
     divide(graph, site.value, site.axis, &inverse)?;
@@ -294,23 +351,40 @@ pub fn scale_channels(graph: &mut Graph, site: &Site, factors: &[f64]) -> Result
     Ok(())
 }
 
-/// A value times a factor for each channel.
-fn multiply(graph: &mut Graph, value: NodeId, axis: usize, factors: &[f64]) -> Result<NodeId, TypeError> {
-    let (rank, origin) = (graph.ty(value).shape.rank(), graph.node(value).origin().clone());
-    let factors = graph.constant(channel_tensor(factors, bias_shape(factors.len(), axis, rank)), origin.clone());
+/// Multiplies an argument of a map, or without one its result, by a factor for each channel. The map stays the node that it is.
+fn multiply(
+    graph: &mut Graph,
+    map: NodeId,
+    argument: Option<NodeId>,
+    axis: usize,
+    factors: &[f64],
+) -> Result<(), TypeError> {
+    let Op::Map(own) = graph.op(map).clone() else { return Ok(()) };
+    let (rank, origin) = (graph.ty(map).shape.rank(), graph.node(map).origin().clone());
+    let mut operands = graph.operands(map).to_vec();
+    let place = operands.len() as u16;
+    let values = operands.clone();
+    let factors = channel_tensor(factors, bias_shape(factors.len(), axis, rank));
+    operands.push(graph.constant(factors, origin.clone()));
     let mut expr = Expr::new();
-    let (x, factor) = (expr.arg(0, DType::F32), expr.arg(1, DType::F32));
-    let root = expr.binary(BinaryOp::Mul, x, factor);
-    graph.add(Op::Map(expr.with_root(root)), &[value, factors], origin)
+    let mut root = expr.inline(&own, |expr, n, dtype| {
+        (argument == Some(values[n as usize])).then(|| {
+            let (x, factor) = (expr.arg(n, dtype), expr.arg(place, DType::F32));
+            expr.binary(BinaryOp::Mul, x, factor)
+        })
+    });
+    if argument.is_none() {
+        let factor = expr.arg(place, DType::F32);
+        root = expr.binary(BinaryOp::Mul, root, factor);
+    }
+    graph.rewrite(map, Op::Map(expr.with_root(root)), &operands, origin)
 }
 
 /// Multiplies a value where it is made, as far up as factors pass.
 fn divide(graph: &mut Graph, id: NodeId, axis: usize, inverse: &[f64]) -> Result<(), TypeError> {
-    if !Made::of(graph, id, axis).is_free && !matches!(maker(graph, id, axis), Maker::Parts) {
-        let users = graph.users(id);
-        let divided = multiply(graph, id, axis, inverse)?;
-        users.into_iter().for_each(|user| graph.replace_operand(user, id, divided));
-        return Ok(());
+    let made = Made::of(graph, id, axis);
+    if !made.is_some_and(|made| made.is_free) && !matches!(maker(graph, id, axis), Maker::Parts) {
+        return multiply(graph, id, None, axis, inverse);
     }
     match maker(graph, id, axis) {
         Maker::Layer => {
@@ -340,7 +414,7 @@ fn divide(graph: &mut Graph, id: NodeId, axis: usize, inverse: &[f64]) -> Result
             }
             Ok(())
         }
-        Maker::Other => Ok(()),
+        Maker::Map | Maker::Other => Ok(()),
     }
 }
 
