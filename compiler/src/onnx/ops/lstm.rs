@@ -44,8 +44,12 @@ fn lstm(c: &mut Context<'_, '_>) -> Results {
     }
     let weights = c.input(1)?;
     let directions = c.extent(weights, 0)?;
-    let width = c.int("hidden_size", 0)?;
-    let Ok(hidden) = usize::try_from(width) else { return invalid(format!("`hidden_size` is {width}")) };
+    let recurrent = c.input(2)?;
+    let hidden = c.extent(recurrent, if c.operator() == "LSTM" { 2 } else { 1 })?;
+    let width = c.int("hidden_size", hidden as i64)?;
+    if usize::try_from(width) != Ok(hidden) {
+        return invalid(format!("`hidden_size` is {width}, and R is for {hidden}"));
+    }
     let is_backward = match (c.text("direction", "forward")?.as_str(), directions) {
         ("forward", 1) => vec![false],
         ("reverse", 1) => vec![true],
