@@ -105,7 +105,7 @@ fn integers() -> Vec<Integer> {
         samples.push(Integer::StructureOfBytes(access, w, ways, X(10)));
     }
     samples.extend([true, false].map(|adds| Integer::PairsOfHalves(adds, v, u)));
-    samples.push(Integer::SpreadPost(w, X(17)));
+    samples.extend([Width::B, Width::H, Width::S, Width::D].map(|width| Integer::SpreadPost(width, w, X(17))));
     for half in [Half::Lower, Half::Upper] {
         samples.extend([true, false].map(|adds| Integer::Product(adds, v, u, w, half)));
         samples.push(Integer::AddProductOfHalves(w, v, u, half));

@@ -267,7 +267,8 @@ fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
         let fits = fits && !(is_whole && is_gated) && spec.channels >= if is_whole { 16 } else { 8 };
         let is_dense = spec.window.is_interior() && fits && !name.contains("dilated");
         let is_known = is_written && is_dense && spec.combination == Combination::Products && spec.operands.len() < 3;
-        let is_largest = is_written && spec.combination == Combination::Maximum;
+        // Columns of wide windows may lie beyond offsets.
+        let is_largest = is_written && spec.combination == Combination::Maximum && !is_whole;
         let is_known = is_known || is_largest && !name.contains("dilated") && spec.channels >= 8;
         assert!(kernel.encoded || !is_known, "{name} on {machine:?} by Cranelift");
         let mut random = Random(name.len() as u64 * 31 + 7);

@@ -207,7 +207,7 @@ impl Effects {
             }
             Integer::PairsOfHalves(true, d, n) => Effects::lanes(vector(n) | vector(d), vector(d)),
             Integer::PairsOfHalves(false, d, n) => Effects::lanes(vector(n), vector(d)),
-            Integer::SpreadPost(t, base) => Effects::access(Access::Load, vector(t), base, After::Past),
+            Integer::SpreadPost(_, t, base) => Effects::access(Access::Load, vector(t), base, After::Past),
             Integer::Zip(_, _, d, n, m) => Effects::lanes(vector(n) | vector(m), vector(d)),
             Integer::Narrow(_, d, n, Half::Upper) => Effects::lanes(vector(n) | vector(d), vector(d)),
             Integer::Narrow(_, d, n, Half::Lower) | Integer::Widen(_, d, n, _) | Integer::ShiftRight(d, n, _) => {

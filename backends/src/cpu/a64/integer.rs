@@ -107,8 +107,8 @@ pub enum Integer {
     AddProductOfHalves(V, V, V, Half),
     /// Words, each the sum of two neighbouring halves of `n`; where the flag is set, added to those of `d`.
     PairsOfHalves(bool, V, V),
-    /// 64 bits at `base` in both halves, and `base` moves past them.
-    SpreadPost(V, X),
+    /// One element of a width at `base` in all lanes, and `base` moves past it.
+    SpreadPost(Width, V, X),
     /// Lanes of a width, of one half of `n` and of `m` in turn.
     Zip(Width, Half, V, V, V),
     /// Narrower lanes in one half of `d`; the lower ones clear the upper.
@@ -149,7 +149,9 @@ impl Integer {
                 0x0e60_8000 | upper(half) << 30 | registers(d, n, u32::from(m.0))
             }
             Integer::PairsOfHalves(adds, d, n) => 0x4e60_2800 | u32::from(adds) << 14 | registers(d, n, 0),
-            Integer::SpreadPost(t, base) => 0x4ddf_cc00 | u32::from(base.0) << 5 | u32::from(t.0),
+            Integer::SpreadPost(width, t, base) => {
+                0x4ddf_c000 | size(width) << 10 | u32::from(base.0) << 5 | u32::from(t.0)
+            }
             Integer::Zip(width, half, d, n, m) => {
                 0x4e00_3800 | size(width) << 22 | upper(half) << 14 | registers(d, n, u32::from(m.0))
             }
@@ -211,7 +213,10 @@ impl fmt::Display for Integer {
                 let name = if adds { "sadalp" } else { "saddlp" };
                 write!(f, "{name} v{}.4s, v{}.8h", d.0, n.0)
             }
-            Integer::SpreadPost(t, base) => write!(f, "ld1r {{v{}.2d}}, [{base}], #8", t.0),
+            Integer::SpreadPost(width, t, base) => {
+                let (count, of, bytes) = (16 / width.bytes(), letter(width), width.bytes());
+                write!(f, "ld1r {{v{}.{count}{of}}}, [{base}], #{bytes}", t.0)
+            }
             Integer::Zip(width, half, d, n, m) => {
                 let (name, of) = (if half == Half::Lower { "zip1" } else { "zip2" }, letter(width));
                 let count = 16 / width.bytes();

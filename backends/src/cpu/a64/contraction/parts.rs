@@ -68,8 +68,9 @@ impl Contraction<'_> {
             for block in 0..blocks {
                 let to = V(first.0 + block as u8);
                 let size = BLOCK.min(piece.size - block * BLOCK);
-                if size == BLOCK {
-                    a.push(Instruction::Integer(Integer::SpreadPost(to, pointer)));
+                // What repeats behind elements that are fewer meets weights of zero.
+                if let Some(width) = Width::of_bytes(size) {
+                    a.push(Instruction::Integer(Integer::SpreadPost(width, to, pointer)));
                 } else {
                     Piece { at: piece.at + block * BLOCK, size }.load_and_move(a, to, pointer);
                     a.push(Instruction::Integer(Integer::Zip(Width::D, Half::Lower, to, to, to)));
