@@ -104,7 +104,7 @@ pub const MATRICES: [&str; 2] = ["generic", "max"];
 /// Networks quantised on the input that they are counted on. Of others LiteRT counts for MobileNetV2, onnxruntime for the others. Weights are random, and
 /// so are answers: cosines tell of rounding alone.
 pub const INTEGERS: [OfIntegers; 8] = [
-    integers("mobilenet_v2", PLAIN, 113.9, 86.0),
+    integers("mobilenet_v2", PLAIN, 113.9, 86.1),
     integers("mobilenet_v2", DOT_PRODUCTS, 49.5, 37.0),
     integers("mobilenet_v2", MATRICES, 44.4, 33.0),
     integers("mobilenet_v3_large", DOT_PRODUCTS, 70.1, 34.0),
