@@ -332,7 +332,7 @@ fn random_kernels_compute_what_the_evaluator_does() {
 
 /// What the processor's list of tests has too, and what is refused by name: nothing else may fail.
 #[test]
-#[ignore = "minutes on a software adapter; two of OneHot and eight reductions of nothing do not compile yet"]
+#[ignore = "minutes on a software adapter"]
 fn node_tests_pass_or_are_refused() {
     let (Some(interpreter), Some(device)) = (python::python(), gpu::device()) else { return };
     let folder = python::generated("conformance");

@@ -1,6 +1,7 @@
 """Times single layers on one adapter in edgecc, ncnn (Vulkan) and LiteRT (ML Drift over WebGPU), in turns, and prints the least
 times and their ratios: python gpu_against_peers.py EDGECC [--turns N] [--folder DIR]. Upload and read-back count everywhere. Engines
-that the interpreter has no module of are left out, which is said. VK_ICD_FILENAMES names the driver of all of them.
+that the interpreter has no module of are left out, which is said. VK_ICD_FILENAMES names the driver of all of them; LiteRT's
+library refuses Mesa's before version 25.
 """
 
 import argparse
@@ -168,7 +169,9 @@ def turn(engine, name, path):
     """A turn in a process of its own, since a driver's state is the process's; `None` where it fails."""
     command = [sys.executable, __file__, "-", "--engine", engine, "--layer", name, "--folder", str(path.parent)]
     done = subprocess.run(command, capture_output=True, text=True)
-    return float(done.stdout.split()[-1]) if done.returncode == 0 and done.stdout.strip() else None
+    # Libraries write to the same streams.
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("seconds ")]
+    return float(lines[0][1]) if lines else None
 
 
 def has(module):
@@ -187,7 +190,7 @@ def main():
     file = lambda name: folder / name.replace(" ", "-")
     if arguments.engine:
         turns = {"ncnn": turn_ncnn, "litert": turn_litert}
-        print(turns[arguments.engine](LAYERS[arguments.layer], file(arguments.layer)))
+        print("seconds", turns[arguments.engine](LAYERS[arguments.layer], file(arguments.layer)), flush=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
     modules = {"ncnn": "ncnn", "litert": "ai_edge_litert"}
