@@ -56,19 +56,6 @@ fn channels(graph: &Graph, id: NodeId, shape: &Shape) -> (usize, usize) {
     (shape.dim(axis).max(1), shape.extents()[axis + 1..].iter().product())
 }
 
-/// The integers that a function of a value becomes, where the value is read for one.
-fn result_of_function(graph: &Graph, points: &Points, source: NodeId) -> Option<NodeId> {
-    points.functions.get(&source)?;
-    let mut id = source;
-    loop {
-        // All ways lead there.
-        id = *graph.users(id).first()?;
-        if points.values.contains(&id) {
-            return Some(id);
-        }
-    }
-}
-
 /// What the integers of each value cover.
 pub(super) fn ranges(
     graph: &Graph,
@@ -77,13 +64,8 @@ pub(super) fn ranges(
     observed: &BTreeMap<NodeId, Observed>,
 ) -> BTreeMap<NodeId, Range> {
     let rules = how.rules(graph);
-    let is_decided = |id: NodeId| matches!(rules.get(&id), Some(RangeRule::Decided(_)));
     let range = |&id: &NodeId| {
         let observed = observed.get(&id)?;
-        // A recipe that decides on a function's result alone wants it computed of numbers.
-        if !rules.contains_key(&id) && result_of_function(graph, points, id).is_some_and(is_decided) {
-            return None;
-        }
         let range = match (rules.get(&id), how.observer) {
             (Some(&RangeRule::Decided(range)), _) => range,
             (Some(&RangeRule::By { observer }), _) | (None, Some(observer)) => observed.proposal(observer),
