@@ -68,9 +68,9 @@ pub const NETWORKS: [Network; 10] = [
     image("efficientnet_b0", singles(178.1, 150.0), halves(92.2, 73.0)),
     image("shufflenet_v2_x1_0", singles(50.6, 43.0), halves(36.5, 23.0)),
     large(image("squeezenet1_1", singles(75.6, 63.0), halves(43.9, 33.0))),
-    Network { shape: &[1, 128, 256], ..image("encoder", singles(136.9, 126.0), halves(197.8, 65.1)) },
+    Network { shape: &[1, 128, 256], ..image("encoder", singles(136.9, 117.0), halves(197.8, 65.1)) },
     large(image("resnet18", singles(239.4, 195.0), halves(130.1, 104.0))),
-    large(image("resnet50", singles(910.0, 810.0), Bar { cosine: 0.995, ..halves(482.1, 415.0) })),
+    large(image("resnet50", singles(910.0, 765.0), Bar { cosine: 0.995, ..halves(482.1, 415.0) })),
     Network {
         shape: &[1, 3, 299, 299],
         ..large(image("inception_v3", singles(1309.1, 930.0), Bar { cosine: 0.98, ..halves(691.9, 655.0) }))

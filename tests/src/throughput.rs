@@ -1,6 +1,6 @@
 //! How near the hot loops of kernels come to the peak of a core's multiply-add units, by llvm-mca's model of the core.
 
-use edgecc_backends::cpu::isa::Core;
+use edgecc_backends::schedule::cores::CoreClass;
 
 use crate::cycles::{blocks, schedule};
 use crate::executed::{Class, Trace, is_by_lane};
@@ -10,20 +10,27 @@ use crate::executed::{Class, Trace, is_by_lane};
 pub struct Pipes {
     /// Its name to llvm-mca.
     pub name: &'static str,
-    /// How it issues.
-    pub core: Core,
+    /// The class that schedules are chosen for.
+    pub class: &'static str,
     /// Vectors of multiply-adds in a cycle.
     pub peak: f64,
 }
 
 /// Cores of phones and servers, in and out of order.
 pub const CORES: [Pipes; 5] = [
-    Pipes { name: "neoverse-n1", core: Core::OutOfOrder, peak: 2.0 },
-    Pipes { name: "neoverse-v1", core: Core::OutOfOrder, peak: 4.0 },
-    Pipes { name: "neoverse-n2", core: Core::OutOfOrder, peak: 2.0 },
-    Pipes { name: "cortex-a55", core: Core::InOrder, peak: 2.0 },
-    Pipes { name: "cortex-a510", core: Core::InOrder, peak: 2.0 },
+    Pipes { name: "neoverse-n1", class: "neoverse-n1", peak: 2.0 },
+    Pipes { name: "neoverse-v1", class: "cortex-x1", peak: 4.0 },
+    Pipes { name: "neoverse-n2", class: "neoverse-n2", peak: 2.0 },
+    Pipes { name: "cortex-a55", class: "cortex-a55", peak: 2.0 },
+    Pipes { name: "cortex-a510", class: "cortex-a510", peak: 2.0 },
 ];
+
+impl Pipes {
+    /// The class that schedules are chosen for.
+    pub fn class(&self) -> Option<&'static CoreClass> {
+        CoreClass::named(self.class)
+    }
+}
 
 /// Fewest vectors of multiply-adds of a block that counts.
 const LEAST_PRODUCTS: usize = 16;

@@ -2,8 +2,8 @@
 //! it runs, with all data in the first cache. A kernel that becomes slower falls below its floor.
 
 use edgecc::compile::{CompileOptions, compile_graph};
-use edgecc_backends::cpu::isa::{Architecture, Core};
-use edgecc_backends::schedule::cores::{CORTEX_A55, CoreClass, GENERIC};
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_passes::precision::Precision;
 use edgecc_tests::cycles::has_tools;
 use edgecc_tests::executed::{Bench, Trace, code_address};
@@ -33,10 +33,10 @@ fn hot_loops_of_halves_come_near_the_peak() {
 
 fn hold_to_floors(precision: Precision, floors: &Floors) {
     let Some(bench) = has_tools().then(Bench::new).flatten() else { return };
-    let (out_of_order, in_order) = (traces(&bench, precision, &GENERIC), traces(&bench, precision, &CORTEX_A55));
-    for (form, floors) in floors {
-        for (pipes, &floor) in CORES.iter().zip(floors) {
-            let traces = if pipes.core == Core::InOrder { &in_order } else { &out_of_order };
+    for (place, pipes) in CORES.iter().enumerate() {
+        let traces = traces(&bench, precision, pipes.class().expect("a class"));
+        for (form, floors) in floors {
+            let floor = floors[place];
             let mut sum = Throughput::default();
             traces.iter().for_each(|trace| sum.add(Throughput::of(trace, *form, pipes)));
             let share = sum.share(pipes);

@@ -70,6 +70,11 @@ impl Memory<'_, '_> {
             return self.store_neighbours(vector, address, at);
         }
         let bytes = distance * self.dtype.size() as i64;
+        // The first lane of floats is stored as it lies.
+        let vector = match self.dtype {
+            DType::I32 | DType::U32 => self.b.ins().bitcast(types::F32X4, lanes(), vector),
+            _ => vector,
+        };
         for lane in 0..LANES {
             let one = self.b.ins().extractlane(vector, lane as u8);
             let one = self.element_of(one);

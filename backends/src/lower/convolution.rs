@@ -78,7 +78,8 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
     let place = move |n: i64, k: i64, tap: usize| ((n * weights.depth + k) * weights.taps as i64 + tap as i64) as usize;
     let direct = specify(lowering, &parts, window.clone(), result.strides(output.lead, groups as i64), EVERY_PIXEL);
     let by_winograd = winograd_candidate(lowering, &parts, &window, &shape);
-    let by_strassen = strassen::candidate(lowering, &direct);
+    // Sums of weights at run time would leave the layers of small networks in steps too short for several cores.
+    let by_strassen = strassen::candidate(lowering, &direct).filter(|_| lowering.options.constants_may_grow);
     let possible = by_winograd.as_ref().map(|candidate| (Choice::Winograd, candidate.pays));
     let possible = possible.or(by_strassen.as_ref().map(|candidate| (Choice::Strassen, candidate.pays)));
     if lowering.takes_algorithm(&direct, possible) {

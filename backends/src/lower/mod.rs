@@ -293,7 +293,7 @@ impl<'a> Lowering<'a> {
             grain: call.grain,
             scratch: call.scratch,
             in_place: call.in_place,
-            name: [Some(node.op().name()), call.part].into_iter().flatten().collect::<Vec<_>>().join("-"),
+            name: [Some(node.op().name()), call.part].into_iter().flatten().collect::<Vec<_>>().join("_"),
             origin: Origin(node.origin().0.clone()),
             macs: call.macs,
         });

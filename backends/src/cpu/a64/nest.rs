@@ -53,7 +53,7 @@ const FREE: [X; 21] = [
 const LANES: i64 = 8;
 
 /// Emits a loop nest over halves and singles, or bytes and singles, with affine positions, where every loop has constant bounds
-/// and every expression a formula; over singles alone, one whose innermost loops all run in lanes.
+/// and every expression a formula; over singles alone, one whose innermost loops all run in lanes and leave few iterations over.
 pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     let has = |narrow: &[DType]| kernel.buffers.iter().any(|buffer| narrow.contains(&buffer.dtype));
     let (halves, bytes) = ([DType::F16].as_slice(), [DType::I8, DType::U8].as_slice());
@@ -432,11 +432,14 @@ impl Nest<'_> {
     }
 }
 
-/// Whether loops in lanes, and they alone, are innermost.
+/// Whether loops in lanes, and they alone, are innermost, and few of their iterations are left over.
 fn is_element_wise(statements: &[Stmt]) -> bool {
     let has_loops = |body: &[Stmt]| body.iter().any(|statement| matches!(statement, Stmt::For { .. }));
     statements.iter().all(|statement| match statement {
-        Stmt::For { mode: LoopMode::Lanes, body, .. } => !has_loops(body),
+        Stmt::For { mode: LoopMode::Lanes, end: Index::Constant(extent), body, .. } => {
+            extent % LANES * LANES <= *extent && !has_loops(body)
+        }
+        Stmt::For { mode: LoopMode::Lanes, .. } => false,
         Stmt::For { mode: LoopMode::Serial, body, .. } => has_loops(body) && is_element_wise(body),
         Stmt::For { mode: LoopMode::Fold(_), .. } => false,
         Stmt::Set { .. } | Stmt::Store { .. } => true,
