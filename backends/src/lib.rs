@@ -8,6 +8,7 @@ pub mod gpu;
 pub mod kernel;
 pub mod lower;
 pub mod pack;
+pub mod packings;
 pub mod plan;
 pub mod program;
 pub mod schedule;

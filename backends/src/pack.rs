@@ -35,7 +35,7 @@ impl PackedLayout {
             run: if spec.element == Element::I8 { Self::run_of(spec) } else { 1 },
             depth: spec.depth,
             channels: spec.channels,
-            panel: schedule.tile.vectors * schedule.lanes,
+            panel: schedule.panel(),
         }
     }
 
@@ -83,7 +83,7 @@ impl PackedLayout {
 
     /// Elements of one matrix.
     pub fn matrix_elements(&self) -> i64 {
-        let last = self.padded(self.last_channels());
+        let last = self.panel.min(self.padded(self.last_channels()));
         self.full_panels() * self.panel_elements() + self.rows() * last
     }
 

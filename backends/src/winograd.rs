@@ -275,7 +275,7 @@ const MOST_TAPS: usize = 7;
 /// Instructions of a multiply-add of the products, with what it takes beside itself.
 const PER_PRODUCT: f64 = 1.1;
 /// Instructions that a core executes while a vector of weights comes from memory.
-const PER_WEIGHT: f64 = 4.0;
+pub(crate) const PER_WEIGHT: f64 = 4.0;
 /// The part of direct sums that transforms may not exceed.
 const MOST: f64 = 0.9;
 

@@ -88,6 +88,7 @@ fn integers() -> Vec<Integer> {
         Two::MatrixProduct,
         Two::AddPairs,
         Two::AddHalves,
+        Two::SubtractBytes,
         Two::Maximum,
         Two::Minimum,
         Two::MaximumUnsigned,
@@ -96,7 +97,15 @@ fn integers() -> Vec<Integer> {
     let mut samples: Vec<Integer> = twos.into_iter().map(|op| Integer::Two(op, v, w, u)).collect();
     samples.extend((0..4).map(|lane| Integer::DotByLane(w, u, V(17 + lane), lane)));
     samples.extend([1, 8, 63].map(|by| Integer::ShiftRight(u, v, by)));
-    samples.extend([Integer::AddPairsOfHalves(v, u), Integer::SpreadPost(w, X(17))]);
+    samples.extend([true, false].map(|extends| Integer::LookUp(extends, v, w, u)));
+    for (access, ways) in
+        [Access::Load, Access::Store].into_iter().flat_map(|access| [2, 3, 4].map(|ways| (access, ways)))
+    {
+        samples.push(Integer::Structures(access, v, ways, X(9)));
+        samples.push(Integer::StructureOfBytes(access, w, ways, X(10)));
+    }
+    samples.extend([true, false].map(|adds| Integer::PairsOfHalves(adds, v, u)));
+    samples.extend([Width::B, Width::H, Width::S, Width::D].map(|width| Integer::SpreadPost(width, w, X(17))));
     for half in [Half::Lower, Half::Upper] {
         samples.extend([true, false].map(|adds| Integer::Product(adds, v, u, w, half)));
         samples.push(Integer::AddProductOfHalves(w, v, u, half));

@@ -175,7 +175,8 @@ fn every_tile_of_halves() {
         for channels in 1..=8 {
             let spec = in_halves(&dense(1, Window::matrix(29), 11, vectors * 8 + channels));
             let tile = Tile { rows, vectors };
-            let schedule = Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: false };
+            let schedule =
+                Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: false, panel_tiles: 1 };
             for machine in [Machine::MaximalAarch64, Machine::InOrderAarch64] {
                 check_scheduled(machine, "tiles of halves", &spec, &schedule);
             }
@@ -203,8 +204,14 @@ fn few_rows_run_over_panels() {
 fn every_tile_of_the_tables() {
     let spec = dense(1, Window::matrix(29), 11, 45);
     for (rows, vectors) in [(8, 2), (7, 3), (6, 3), (5, 4), (4, 4), (1, 8), (2, 8), (3, 6), (4, 2), (3, 2)] {
-        let schedule =
-            Schedule { lanes: 4, tile: Tile { rows, vectors }, block_tiles: 2, block_panels: 2, packs_rows: false };
+        let schedule = Schedule {
+            lanes: 4,
+            tile: Tile { rows, vectors },
+            block_tiles: 2,
+            block_panels: 2,
+            packs_rows: false,
+            panel_tiles: 1,
+        };
         for machine in [Machine::Host, Machine::CortexA72, Machine::InOrderAarch64] {
             check_scheduled(machine, "tiles", &spec, &schedule);
         }
@@ -220,7 +227,7 @@ fn packed_rows_of_every_tile() {
     {
         for block_panels in [1, 3] {
             let tile = Tile { rows, vectors };
-            let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels, packs_rows: true };
+            let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels, packs_rows: true, panel_tiles: 1 };
             let spec = dense(2, Window::matrix(pixels), depth, channels);
             let alone =
                 ContractionSpec { operands: Vec::new(), epilogue: Expr::argument(0, DType::F32), ..spec.clone() };
@@ -240,7 +247,8 @@ fn packed_rows_of_halves() {
     for (window, depth) in windows.iter().flat_map(|window| [11, 64, 95, 96, 173, 256].map(|depth| (window, depth))) {
         for (vectors, channels) in [(3, 45), (2, 32), (1, 7)] {
             let tile = Tile { rows: 8, vectors };
-            let schedule = Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: true };
+            let schedule =
+                Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: true, panel_tiles: 1 };
             let spec = in_halves(&dense(2, window.clone(), depth, channels));
             let epilogue = Element::F16.plain_epilogue();
             let alone = ContractionSpec { operands: Vec::new(), epilogue, ..spec.clone() };
@@ -258,7 +266,8 @@ fn packed_rows_of_a_grid() {
         let window = convolution(extents, [1, 1], 2, 1, [0; 4]);
         for depth in [11, 32] {
             let tile = Tile { rows, vectors };
-            let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels: 2, packs_rows: true };
+            let schedule =
+                Schedule { lanes: 4, tile, block_tiles: 2, block_panels: 2, packs_rows: true, panel_tiles: 1 };
             for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
                 check_scheduled(machine, "grid", &dense(2, window.clone(), depth, 29), &schedule);
             }
@@ -386,8 +395,14 @@ fn epilogues_of_every_function() {
         let mut spec = ContractionSpec { epilogue: expr.with_root(root), ..dense(1, Window::matrix(27), 5, 30) };
         spec.operands.clear();
         for (rows, vectors, packs_rows) in [(7, 3, false), (4, 5, false), (8, 3, true), (12, 2, true)] {
-            let schedule =
-                Schedule { lanes: 4, tile: Tile { rows, vectors }, block_tiles: 3, block_panels: 2, packs_rows };
+            let schedule = Schedule {
+                lanes: 4,
+                tile: Tile { rows, vectors },
+                block_tiles: 3,
+                block_panels: 2,
+                packs_rows,
+                panel_tiles: 1,
+            };
             let target = CpuTarget::new(Architecture::Aarch64).unwrap();
             assert!(emit_contraction(&target, "function", &spec, &schedule).unwrap().encoded, "{op:?} in {schedule:?}");
             let name = format!("{op:?}");
@@ -411,8 +426,14 @@ fn random_convolutions_with_random_schedules() {
         let window = convolution(input, kernel, draw(1, 2), 1, pads);
         let spec = dense(draw(1, 2), window, draw(1, 13), draw(1, 30));
         let tile = Tile { rows: draw(1, 8), vectors: draw(1, 4) };
-        let schedule =
-            Schedule { lanes: 4, tile, block_tiles: draw(1, 4), block_panels: draw(1, 3), packs_rows: false };
+        let schedule = Schedule {
+            lanes: 4,
+            tile,
+            block_tiles: draw(1, 4),
+            block_panels: draw(1, 3),
+            packs_rows: false,
+            panel_tiles: 1,
+        };
         let machine = [Machine::CortexA72, Machine::Host, Machine::InOrderAarch64][case as usize % 3];
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
@@ -431,8 +452,14 @@ fn random_convolutions_with_wide_vectors() {
         let window = if case % 4 == 0 { Window::matrix(window.pixels()) } else { window };
         let spec = dense(draw(1, 2), window, draw(1, 21), draw(1, 90));
         let tile = Tile { rows: draw(1, 22), vectors: 4 };
-        let schedule =
-            Schedule { lanes: 4, tile, block_tiles: draw(1, 9), block_panels: draw(1, 4), packs_rows: false };
+        let schedule = Schedule {
+            lanes: 4,
+            tile,
+            block_tiles: draw(1, 9),
+            block_panels: draw(1, 4),
+            packs_rows: false,
+            panel_tiles: 1,
+        };
         check_scheduled(Machine::WideHost, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
 }

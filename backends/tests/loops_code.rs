@@ -146,14 +146,14 @@ fn kernels() -> Vec<(&'static str, LoopKernel, Rounds)> {
     let widened_root = widened.cast(DType::F32, bytes);
     let simple = |op: UnaryOp| of_one(|expr, x| expr.unary(op, x));
     vec![
-        ("add", map(of_two(BinaryOp::Add)), vec![(16, 22)]),
-        ("relu", map(relu), vec![(16, 17)]),
+        ("add", map(of_two(BinaryOp::Add)), vec![(16, 12)]),
+        ("relu", map(relu), vec![(16, 10)]),
         ("u8 to f32", map(widened.with_root(widened_root)), vec![(16, 29)]),
-        ("sigmoid", map(simple(UnaryOp::Sigmoid)), vec![(8, 62)]),
-        ("swish", map(swish), vec![(8, 64)]),
+        ("sigmoid", map(simple(UnaryOp::Sigmoid)), vec![(16, 86)]),
+        ("swish", map(swish), vec![(16, 86)]),
         ("exp", map(simple(UnaryOp::Exp)), vec![(8, 70)]),
-        ("tanh", map(simple(UnaryOp::Tanh)), vec![(8, 56)]),
-        ("erf", map(simple(UnaryOp::Erf)), vec![(8, 60)]),
+        ("tanh", map(simple(UnaryOp::Tanh)), vec![(16, 86)]),
+        ("erf", map(simple(UnaryOp::Erf)), vec![(16, 90)]),
         ("softmax", softmax(), vec![(16, 12), (8, 74), (16, 16)]),
         ("pool", pool(), vec![(16, 44)]),
     ]

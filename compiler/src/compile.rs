@@ -9,6 +9,7 @@ use edgecc_backends::cpu::function::EmitError;
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Integers, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
 use edgecc_backends::lower::{LowerError, LowerOptions, Processor, lower};
+use edgecc_backends::packings::Packings;
 use edgecc_backends::plan::{Plan, plan};
 use edgecc_backends::program::Program;
 use edgecc_backends::schedule::Machine;
@@ -91,6 +92,8 @@ pub struct ForProcessors {
     pub kind: Kind,
     /// Steps over storages.
     pub program: Program,
+    /// How it packs its weights.
+    pub packings: Packings,
     /// Where storages lie.
     pub plan: Plan,
     /// Machine code.
@@ -267,9 +270,12 @@ fn generate_for(graph: &Graph, options: &CompileOptions, kind: Kind) -> Result<F
     let Kind { halves, integers, vectors } = kind;
     let machine = Machine { architecture, kernels, integers, vectors, core, workers_have_scratch };
     let choices = Some(&options.schedules);
-    let constants_may_grow = allow_size;
-    let program =
-        lower(graph, LowerOptions { processor: Processor::Cpu, machine, halves, constants_may_grow, choices })?;
+    let (constants_may_grow, packings) = (allow_size, None);
+    let program = lower(
+        graph,
+        LowerOptions { processor: Processor::Cpu, machine, halves, constants_may_grow, choices, packings },
+    )?;
+    let packings = Packings::of(&program);
     let target = CpuTarget::new(architecture)?
         .with_listing(listing)
         .with_kernels(kernels)
@@ -283,7 +289,7 @@ fn generate_for(graph: &Graph, options: &CompileOptions, kind: Kind) -> Result<F
     };
     let plan = plan(&program);
     let emitted = emit(&program, &target)?;
-    Ok(ForProcessors { kind, program, plan, emitted })
+    Ok(ForProcessors { kind, program, packings, plan, emitted })
 }
 
 /// Runs the first half of the passes.
@@ -336,18 +342,35 @@ impl Compiled {
     /// Writes the artifact; its size in bytes.
     pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
         let mut pool = ConstantPool::new();
-        let all = || std::iter::once(&self.best).chain(&self.others);
+        let programs = self.describe(&mut pool);
+        Contents { manifest: self.manifest(programs), code: self.code(), weights: &pool }.write(out)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ForProcessors> {
+        std::iter::once(&self.best).chain(&self.others)
+    }
+
+    /// The artifact's records of the programs. Constants that steps read go into the pool.
+    pub(crate) fn describe<'a>(&'a self, pool: &mut ConstantPool<'a>) -> Vec<FormatProgram> {
         let mut programs = Vec::new();
-        for (place, each) in all().enumerate() {
-            let described = describe(&each.program, &each.plan, &each.emitted, self.architecture, &mut pool);
+        for (place, each) in self.all().enumerate() {
+            let described = describe(&each.program, &each.plan, &each.emitted, self.architecture, pool);
             let mut required_features = described.required_features;
             required_features.extend(each.kind.required_features().into_iter().map(str::to_string));
             let rank = (self.others.len() - place) as u32;
             programs.push(FormatProgram { required_features, rank, ..described });
         }
-        let manifest = Manifest { programs, ..manifest(&self.best.program, &self.labels, &self.configuration) };
-        let code = all().map(|each| each.emitted.code.as_slice()).collect();
-        Contents { manifest, code, weights: &pool }.write(out)
+        programs
+    }
+
+    /// The code of each program.
+    pub(crate) fn code(&self) -> Vec<&[u8]> {
+        self.all().map(|each| each.emitted.code.as_slice()).collect()
+    }
+
+    /// What the artifact says, with these records of programs.
+    pub(crate) fn manifest(&self, programs: Vec<FormatProgram>) -> Manifest {
+        Manifest { programs, ..manifest(&self.best.program, &self.labels, &self.configuration) }
     }
 
     /// The artifact in memory.

@@ -1,6 +1,7 @@
 //! Reads a model, makes it small and fast, and writes an artifact.
 
 pub mod array;
+pub mod both;
 pub mod calibrate;
 pub mod cli;
 pub mod compile;

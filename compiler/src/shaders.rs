@@ -6,11 +6,12 @@ use edgecc_backends::artifact::describe_shaders;
 use edgecc_backends::cpu::isa::{Architecture, Halves, Integers, Kernels, Vectors};
 use edgecc_backends::gpu::{OFFSET_ALIGNMENT, Shaders, check, emit};
 use edgecc_backends::lower::{LowerOptions, Processor, lower};
+use edgecc_backends::packings::Packings;
 use edgecc_backends::plan::{Plan, plan_aligned};
 use edgecc_backends::program::Program;
 use edgecc_backends::schedule::Machine;
 use edgecc_backends::schedule::cores::GENERIC;
-use edgecc_format::{ConstantPool, Contents, Manifest, WriteError};
+use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::Graph;
 
 use crate::compile::{CompileError, CompileOptions, Phase, finish, manifest, prepare, simplify};
@@ -38,7 +39,7 @@ pub fn compile(
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<CompiledShaders, CompileError> {
     let (graph, notes) = prepare(model, options, observe)?;
-    Ok(CompiledShaders { notes, ..compile_prepared(graph, options, observe)? })
+    Ok(CompiledShaders { notes, ..compile_prepared(graph, options, None, observe)? })
 }
 
 /// Compiles a graph to shaders.
@@ -48,17 +49,18 @@ pub fn compile_graph(
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<CompiledShaders, CompileError> {
     simplify(&mut graph, options, observe)?;
-    compile_prepared(graph, options, observe)
+    compile_prepared(graph, options, None, observe)
 }
 
-/// Compiles a graph behind [`prepare`] to shaders.
+/// Compiles a graph behind [`prepare`] to shaders, which read weights that are packed as given where they are.
 pub fn compile_prepared(
     mut graph: Graph,
     options: &CompileOptions,
+    packings: Option<&Packings>,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<CompiledShaders, CompileError> {
     finish(&mut graph, options, observe)?;
-    let program = lower(&graph, LOWERING)?;
+    let program = lower(&graph, LowerOptions { packings, ..LOWERING })?;
     check(&program)?;
     let plan = plan_aligned(&program, OFFSET_ALIGNMENT);
     let shaders = emit(&program, &plan)?;
@@ -80,16 +82,27 @@ const LOWERING: LowerOptions<'static> = LowerOptions {
     halves: Halves::Widened,
     constants_may_grow: false,
     choices: None,
+    packings: None,
 };
 
 impl CompiledShaders {
     /// Writes the artifact; its size in bytes.
     pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
         let mut pool = ConstantPool::new();
-        let programs = vec![describe_shaders(&self.program, &self.plan, &self.shaders, &mut pool)];
+        let programs = vec![self.describe(&mut pool)];
         let manifest = Manifest { programs, ..manifest(&self.program, &self.labels, &self.configuration) };
-        let (code, _) = self.shaders.code();
+        let code = self.code();
         Contents { manifest, code: vec![&code], weights: &pool }.write(out)
+    }
+
+    /// The artifact's record of the program. Constants that steps read go into the pool.
+    pub(crate) fn describe<'a>(&'a self, pool: &mut ConstantPool<'a>) -> FormatProgram {
+        describe_shaders(&self.program, &self.plan, &self.shaders, pool)
+    }
+
+    /// The texts of the shaders.
+    pub(crate) fn code(&self) -> Vec<u8> {
+        self.shaders.code().0
     }
 
     /// The artifact in memory.

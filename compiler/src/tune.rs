@@ -99,40 +99,40 @@ impl Tuning<'_> {
         Ok(Tuned { heading, layers, whole })
     }
 
-    /// Winograd's algorithm or direct sums, for the convolutions that may take either.
+    /// An algorithm such as Winograd's or direct sums, for the contractions that may take either.
     fn choose_algorithms(
         &mut self,
         heading: &str,
         decisions: &BTreeMap<String, Decision>,
         choices: &mut Choices,
     ) -> Result<Vec<Measured>, TuneError> {
-        let sums = |decision: &Decision| decision.possible.iter().copied().find(|&choice| choice != Choice::Winograd);
-        let either: Vec<(&String, &Decision, Choice)> = decisions
+        let first = |decision: &Decision, is_algorithm: bool| {
+            decision.possible.iter().copied().find(|choice| choice.is_algorithm() == is_algorithm)
+        };
+        let either: Vec<(&String, &Decision, [Choice; 2])> = decisions
             .iter()
-            .filter(|(_, decision)| decision.possible.contains(&Choice::Winograd))
-            .filter_map(|(layer, decision)| Some((layer, decision, sums(decision)?)))
+            .filter_map(|(layer, decision)| Some((layer, decision, [first(decision, false)?, first(decision, true)?])))
             .collect();
         if either.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut by_sums, mut by_winograd) = (choices.clone(), choices.clone());
-        for (layer, _, sums) in &either {
+        let (mut by_sums, mut by_algorithms) = (choices.clone(), choices.clone());
+        for (layer, _, [sums, algorithm]) in &either {
             by_sums.set(heading, layer, *sums);
-            by_winograd.set(heading, layer, Choice::Winograd);
+            by_algorithms.set(heading, layer, *algorithm);
         }
-        let mut trials = [self.trial(&by_sums)?, self.trial(&by_winograd)?];
+        let mut trials = [self.trial(&by_sums)?, self.trial(&by_algorithms)?];
         self.measure(&mut trials, self.budget / 4)?;
         let mut layers = Vec::new();
-        for (layer, decision, sums) in either {
+        for (layer, decision, [sums, algorithm]) in either {
             let origins: Vec<_> = trials[0].of_layer(layer).map(|step| &step.origin).collect();
-            let [direct, winograd] = [&trials[0], &trials[1]].map(|trial| {
+            let [direct, composed] = [&trials[0], &trials[1]].map(|trial| {
                 let of_node = trial.steps.iter().filter(|step| origins.contains(&&step.origin));
                 of_node.map(|step| step.nanoseconds).sum()
             });
-            let is_winograd = decision.choice == Choice::Winograd;
-            let (first, other) = match is_winograd {
-                true => ((Choice::Winograd, winograd), (sums, direct)),
-                false => ((sums, direct), (Choice::Winograd, winograd)),
+            let (first, other) = match decision.choice.is_algorithm() {
+                true => ((algorithm, composed), (sums, direct)),
+                false => ((sums, direct), (algorithm, composed)),
             };
             let best = better(first, other);
             choices.set(heading, layer, best.0);
@@ -144,7 +144,7 @@ impl Tuning<'_> {
     /// Tiles and blocks of contractions, columns of depthwise convolutions.
     fn choose_tiles(&mut self, heading: &str, choices: &mut Choices) -> Result<Vec<Measured>, TuneError> {
         let first = self.trial(choices)?;
-        let decisions = first.decisions.iter().filter(|(_, decision)| decision.choice != Choice::Winograd);
+        let decisions = first.decisions.iter().filter(|(_, decision)| !decision.choice.is_algorithm());
         let candidates: BTreeMap<String, Vec<Choice>> =
             decisions.map(|(layer, decision)| (layer.clone(), candidates(decision))).collect();
         let most = candidates.values().map(Vec::len).max().unwrap_or(1);
@@ -185,11 +185,11 @@ impl Tuning<'_> {
         let mut whole = trials.each_ref().map(|trial| trial.steps.iter().map(|step| step.nanoseconds).sum());
         let is_changed = |measured: &&mut Measured| {
             let (first, best) = (measured.first.0, measured.best.0);
-            first != best && ![first, best].contains(&Choice::Winograd)
+            first != best && !first.is_algorithm() && !best.is_algorithm()
         };
         for measured in layers.iter_mut().filter(is_changed) {
             let [first, best] = trials.each_ref().map(|trial| trial.nanoseconds(&measured.layer));
-            // Direct sums that were Winograd's before have no time to be held against.
+            // Direct sums that an algorithm stood for before have no time to be held against.
             let is_comparable = first > 0 && best > 0;
             if is_comparable && better((measured.first.0, first), (measured.best.0, best)).0 == measured.first.0 {
                 choices.set(heading, &measured.layer, measured.first.0);
@@ -229,7 +229,7 @@ impl Tuning<'_> {
 /// What is measured for a layer, its first choice before others: the next ones by cost, and other blocks of the first.
 fn candidates(decision: &Decision) -> Vec<Choice> {
     let first = decision.choice;
-    let is_tried = |choice: &&Choice| **choice != first && **choice != Choice::Winograd;
+    let is_tried = |choice: &&Choice| **choice != first && !choice.is_algorithm();
     let mut candidates = vec![first];
     candidates.extend(decision.possible.iter().filter(is_tried).take(BY_COST - 1));
     if let Choice::Contraction(schedule) = first {

@@ -362,6 +362,20 @@ impl Expr {
 }
 
 impl ExprNode {
+    /// Whether it is a function that processors have no instruction for, and that code approximates.
+    pub fn is_transcendental(&self) -> bool {
+        use UnaryOp::*;
+        match self {
+            ExprNode::Unary(op, _) => match op {
+                Exp | Log | Tanh | Sigmoid | Erf | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Asinh
+                | Acosh | Atanh => true,
+                Neg | Abs | Sign | Floor | Ceil | Round | Trunc | Sqrt | Reciprocal | Not | IsNan | IsInf => false,
+            },
+            ExprNode::Binary(op, ..) => *op == BinaryOp::Pow,
+            ExprNode::Argument(..) | ExprNode::Constant(_) | ExprNode::Select(..) | ExprNode::Cast(..) => false,
+        }
+    }
+
     /// The operands, in order.
     pub fn operands(&self) -> impl Iterator<Item = ExprId> + use<> {
         let operands = match *self {

@@ -1,6 +1,6 @@
 //! Prints the executed aarch64 instructions of one inference, by class and kernel:
 //!
-//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5]`
+//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5] [--on=max]`
 
 use std::path::Path;
 
@@ -10,14 +10,17 @@ use edgecc_tests::run;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, input, shape, flags @ ..] = arguments.as_slice() else {
-        eprintln!("usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5]");
+        eprintln!(
+            "usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5] [--on=max]"
+        );
         std::process::exit(2);
     };
     let Some(bench) = Bench::new() else { return };
     let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
     let compiled = run::compile_for_phone(Path::new(model), &extents, flags).expect("the model compiles");
     let input = std::fs::read(input).expect("the input");
-    let (trace, _) = bench.count("cortex-a76", &compiled, &input, &extents);
+    let processor = flags.iter().find_map(|flag| flag.strip_prefix("--on=")).unwrap_or("cortex-a76");
+    let (trace, _) = bench.count(processor, &compiled, &input, &extents);
 
     let kernels = &compiled.best.emitted.kernels;
     let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");

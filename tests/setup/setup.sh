@@ -40,6 +40,14 @@ install "models of cores" llvm-19
 install "fonts of rendered characters" fonts-cabin fonts-dejavu-core fonts-freefont-ttf fonts-liberation fonts-open-sans
 install "a software GPU" libvulkan1 mesa-vulkan-drivers
 install "a browser" chromium
+install "a second compiler of shaders" npm
+if [ -d target/node/node_modules/webgpu ]; then
+  echo "setup: Tint: there"
+elif command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix target/node webgpu@0.6.2 >/dev/null 2>&1; then
+  echo "setup: Tint: in target/node"
+else
+  echo "setup: Tint: skipped, npm does not install webgpu"
+fi
 python3 -c 'import ensurepip' 2>/dev/null || install "Python environments" python3 python3-venv
 
 if { [ -x .venv/bin/python ] || python3 -m venv .venv; } && .venv/bin/python -m pip install -q -r tests/tools/requirements.txt; then

@@ -95,6 +95,8 @@ fn compile_with(path: &Path, inputs: &[(String, Array)], on: On<'_>) -> Result<(
         let fixed = fixed.into_iter().map(|(_, input)| input);
         match on.artifact(path, &options(inputs, fixed)?) {
             Ok(artifact) => return Ok((artifact, given.into_iter().map(|(_, (_, array))| array.clone()).collect())),
+            // With values known, this is what stands in the way.
+            Err(error) if error.to_string().contains(" in shaders") => return Err(one_line(&error.to_string())),
             Err(error) => first_error.get_or_insert(error),
         };
     }

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use edgecc::compile::CompileOptions;
-use edgecc::shaders::{CompiledShaders, compile, compile_graph};
+use edgecc::compile::{CompileOptions, prepare};
+use edgecc::shaders::{CompiledShaders, compile, compile_graph, compile_prepared};
 use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::packings::Packings;
 use edgecc_device::tensor_file::Array;
 use edgecc_ir::{Graph, Tensor};
+use edgecc_passes::precision::Precision;
 use edgecc_runtime::gpu::{Gpu, GpuOptions, ShaderModel};
 
 use crate::report::{say, skipped};
@@ -17,7 +19,7 @@ use crate::run;
 /// line, where there is none.
 pub fn device() -> Option<&'static Gpu> {
     static DEVICE: OnceLock<Option<Gpu>> = OnceLock::new();
-    let open = || match Gpu::open(&GpuOptions { adapter: std::env::var("EDGECC_ADAPTER").ok() }) {
+    let open = || match Gpu::open(&GpuOptions { adapter: std::env::var("EDGECC_ADAPTER").ok(), cache: None }) {
         Ok(gpu) => {
             say(&format!("shaders run on {}", gpu.adapter()));
             Some(gpu)
@@ -41,6 +43,19 @@ pub fn compile_for(model: &Path, inputs: &[Array]) -> Result<CompiledShaders, St
     compile(model, &options(&shapes), &mut |_| {}).map_err(|error| error.to_string())
 }
 
+/// The same, with values and weights kept in halves.
+pub fn compile_in_halves(model: &Path, inputs: &[Array]) -> Result<CompiledShaders, String> {
+    let options = CompileOptions { precision: Precision::F16, ..options(&run::shapes(model, inputs)?) };
+    compile(model, &options, &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// The same, over weights packed as another program packs them.
+pub fn compile_beside(model: &Path, inputs: &[Array], packings: &Packings) -> Result<CompiledShaders, String> {
+    let options = options(&run::shapes(model, inputs)?);
+    let (graph, _) = prepare(model, &options, &mut |_| {}).map_err(|error| error.to_string())?;
+    compile_prepared(graph, &options, Some(packings), &mut |_| {}).map_err(|error| error.to_string())
+}
+
 /// Runs an artifact on inputs in graph order.
 pub fn run_on(gpu: &Gpu, artifact: &[u8], inputs: &[&[u8]]) -> Vec<Vec<u8>> {
     let model = ShaderModel::from_bytes(artifact).expect("an artifact of shaders");
@@ -53,8 +68,14 @@ pub fn run_on(gpu: &Gpu, artifact: &[u8], inputs: &[&[u8]]) -> Vec<Vec<u8>> {
 }
 
 /// Outputs of a graph as shaders. Fails with the list of what shaders cannot compute.
-pub fn outputs(gpu: &Gpu, graph: &Graph, inputs: &[Tensor], expected: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    let artifact = compiled(graph)?.to_bytes().expect("an artifact");
+pub fn outputs(
+    gpu: &Gpu,
+    graph: &Graph,
+    precision: Precision,
+    inputs: &[Tensor],
+    expected: &[Tensor],
+) -> Result<Vec<Tensor>, String> {
+    let artifact = compiled_in(graph, precision)?.to_bytes().expect("an artifact");
     let inputs: Vec<Vec<u8>> = inputs.iter().map(|input| input.bytes().to_vec()).collect();
     let bytes = run_on(gpu, &artifact, &inputs.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let tensor = |(expected, bytes): (&Tensor, Vec<u8>)| {
@@ -65,5 +86,11 @@ pub fn outputs(gpu: &Gpu, graph: &Graph, inputs: &[Tensor], expected: &[Tensor])
 
 /// Compiles a graph to shaders.
 pub fn compiled(graph: &Graph) -> Result<CompiledShaders, String> {
-    compile_graph(graph.clone(), &options(&[]), &mut |_| {}).map_err(|error| error.to_string())
+    compiled_in(graph, Precision::F32)
+}
+
+/// The same, with values and weights kept in that width.
+pub fn compiled_in(graph: &Graph, precision: Precision) -> Result<CompiledShaders, String> {
+    let options = CompileOptions { precision, ..options(&[]) };
+    compile_graph(graph.clone(), &options, &mut |_| {}).map_err(|error| error.to_string())
 }

@@ -65,12 +65,13 @@ pub const PICTURES: [Row; 6] = [
 ];
 
 /// Models whose values are integers: as other tools quantised them.
-pub const QUANTIZED: [Row; 5] = [
+pub const QUANTIZED: [Row; 6] = [
     noise("mlperftiny_kws_dscnn_int8"),
     noise("mlperftiny_vww96_int8"),
     noise("ultraface_slim320_qdq_u8s8_pc"),
     real("ultraface_slim320_qdq_u8s8_pc", ".real_astronaut"),
     noise("super_resolution_10_qop_u8"),
+    noise("tract_qlstm"),
 ];
 
 impl Row {

@@ -19,7 +19,7 @@ use edgecc_format::{ElementType, Port};
 use edgecc_ir::Graph;
 use edgecc_passes::precision::Precision;
 use edgecc_passes::prune::{Recipe, prune};
-use edgecc_runtime::{LoadOptions, Model, ProgramChoice, SessionOptions};
+use edgecc_runtime::{LoadOptions, Model, ProgramChoice, Session, SessionOptions};
 
 /// Options for a model whose inputs have these shapes.
 pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> CompileOptions {
@@ -109,6 +109,14 @@ pub fn quantized_on(graph: &mut Graph, options: &CompileOptions, runs: Vec<Vec<A
 /// Runs an artifact of this machine on inputs in graph order.
 pub fn run_here(artifact: &[u8], inputs: &[Array], threads: usize) -> Vec<Vec<u8>> {
     run_program_here(artifact, inputs, threads, ProgramChoice::MostAble)
+}
+
+/// A session of an artifact on this machine, on one thread.
+#[allow(unsafe_code)]
+pub fn session_here(artifact: &[u8]) -> Session {
+    // SAFETY: the bytes come from the compiler in this process.
+    let model = unsafe { Model::from_bytes(artifact, LoadOptions::default()) }.expect("an artifact of this machine");
+    model.session(SessionOptions { threads: 1 }).expect("a session")
 }
 
 /// The same, by one of the programs that the artifact holds.

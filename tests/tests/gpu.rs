@@ -1,20 +1,24 @@
 //! Graphs and models as compute shaders, on whatever adapter there is: Mesa's lavapipe where nothing else.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
+use edgecc::both::CompiledForBoth;
+use edgecc::shaders::CompiledShaders;
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, Tensor, eval};
-use edgecc_runtime::gpu::{Gpu, GpuError, GpuOptions, ShaderModel};
+use edgecc_passes::precision::Precision;
+use edgecc_runtime::gpu::{AnySession, Fastest, Gpu, GpuError, GpuOptions, ShaderModel, fastest};
 use edgecc_tests::conformance::{On, check, index};
 use edgecc_tests::graphs::{Way, cases};
 use edgecc_tests::kernels::random_kernel;
-use edgecc_tests::models::{MODELS, Row};
+use edgecc_tests::models::{LEAST_COSINE_OF_HALVES, MODELS, Row};
 use edgecc_tests::networks::{Activation, Network, layers};
-use edgecc_tests::report::say;
+use edgecc_tests::report::{say, skipped};
 use edgecc_tests::{gpu, numbers, python, reference, run, sample};
 
 /// Kernels that are drawn.
@@ -73,19 +77,28 @@ fn tolerance(dtype: DType) -> f64 {
     if dtype == DType::F16 { 2e-3 } else { 2e-5 }
 }
 
+/// The same where values between are halves: rounding to 11 bits of inputs, weights and results, over some layers.
+const TOLERANCE_IN_HALVES: f64 = 1e-2;
+
 /// How a graph's outputs differ from the evaluator's, if they do.
 fn differs(device: &Gpu, graph: &Graph) -> Option<String> {
+    differs_in(device, graph, Precision::F32, tolerance)
+}
+
+fn differs_in(device: &Gpu, graph: &Graph, precision: Precision, tolerance: fn(DType) -> f64) -> Option<String> {
     let inputs = numbers::inputs(graph);
     let expected = eval::run(graph, &inputs).expect("values");
-    let outputs = match gpu::outputs(device, graph, &inputs, &expected) {
+    let outputs = match gpu::outputs(device, graph, precision, &inputs, &expected) {
         Ok(outputs) => outputs,
         Err(error) => return Some(error),
     };
-    expected.iter().zip(&outputs).find_map(|(expected, actual)| difference(expected, actual))
+    expected
+        .iter()
+        .zip(&outputs)
+        .find_map(|(expected, actual)| difference(expected, actual, tolerance(expected.dtype())))
 }
 
-fn difference(expected: &Tensor, actual: &Tensor) -> Option<String> {
-    let tolerance = tolerance(expected.dtype());
+fn difference(expected: &Tensor, actual: &Tensor, tolerance: f64) -> Option<String> {
     let numbers = |tensor: &Tensor| tensor.scalars().map(|value| value.as_f64()).collect::<Vec<f64>>();
     let pairs = numbers(expected).into_iter().zip(numbers(actual)).enumerate();
     let close = |expected: f64, actual: f64| {
@@ -119,6 +132,45 @@ fn layers_of_networks_compute_what_the_evaluator_does() {
     let Some(device) = gpu::device() else { return };
     for (graph, _) in layers() {
         assert_eq!(differs(device, &graph), None, "{}", graph.name());
+    }
+}
+
+#[test]
+fn layers_in_halves_keep_near_what_the_evaluator_computes() {
+    let Some(device) = gpu::device() else { return };
+    for (graph, _) in layers() {
+        let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
+        assert_eq!(difference, None, "{}", graph.name());
+    }
+}
+
+/// Few and long rows, and a vector times a matrix: groups do each row and each sum together.
+#[test]
+fn groups_compute_long_rows_together() {
+    let Some(device) = gpu::device() else { return };
+    let rows = "graph rows(%x: f32[3x1000], %y: f32[2x5x300]) {
+  %0 = softmax %x axis=1 : f32[3x1000]  ; softmax
+  %1 = log_softmax %x axis=1 : f32[3x1000]  ; log
+  %2 = normalize %x axes=[1] epsilon=1e-5 : f32[3x1000]  ; normalize
+  %3 = reduce_mean %x axes=[1] : f32[3x1]  ; mean
+  %4 = reduce_max %y axes=[2] : f32[2x5x1]  ; max
+  return %0 as a, %1 as b, %2 as c, %3 as d, %4 as e
+}
+";
+    let mut vector = Network::new("vector", &[1, 516]);
+    vector.dense(42, Activation::Silu);
+    for graph in [Graph::from_text(rows).expect("a graph"), vector.finish()] {
+        let compiled = gpu::compiled(&graph).expect("compiles");
+        let alone = compiled.shaders.modules.iter().filter(|module| !module.text.contains("var<workgroup>"));
+        assert_eq!(
+            alone.map(|module| module.name.as_str()).collect::<Vec<_>>(),
+            Vec::<&str>::new(),
+            "{}",
+            graph.name()
+        );
+        assert_eq!(differs(device, &graph), None, "{}", graph.name());
+        let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
+        assert_eq!(difference, None, "{} in halves", graph.name());
     }
 }
 
@@ -169,10 +221,64 @@ fn a_lost_device_is_an_error() {
     assert!(matches!(model.session(&gpu), Err(GpuError::Lost { .. })), "a session after the loss");
 }
 
+/// How often the device is lost.
+const LOSSES: usize = 100;
+
+#[test]
+fn a_device_that_is_lost_is_opened_anew_for_the_run() {
+    if gpu::device().is_none() {
+        return;
+    }
+    let gpu =
+        Gpu::open(&GpuOptions { adapter: std::env::var("EDGECC_ADAPTER").ok(), cache: None }).expect("an adapter");
+    let artifact = gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    let model = ShaderModel::from_bytes(&artifact).expect("a model");
+    let (mut session, mut other) = (model.session(&gpu).expect("a session"), model.session(&gpu).expect("another"));
+    session.input_mut(0).fill(0x3f);
+    other.input_mut(0).fill(0x3f);
+    session.run().expect("a run");
+    let expected = session.output(0).to_vec();
+    for losses in 1..=LOSSES {
+        gpu.lose();
+        session.run().expect("a run behind the loss");
+        assert_eq!((session.output(0), session.losses()), (expected.as_slice(), losses));
+    }
+    other.run().expect("a run of another session");
+    assert_eq!((other.output(0), other.losses()), (expected.as_slice(), 1));
+}
+
+#[test]
+fn what_the_driver_made_of_shaders_is_kept_and_damage_to_it_is_found() {
+    if gpu::device().is_none() {
+        return;
+    }
+    let folder = python::generated("shader-cache");
+    std::fs::remove_dir_all(&folder).expect("an empty folder");
+    let options = GpuOptions { adapter: std::env::var("EDGECC_ADAPTER").ok(), cache: Some(folder.clone()) };
+    let artifact = gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    let answer = || {
+        let gpu = Gpu::open(&options).expect("an adapter");
+        gpu::run_on(&gpu, &artifact, &[&[0x3f; 4 * 4 * 36]])
+    };
+    let expected = answer();
+    let Some(file) = std::fs::read_dir(&folder).ok().and_then(|mut files| files.next()) else {
+        return say("this adapter keeps nothing of shaders");
+    };
+    let path = file.expect("a file").path();
+    let kept = std::fs::read(&path).expect("a cache");
+    assert_eq!(answer(), expected, "with the cache");
+    let mut damaged = kept.clone();
+    *damaged.last_mut().expect("a byte") ^= 1;
+    std::fs::write(&path, &damaged).expect("a damaged cache");
+    assert_eq!(answer(), expected, "with a damaged cache");
+    assert_eq!(std::fs::read(&path).expect("a cache").len(), kept.len(), "the damaged cache is replaced");
+}
+
 #[test]
 fn an_adapter_that_is_not_there_is_an_error_that_names_those_that_are() {
     let Some(device) = gpu::device() else { return };
-    let error = Gpu::open(&GpuOptions { adapter: Some("no such adapter".into()) }).expect_err("no adapter");
+    let error =
+        Gpu::open(&GpuOptions { adapter: Some("no such adapter".into()), cache: None }).expect_err("no adapter");
     assert!(error.to_string().contains(device.adapter()), "{error}");
 }
 
@@ -226,7 +332,7 @@ fn random_kernels_compute_what_the_evaluator_does() {
 
 /// What the processor's list of tests has too, and what is refused by name: nothing else may fail.
 #[test]
-#[ignore = "minutes on a software adapter; two of OneHot and eight reductions of nothing do not compile yet"]
+#[ignore = "minutes on a software adapter"]
 fn node_tests_pass_or_are_refused() {
     let (Some(interpreter), Some(device)) = (python::python(), gpu::device()) else { return };
     let folder = python::generated("conformance");
@@ -262,4 +368,125 @@ fn models_agree_with_onnxruntime() {
     let rows = MODELS.iter().filter(is_chosen);
     let failed: Vec<&Row> = rows.filter(|row| !agrees(device, &folder, row)).collect();
     assert!(failed.is_empty(), "out of bounds or not compiled: {failed:?}");
+}
+
+/// One artifact for processors and GPUs answers alike on both, and holds the weights that both read once.
+#[test]
+fn an_artifact_for_both_answers_alike_and_holds_weights_once() {
+    let Some(device) = gpu::device() else { return };
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample/digits.onnx");
+    let input = sample::first_image();
+    let inputs = std::slice::from_ref(&input);
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let processors = run::compile_for(&model, host, inputs).expect("compiles");
+    let alone = processors.to_bytes().expect("an artifact");
+    let shaders = gpu::compile_beside(&model, inputs, &processors.best.packings).expect("compiles");
+    let both = CompiledForBoth { processors, shaders }.to_bytes().expect("an artifact");
+    let expected = run::run_here(&alone, inputs, 1);
+    assert_eq!(run::run_here(&both, inputs, 1), expected, "machine code of the artifact for both");
+    let outputs = gpu::run_on(device, &both, &[&input.bytes]);
+    let expected = Array { element_type: ElementType::F32, extents: vec![10], bytes: expected[0].clone() };
+    assert!(run::agree(&outputs[0], &expected, None, Bound::FLOAT).share_of_bound <= 1.0);
+    let weights = |artifact: &[u8]| edgecc_format::read(artifact).expect("an artifact").weights.len();
+    let more = weights(&both) as f64 / weights(&alone) as f64;
+    say(&format!("weights of the artifact for both: {more:.3} times those for the processor"));
+    assert!(more < 1.2, "{more}");
+}
+
+#[test]
+fn of_both_the_one_that_answers_sooner_is_taken_and_named() {
+    let Some(device) = gpu::device() else { return };
+    let graph = convolution();
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let artifact = edgecc_tests::graphs::artifact(&graph, host, Way::USUAL);
+    let session = || run::session_here(&artifact);
+    let shaders = gpu::compiled(&graph).expect("compiles").to_bytes().expect("an artifact");
+    let model = ShaderModel::from_bytes(&shaders).expect("a model");
+    let Fastest { session: faster, cpu, gpu } = fastest(session(), model.session(device)).expect("runs");
+    let is_gpu = matches!(faster, AnySession::Gpu(_));
+    assert_eq!(is_gpu, gpu.expect("a time") < cpu);
+    let lost = GpuError::Lost { adapter: "none".into(), reason: "a test".into() };
+    let without = fastest(session(), Err(lost)).expect("runs");
+    assert!(matches!((without.session, without.gpu), (AnySession::Cpu(_), Err(GpuError::Lost { .. }))));
+}
+
+/// Whole models with values and weights in halves, against onnxruntime's single precision.
+#[test]
+fn models_in_halves_agree_with_onnxruntime() {
+    let (Some(folder), Some(device)) = (reference::shared("models"), gpu::device()) else { return };
+    let rows = MODELS.iter().filter(|row| QUICK.contains(&row.name));
+    let cosine = |row: &Row| {
+        let expected = reference::read(&row.reference(&folder));
+        let compiled = gpu::compile_in_halves(&row.model(&folder), &expected.inputs).expect("compiles");
+        let inputs: Vec<&[u8]> = expected.inputs.iter().map(|input| input.bytes.as_slice()).collect();
+        let outputs = gpu::run_on(device, &compiled.to_bytes().expect("an artifact"), &inputs);
+        let pairs = outputs.iter().zip(&expected.outputs);
+        let worst = pairs.map(|(actual, expected)| run::agree(actual, expected, row.channel, row.bound()).cosine);
+        let (worst, moved) = (worst.fold(1.0, f64::min), bytes_moved(&compiled));
+        say(&format!("{:<44} in halves: cosine {worst:.6}, {moved} bytes moved", row.name));
+        worst
+    };
+    let failed: Vec<&str> = rows.filter(|row| cosine(row) < LEAST_COSINE_OF_HALVES).map(|row| row.name).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// Bytes that steps read and write.
+fn bytes_moved(compiled: &CompiledShaders) -> usize {
+    compiled.program.steps.iter().flat_map(|step| &step.operands).map(|operand| operand.length).sum()
+}
+
+/// A network of convolutions within channels and between them, and the most dispatches beyond convolutions and matrix products.
+const MOBILE: [&str; 1] = ["mlperftiny_vww96_fp32"];
+const MORE_DISPATCHES: f64 = 0.1;
+
+#[test]
+fn dispatches_and_bytes_moved_are_as_the_snapshot_shows() {
+    let Some(folder) = reference::shared("models") else { return };
+    let names = QUICK.iter().chain(&MOBILE);
+    let rows = MODELS.iter().filter(|row| names.clone().any(|name| *name == row.name));
+    let mut table = String::new();
+    for row in rows {
+        let inputs = reference::read(&row.reference(&folder)).inputs;
+        let compiled = gpu::compile_for(&row.model(&folder), &inputs).expect("compiles");
+        let sums = compiled.graph.ids().filter(|&id| compiled.graph.op(id).epilogue().is_some()).count();
+        let dispatches = compiled.shaders.dispatches.len();
+        table.push_str(&format!(
+            "{:<32} {dispatches:>4} dispatches for {sums:>3} convolutions and products, {:>10} bytes\n",
+            row.name,
+            bytes_moved(&compiled)
+        ));
+        if MOBILE.contains(&row.name) {
+            let most = sums as f64 * (1.0 + MORE_DISPATCHES);
+            assert!(dispatches as f64 <= most.ceil(), "{}: {dispatches} dispatches, {sums} sums", row.name);
+        }
+    }
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("wgsl"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("dispatches", table));
+}
+
+/// Chromium's SwiftShader, which keeps to WebGPU's least limits.
+const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
+#[test]
+fn swiftshader_computes_the_same() {
+    if std::env::var_os("EDGECC_ADAPTER").is_some() {
+        return;
+    }
+    if !Path::new(SWIFTSHADER).exists() {
+        return skipped("SwiftShader: it comes with Chromium (tests/setup/setup.sh installs it)");
+    }
+    let tests =
+        ["graphs_compute", "groups_compute", "layers_", "random_kernels", "the_sample_answers", "an_artifact_for_both"];
+    let output = Command::new(std::env::current_exe().expect("a running program"))
+        .args(tests)
+        .env("EDGECC_ADAPTER", "SwiftShader")
+        .env("VK_ICD_FILENAMES", SWIFTSHADER)
+        .output()
+        .expect("the tests start");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("shaders run on SwiftShader"), "{said}");
 }

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use edgecc::compile::{CompileOptions, Compiled, compile_graph};
 use edgecc_backends::cpu::isa::{Architecture, Kernels};
+use edgecc_backends::schedule::cores::CoreClass;
+use edgecc_ir::Graph;
+use edgecc_passes as passes;
 use edgecc_passes::precision::Precision;
 use edgecc_tests::executed::{Bench, Class, by_kernel, total};
-use edgecc_tests::measured::{Bar, Files, INTEGERS, NETWORKS, Network, OfIntegers};
+use edgecc_tests::measured::{Bar, DOT_PRODUCTS, Files, INTEGERS, MATRICES, NETWORKS, Network, OfIntegers, PLAIN};
 use edgecc_tests::networks::layers;
 use edgecc_tests::report::say;
 use edgecc_tests::{numbers, reference, run};
@@ -65,6 +68,32 @@ fn networks_of_integers_execute_few_instructions() {
     }
 }
 
+/// Models that came quantised, beside the same ones in f32.
+const TWINS: [[&str; 2]; 2] =
+    [["mlperftiny_kws_dscnn_int8", "mlperftiny_kws_dscnn_fp32"], ["mlperftiny_vww96_int8", "mlperftiny_vww96_fp32"]];
+
+#[test]
+fn models_that_come_quantised_execute_fewer_instructions_than_in_f32() {
+    let Some(folder) = reference::shared("models") else { return };
+    let Some(bench) = Bench::new() else { return };
+    for [core, emulated] in [DOT_PRODUCTS, MATRICES] {
+        for twins in TWINS {
+            let [integers, singles] = twins.map(|name| {
+                let inputs = reference::read(&folder.join(format!("io/{name}.npz"))).inputs;
+                let core = CoreClass::named(core).expect("a processor");
+                let adjust = |options| CompileOptions { core, ..options };
+                let model = folder.join(format!("models/{name}.onnx"));
+                let compiled = run::compile_with(&model, Architecture::Aarch64, &inputs, adjust).expect("compiles");
+                let input = &inputs[0];
+                let trace = bench.count(emulated, &compiled, &input.bytes, &input.extents).0;
+                total(&trace).total() as f64 / 1e6
+            });
+            say(&format!("{:<28} {emulated:<10} {integers:>8.2} M, {singles:>8.2} M in f32", twins[0]));
+            assert!(integers < singles, "{}: {integers} M, {singles} M in f32", twins[0]);
+        }
+    }
+}
+
 /// Counts every network, and holds the figures to its bar; `further` gets the millions of instructions too.
 fn hold_to_bars(precision: Precision, further: impl Fn(&Bench, &Network, &Files, f64)) {
     let Some(peers) = reference::shared("peers") else { return };
@@ -99,24 +128,52 @@ fn kernels_of_halves_execute_as_many_instructions_as_the_snapshot_shows() {
     hold_to_snapshot("halves", Precision::F16);
 }
 
+#[test]
+fn kernels_of_integers_execute_as_many_instructions_as_the_snapshot_shows() {
+    let Some(bench) = Bench::new() else { return };
+    let mut text = String::new();
+    for (core, emulated) in [PLAIN, DOT_PRODUCTS, MATRICES].map(|[core, emulated]| (core, emulated)) {
+        text.push_str(&format!("for {core} on {emulated}\n"));
+        for (mut graph, _) in layers().into_iter().filter(|(_, allow_size)| !allow_size) {
+            let core = CoreClass::named(core).expect("a processor");
+            let options = CompileOptions { core, ..run::options(Architecture::Aarch64, &[]) };
+            passes::prepare(&mut graph, &passes::Options::default(), &mut |_, _| {}).expect("sound passes");
+            run::quantized(&mut graph, &options).expect("a quantised network");
+            text.push_str(&kernels_of(&bench, emulated, &graph, &options, ""));
+        }
+    }
+    hold_text_to_snapshot("integers", text);
+}
+
 fn hold_to_snapshot(name: &str, precision: Precision) {
     let Some(bench) = Bench::new() else { return };
     let mut text = String::new();
     for (graph, allow_size) in layers() {
         let options = CompileOptions { allow_size, precision, ..run::options(Architecture::Aarch64, &[]) };
-        let inputs = numbers::inputs(&graph);
-        let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
-        let shape = inputs[0].shape().extents();
-        let trace = bench.count("cortex-a76", &compiled, &inputs[0].bytes(), &shape).0;
-        let kernels = &compiled.best.emitted.kernels;
-        let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");
-        text.push_str(&format!("{}{}\n", graph.name(), if allow_size { ", weights may grow" } else { "" }));
-        for (kernel, counts) in kernels.iter().zip(&counts) {
-            let (name, all, products) = (&kernel.name, counts.total(), counts.of(Class::MultiplyAdd));
-            let writer = if kernel.encoded { "encoded" } else { "clif" };
-            text.push_str(&format!("  {name:<16} {writer:<8} {all:>9} instructions, {products:>9} multiply-adds\n"));
-        }
+        let remark = if allow_size { ", weights may grow" } else { "" };
+        text.push_str(&kernels_of(&bench, "cortex-a76", &graph, &options, remark));
     }
+    hold_text_to_snapshot(name, text);
+}
+
+/// A line for each kernel of a network.
+fn kernels_of(bench: &Bench, processor: &str, graph: &Graph, options: &CompileOptions, remark: &str) -> String {
+    let inputs = numbers::inputs(graph);
+    let compiled = compile_graph(graph.clone(), options, &mut |_| {}).expect("compiles");
+    let shape = inputs[0].shape().extents();
+    let trace = bench.count(processor, &compiled, &inputs[0].bytes(), &shape).0;
+    let kernels = &compiled.best.emitted.kernels;
+    let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");
+    let mut text = format!("{}{remark}\n", graph.name());
+    for (kernel, counts) in kernels.iter().zip(&counts) {
+        let (name, all, products) = (&kernel.name, counts.total(), counts.of(Class::MultiplyAdd));
+        let writer = if kernel.encoded { "encoded" } else { "clif" };
+        text.push_str(&format!("  {name:<16} {writer:<8} {all:>9} instructions, {products:>9} multiply-adds\n"));
+    }
+    text
+}
+
+fn hold_text_to_snapshot(name: &str, text: String) {
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);

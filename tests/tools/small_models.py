@@ -15,9 +15,9 @@ MODELS = {
             [rectify] alpha = Relu (x)
         }""",
     "unsupported": """<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>
-        unsupported (float[8,1,4] x, float[1,16,4] w, float[1,16,4] r) => (float[8,1,4] y) {
-            [first] a = LSTM <hidden_size = 4> (x, w, r)
-            [second] b = LSTM <hidden_size = 4> (x, w, r)
+        unsupported (float[8,1,4] x, float[1,12,4] w, float[1,12,4] r) => (float[8,1,4] y) {
+            [first] a = GRU <hidden_size = 4> (x, w, r)
+            [second] b = GRU <hidden_size = 4> (x, w, r)
             [rectify] c = Relu (x)
             [attend] y = com.microsoft.Attention <num_heads = 2> (c, w, r)
         }""",

@@ -7,6 +7,7 @@ mod cast;
 mod float;
 mod integer;
 mod per_lane;
+mod table;
 
 use std::collections::HashMap;
 
@@ -18,6 +19,7 @@ use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, Scalar, UnaryOp};
 use super::function::EmitError;
 use super::isa::Architecture;
 use super::math::{Floats, Format};
+use super::table::Table;
 
 /// How many elements a value holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +130,7 @@ pub fn emit_items(
     width: Width,
 ) -> Result<Vec<Value>, EmitError> {
     let items = arguments.iter().map(|items| items.len()).max().unwrap_or(1);
+    let table = Table::of(expr).filter(|table| table.approximates);
     let mut emission = Emission { b, shared, width };
     let mut values: Vec<Vec<Value>> = Vec::with_capacity(expr.nodes().len());
     for &node in expr.nodes() {
@@ -137,6 +140,10 @@ pub fn emit_items(
             _ => emission.node(expr, node, |id| &values[id.index()])?,
         };
         values.push(value);
+        if let Some(table) = table.as_ref().filter(|table| table.argument.index() + 1 == values.len()) {
+            let numbers = &values[table.argument.index()];
+            return Ok(emission.look_up(expr.dtype(), &table.bytes, numbers));
+        }
     }
     Ok(values.swap_remove(expr.root().index()))
 }

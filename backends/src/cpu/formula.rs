@@ -45,6 +45,28 @@ impl Op {
             Op::Three(_, a, b, c) | Op::Choose(a, b, c) => vec![a, b, c],
         }
     }
+
+    /// The same of other values.
+    fn renamed(self, renamed: impl Fn(Id) -> Id) -> Op {
+        match self {
+            Op::Operand(_) | Op::Constant(_) => self,
+            Op::Two(op, a, b) => Op::Two(op, renamed(a), renamed(b)),
+            Op::Three(op, a, b, c) => Op::Three(op, renamed(a), renamed(b), renamed(c)),
+            Op::One(op, a) => Op::One(op, renamed(a)),
+            Op::Shift(a, by) => Op::Shift(renamed(a), by),
+            Op::Choose(a, b, c) => Op::Choose(renamed(a), renamed(b), renamed(c)),
+        }
+    }
+}
+
+/// Whether an operand has one value for each channel.
+pub(super) fn is_per_channel(strides: &Strides) -> bool {
+    (strides.row, strides.column, strides.channel) == (0, 0, 1)
+}
+
+/// Whether an operand has a value for each pixel and channel, whose channels are neighbours.
+pub(super) fn is_per_element(strides: &Strides) -> bool {
+    (strides.row, strides.column) != (0, 0) && strides.channel == 1
 }
 
 /// What a formula's results are for.
@@ -131,7 +153,7 @@ impl Formula {
                     let a = self.exact(expr, a)?;
                     Some(self.push(Op::One(LanesOne::FromInteger, a)))
                 }
-                None => None,
+                None => self.saturated(expr, a),
             },
             ExprNode::Constant(value) if value.dtype() == DType::I32 => {
                 Some(self.push(Op::Constant(value.bits() as u32)))
@@ -156,6 +178,23 @@ impl Formula {
         }
     }
 
+    /// A byte of a whole number, as a number.
+    fn saturated(&mut self, expr: &Expr, id: ExprId) -> Option<Id> {
+        let ExprNode::Cast(dtype, steps) = expr.node(id) else { return None };
+        let range = match dtype {
+            DType::I8 => [-128.0, 127.0],
+            DType::U8 => [0.0, 255.0],
+            _ => return None,
+        };
+        if expr.dtype_of(steps) != DType::F32 || !is_whole(expr, steps) {
+            return None;
+        }
+        let steps = self.exact(expr, steps)?;
+        let [low, high] = range.map(|limit| self.number(limit));
+        let above = self.two(Lanes::Maximum, steps, low);
+        Some(self.two(Lanes::Minimum, above, high))
+    }
+
     /// The same formula with its result as the nearest integer, ties to even, saturated.
     pub fn rounded(mut self) -> Formula {
         self.root = self.push(Op::One(LanesOne::ToInteger, self.root));
@@ -175,38 +214,51 @@ impl Formula {
         Some(formula)
     }
 
-    /// The formula of an epilogue, and the operand that starts the sums: one value per channel that is added to the sum before
-    /// anything else, which the formula then leaves out.
-    pub fn with_start(element: Element, epilogue: &Expr, operands: &[Strides]) -> Option<(Option<u16>, Formula)> {
-        Some(Formula::of(element, epilogue)?.without_start(operands))
+    /// The formula of an epilogue, and the operand that starts the sums: one that is added to the sum before anything else but
+    /// others, which the formula then leaves out. The first of `kinds` that an operand's strides are of decides.
+    pub fn with_start(
+        element: Element,
+        epilogue: &Expr,
+        operands: &[Strides],
+        kinds: &[fn(&Strides) -> bool],
+    ) -> Option<(Option<u16>, Formula)> {
+        Some(Formula::of(element, epilogue)?.without_start(operands, kinds))
     }
 
     /// Takes off the operand that starts the sums.
-    pub fn without_start(self, operands: &[Strides]) -> (Option<u16>, Formula) {
-        match self.start(operands) {
-            Some((place, start)) => {
-                let mut rest = self;
-                rest.ops[place] = Op::Operand(0);
-                rest.keep_used();
-                (Some(start), rest)
-            }
-            None => (None, self),
-        }
+    pub fn without_start(self, operands: &[Strides], kinds: &[fn(&Strides) -> bool]) -> (Option<u16>, Formula) {
+        let added = self.added();
+        let is = |number: u16, kind: fn(&Strides) -> bool| operands.get(usize::from(number) - 1).is_some_and(kind);
+        let found = kinds.iter().find_map(|&kind| added.iter().find(|&&(_, _, number)| is(number, kind)));
+        let Some(&(place, sum, number)) = found else { return (None, self) };
+        let mut rest = self;
+        let renamed = |id: Id| if id == place { sum } else { id };
+        rest.ops.iter_mut().for_each(|op| *op = op.renamed(renamed));
+        rest.root = renamed(rest.root);
+        rest.keep_used();
+        (Some(number), rest)
     }
 
-    /// Where an operand that may start the sums is added, and its number.
-    fn start(&self, operands: &[Strides]) -> Option<(Id, u16)> {
+    /// The operands that are added to the sum before anything else, with the value that each makes and the sum before it.
+    fn added(&self) -> Vec<(Id, Id, u16)> {
         let uses = self.uses();
-        let of_sum = |id: Id| self.ops[id] == Op::Operand(0) && uses[id] == 1;
-        let (place, other) = self.ops.iter().enumerate().find_map(|(place, &op)| match op {
-            Op::Two(Lanes::Add | Lanes::AddIntegers, a, b) if of_sum(a) != of_sum(b) => {
-                Some((place, if of_sum(a) { b } else { a }))
-            }
-            _ => None,
-        })?;
-        let Op::Operand(number) = self.ops[other] else { return None };
-        let strides = operands.get(number as usize - 1)?;
-        ((strides.row, strides.column, strides.channel) == (0, 0, 1)).then_some((place, number))
+        let mut added = Vec::new();
+        let mut sum = self.ops.iter().position(|&op| op == Op::Operand(0));
+        while let Some(before) = sum.filter(|&sum| uses[sum] == 1) {
+            let next = self.ops.iter().enumerate().find_map(|(place, &op)| match op {
+                Op::Two(Lanes::Add | Lanes::AddIntegers, a, b) if (a == before) != (b == before) => {
+                    Some((place, if a == before { b } else { a }))
+                }
+                _ => None,
+            });
+            sum = next.map(|(place, other)| {
+                if let Op::Operand(number) = self.ops[other] {
+                    added.push((place, before, number));
+                }
+                place
+            });
+        }
+        added
     }
 
     /// The operands that it reads, without the sum.
@@ -452,14 +504,7 @@ impl Formula {
         let mut kept: Vec<Op> = Vec::new();
         for (id, &op) in self.ops.iter().enumerate().filter(|&(id, _)| is_used[id]) {
             renamed[id] = kept.len();
-            kept.push(match op {
-                Op::Operand(_) | Op::Constant(_) => op,
-                Op::Two(op, a, b) => Op::Two(op, renamed[a], renamed[b]),
-                Op::Three(op, a, b, c) => Op::Three(op, renamed[a], renamed[b], renamed[c]),
-                Op::One(op, a) => Op::One(op, renamed[a]),
-                Op::Shift(a, by) => Op::Shift(renamed[a], by),
-                Op::Choose(a, b, c) => Op::Choose(renamed[a], renamed[b], renamed[c]),
-            });
+            kept.push(op.renamed(|id| renamed[id]));
         }
         self.root = renamed[self.root];
         self.ops = kept;
@@ -486,10 +531,22 @@ impl Formula {
     }
 }
 
+/// Whether a number has no fraction.
+fn is_whole(expr: &Expr, id: ExprId) -> bool {
+    match expr.node(id) {
+        ExprNode::Unary(UnaryOp::Round, _) => true,
+        ExprNode::Constant(value) => value.as_f64().fract() == 0.0,
+        ExprNode::Binary(BinaryOp::Add | BinaryOp::Sub | BinaryOp::Max | BinaryOp::Min, a, b) => {
+            is_whole(expr, a) && is_whole(expr, b)
+        }
+        _ => false,
+    }
+}
+
 /// The number of an operand of bytes that a value is, perhaps as an i32.
 fn byte_operand(expr: &Expr, id: ExprId) -> Option<u16> {
     match expr.node(id) {
-        ExprNode::Argument(n, DType::I8 | DType::U8) if n > 0 => Some(n),
+        ExprNode::Argument(n, DType::I8 | DType::U8) => Some(n),
         ExprNode::Cast(DType::I32, a) => byte_operand(expr, a),
         _ => None,
     }

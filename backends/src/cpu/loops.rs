@@ -18,7 +18,7 @@ use super::contraction::EmittedKernel;
 use super::expr::{Shared, Width, emit_items, machine_type};
 use super::function::{EmitError, KernelParameters, compile_kernel, operand_base};
 use super::isa::{Architecture, CpuTarget};
-use crate::contraction::{Element, Footprint};
+use crate::contraction::Footprint;
 use crate::kernel::linear::Linear;
 use crate::kernel::{BufferType, Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value as KernelValue, Var, check};
 
@@ -32,7 +32,7 @@ pub fn emit(target: &CpuTarget, name: &str, kernel: &LoopKernel) -> Result<Emitt
     {
         return Ok(kernel);
     }
-    if target.encodes_a64_of(Element::F16)
+    if target.encodes_a64()
         && let Some(kernel) = a64::emit_nest(target, kernel, footprints.clone())
     {
         return Ok(kernel);

@@ -14,4 +14,5 @@ mod memory;
 pub mod object;
 pub mod program;
 mod requantization;
+mod table;
 mod x64;

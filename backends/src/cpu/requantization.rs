@@ -2,10 +2,12 @@
 
 use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, UnaryOp};
 
-use super::formula::Formula;
+use super::formula::{Formula, is_per_channel};
+use super::table::Table;
 use crate::contraction::Strides;
 
-/// An epilogue of the canonical form: `cast(max(min(round(formula) + zero, high), low))` to bytes, or the formula alone.
+/// An epilogue of the canonical form: `cast(max(min(round(formula) + zero, high), low))` to bytes, perhaps a function of that
+/// byte, or the formula alone.
 #[derive(Clone, Debug)]
 pub(super) struct Requantization {
     /// The operand that starts the sums: one i32 per channel.
@@ -14,6 +16,8 @@ pub(super) struct Requantization {
     pub formula: Formula,
     /// How results become bytes; `None` where they are stored as they are.
     pub bytes: Option<Bytes>,
+    /// What becomes of the bytes.
+    pub table: Option<[u8; 256]>,
 }
 
 /// How words become bytes: with `zero` added, saturated, within limits. Multipliers are finite: what a NaN becomes is not said.
@@ -33,7 +37,8 @@ const LARGEST_ZERO: f64 = 256.0;
 impl Requantization {
     /// The form of an epilogue; `None` where it is another.
     pub fn of(epilogue: &Expr, operands: &[Strides]) -> Option<Requantization> {
-        let root = epilogue.root();
+        let table = Table::of(epilogue);
+        let root = table.as_ref().map_or(epilogue.root(), |table| table.argument);
         let (formula, bytes) = match (epilogue.dtype_of(root), epilogue.node(root)) {
             (DType::F32 | DType::I32, _) => (Formula::of_integers(epilogue, root)?, None),
             (dtype @ (DType::I8 | DType::U8), ExprNode::Cast(_, value)) => {
@@ -42,8 +47,8 @@ impl Requantization {
             }
             _ => return None,
         };
-        let (start, formula) = formula.without_start(operands);
-        Some(Requantization { start, formula, bytes })
+        let (start, formula) = formula.without_start(operands, &[is_per_channel]);
+        Some(Requantization { start, formula, bytes, table: table.map(|table| table.bytes) })
     }
 }
 

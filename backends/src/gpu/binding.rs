@@ -75,6 +75,8 @@ enum Form {
     Floats,
     /// Four floats.
     Quads,
+    /// Four halves.
+    HalfQuads,
     /// 32 bits.
     Words,
     /// 32 bits of which invocations write parts.
@@ -110,7 +112,9 @@ impl Bindings {
         let mut forms = Vec::new();
         let mut places = vec![0; runs.len()];
         for place in 0..runs.len() {
-            let members: Vec<usize> = (0..runs.len()).filter(|&other| owners[other] == place).collect();
+            // What is empty is never reached.
+            let is_member = |other: &usize| owners[*other] == place && operands[*other].length > 0;
+            let members: Vec<usize> = (0..runs.len()).filter(is_member).collect();
             if members.is_empty() {
                 continue;
             }
@@ -122,10 +126,11 @@ impl Bindings {
             forms.push(form(members.iter().map(|&member| (uses[member], starts(member)))));
         }
         let bound = (0..runs.len()).map(|place| {
-            let binding = places[place];
-            let bytes = start(program, plan, &operands[place]) - list[binding].offset;
-            let dtype = uses[place].dtype;
-            Bound { binding, form: forms[binding], dtype, start: bytes / dtype.size() }
+            let (binding, dtype) = (places[place], uses[place].dtype);
+            let first = list.get(binding).filter(|_| operands[place].length > 0).map_or(0, |bound| bound.offset);
+            let bytes = start(program, plan, &operands[place]) - first;
+            let form = forms.get(binding).copied().unwrap_or(Form::Words);
+            Bound { binding, form, dtype, start: bytes / dtype.size() }
         });
         Bindings { operands: bound.collect(), list, forms }
     }
@@ -136,6 +141,7 @@ impl Bindings {
             let element = match form {
                 Form::Floats => "f32",
                 Form::Quads => "vec4<f32>",
+                Form::HalfQuads => "vec2<u32>",
                 Form::Words => "u32",
                 Form::Shared => "atomic<u32>",
             };
@@ -224,9 +230,13 @@ fn form(uses: impl Iterator<Item = (Use, usize)> + Clone) -> Form {
         let aligned = start.is_multiple_of(4);
         if each.writes { each.writes_quads && aligned } else { !each.quads || aligned }
     };
-    if uses.clone().all(|(each, _)| each.dtype == DType::F32) {
-        let quads = uses.clone().any(|(each, _)| each.quads) && uses.clone().all(takes_quads);
+    let is_all = |dtype: DType| uses.clone().all(|(each, _)| each.dtype == dtype);
+    let quads = uses.clone().any(|(each, _)| each.quads) && uses.clone().all(takes_quads);
+    if is_all(DType::F32) {
         return if quads { Form::Quads } else { Form::Floats };
+    }
+    if is_all(DType::F16) && quads {
+        return Form::HalfQuads;
     }
     if uses.clone().any(is_narrow) { Form::Shared } else { Form::Words }
 }
@@ -244,6 +254,11 @@ impl Bound {
             Form::Quads => {
                 let at = out.value(&at);
                 return out.value(format!("b{buffer}[{at} >> 2u][{at} & 3]"));
+            }
+            Form::HalfQuads => {
+                let at = out.value(&at);
+                let word = format!("b{buffer}[{at} >> 2u][({at} >> 1u) & 1]");
+                return out.value(format!("unpack2x16float({word})[{at} & 1]"));
             }
             Form::Words | Form::Shared => {}
         }
@@ -339,7 +354,11 @@ impl Bound {
     pub(super) fn load_quad(&self, out: &mut Writer, quad: &str) -> String {
         match self.form {
             Form::Quads => out.value(self.quad(quad)),
-            _ => {
+            Form::HalfQuads => {
+                let words = out.value(self.quad(quad));
+                out.value(format!("vec4<f32>(unpack2x16float({words}.x), unpack2x16float({words}.y))"))
+            }
+            Form::Floats | Form::Words | Form::Shared => {
                 let first = out.value(format!("({quad}) * 4"));
                 self.load_four(out, [0, 1, 2, 3].map(|n| format!("{first} + {n}")))
             }
@@ -363,7 +382,11 @@ impl Bound {
     pub(super) fn store_quad(&self, out: &mut Writer, quad: &str, value: &str) {
         match self.form {
             Form::Quads => out.line(format!("{} = {value};", self.quad(quad))),
-            _ => {
+            Form::HalfQuads => {
+                let words = format!("vec2<u32>(pack2x16float({value}.xy), pack2x16float({value}.zw))");
+                out.line(format!("{} = {words};", self.quad(quad)));
+            }
+            Form::Floats | Form::Words | Form::Shared => {
                 let first = out.value(format!("({quad}) * 4"));
                 (0..4).for_each(|n| self.store(out, &format!("{first} + {n}"), &format!("{value}[{n}]")));
             }

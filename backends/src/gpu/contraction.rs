@@ -1,19 +1,18 @@
-//! Emission of contractions: an invocation computes some pixels by one panel of channels, sums in registers. Weights come as
-//! the CPU's kernels read them, `[matrix][panel][tap][k][channel]`, whose panels are as wide as the tile and of one width.
-
-use edgecc_ir::DType;
+//! Emission of contractions: an invocation computes some pixels by one tile of channels, sums in registers. Weights come as
+//! the CPU's kernels read them, `[matrix][panel][tap][k][channel]`; a panel is one tile, or several side by side.
 
 use super::Body;
 use super::binding::{Bound, Use};
 use super::expression;
 use super::grid::{Grid, coordinates};
 use super::strides::{Channels, LANES, batch_axes, batch_sum, sum};
+use super::together::{self, Parts};
 use super::value::Width;
 use super::writer::Writer;
 use crate::contraction::{ContractionSpec, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::pack::PackedLayout;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, gpu};
 
 /// A contraction as a shader computes it.
 pub(super) struct Contraction<'a> {
@@ -23,6 +22,10 @@ pub(super) struct Contraction<'a> {
     rows: i64,
     /// Vectors of channels of an invocation.
     vectors: i64,
+    /// Tiles of channels of a panel.
+    panel_tiles: i64,
+    /// Whether a group computes a tile together, each invocation a part of the depth.
+    is_together: bool,
     /// The input, whose channels are the depth.
     input: Channels,
 }
@@ -31,7 +34,9 @@ impl<'a> Contraction<'a> {
     pub(super) fn new(spec: &'a ContractionSpec, schedule: &Schedule) -> Contraction<'a> {
         let layout = PackedLayout::of(spec, schedule);
         let input = Channels::of(&spec.input, &spec.batch, spec.depth);
-        Contraction { spec, layout, rows: schedule.tile.rows, vectors: schedule.tile.vectors, input }
+        let Schedule { tile, panel_tiles, .. } = *schedule;
+        let is_together = input.quads && gpu::sums_together(spec, tile);
+        Contraction { spec, layout, rows: tile.rows, vectors: tile.vectors, panel_tiles, is_together, input }
     }
 
     /// The output or a further operand.
@@ -42,8 +47,13 @@ impl<'a> Contraction<'a> {
     /// How it uses its operands.
     pub(super) fn uses(&self) -> Vec<Use> {
         let ContractionSpec { output, operands, .. } = self.spec;
-        let mut uses = vec![self.input.read(), Use::read(DType::F32, true), self.result(output).write()];
-        uses.extend(operands.iter().map(|strides| self.result(strides).read()));
+        let types = self.spec.types();
+        let mut uses = vec![
+            self.input.read(types[INPUT]),
+            Use::read(types[WEIGHTS], true),
+            self.result(output).write(types[OUTPUT]),
+        ];
+        uses.extend(operands.iter().zip(&types[FURTHER..]).map(|(strides, &dtype)| self.result(strides).read(dtype)));
         uses
     }
 
@@ -53,19 +63,37 @@ impl<'a> Contraction<'a> {
         let spec = self.spec;
         let tiles = divide_up(spec.window.pixels(), self.rows);
         let mut axes = batch_axes(&spec.batch);
-        axes.extend([("tile".to_string(), tiles), ("panel".to_string(), self.layout.panels())]);
-        let grid = Grid::new(axes.iter().map(|(_, extent)| extent).product());
-        grid.enter(&mut out);
+        let columns = divide_up(spec.channels, LANES) / self.vectors;
+        axes.extend([("tile".to_string(), tiles), ("column".to_string(), columns)]);
+        let units = axes.iter().map(|(_, extent)| extent).product();
+        let grid = Grid::new(units);
+        match self.is_together {
+            true => together::enter(&mut out),
+            false => grid.enter(&mut out),
+        }
         coordinates(&mut out, &axes);
         self.pixels(&mut out);
         out.line(format!("let input = {};", self.input.start()));
         out.line(format!("let weights = {};", self.weights_start()));
+        if self.has_narrow_panel() {
+            let [full, last] =
+                [self.layout.panel, self.layout.width(self.layout.full_panels())].map(|width| width / LANES);
+            let first = self.layout.full_panels() * self.panel_tiles;
+            out.line(format!("let row = select({full}, {last}, column >= {first});"));
+        }
         for (row, vector) in self.sums() {
             out.line(format!("var s{row}_{vector} = vec4<f32>(0.0f);"));
         }
         self.taps(&mut out, operands);
-        self.results(&mut out, operands)?;
-        Some(Body { writer: out, groups: grid.groups()? })
+        if !self.is_together {
+            self.results(&mut out, operands)?;
+            return Some(Body { writer: out, groups: grid.groups()?, parts: None });
+        }
+        let names: Vec<String> = self.sums().map(|(row, vector)| format!("s{row}_{vector}")).collect();
+        together::join(&mut out, &names, |_, _, a, b| Some(format!("{a} + {b}")))?;
+        out.block("if lane == 0", |out| self.results(out, operands))?;
+        let parts = Parts { element: "vec4<f32>", count: names.len() };
+        Some(Body { writer: out, groups: [u32::try_from(units).ok()?, 1, 1], parts: Some(parts) })
     }
 
     fn sums(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
@@ -91,11 +119,35 @@ impl<'a> Contraction<'a> {
         }
     }
 
-    /// The panel's first weights, counted in fours.
+    /// The tile's first weights, counted in fours.
     fn weights_start(&self) -> String {
         let matrix = self.layout.matrix_elements() / LANES;
         let steps: Vec<i64> = self.spec.weight_batch.iter().map(|matrices| matrices * matrix).collect();
-        batch_sum(0, &self.spec.batch, &steps, &[("panel", self.layout.panel_elements() / LANES)])
+        let panel = self.layout.panel_elements() / LANES;
+        if self.panel_tiles == 1 {
+            return batch_sum(0, &self.spec.batch, &steps, &[("column", panel)]);
+        }
+        let (before, within) = (format!("column / {}", self.panel_tiles), format!("column % {}", self.panel_tiles));
+        batch_sum(
+            0,
+            &self.spec.batch,
+            &steps,
+            &[(&format!("({before})"), panel), (&format!("({within})"), self.vectors)],
+        )
+    }
+
+    /// Whether the last panel has fewer vectors to a row of the depth than those before it.
+    fn has_narrow_panel(&self) -> bool {
+        self.layout.full_panels() > 0 && self.layout.last_channels() > 0 && self.panel_tiles > 1
+    }
+
+    /// Vectors of weights that `place` times `rows` rows of the depth have, and `further` rows.
+    fn weight_rows(&self, (place, rows): (&str, i64), further: i64) -> String {
+        if self.has_narrow_panel() {
+            return format!("({}) * row", sum(further, &[(place, rows)]));
+        }
+        let row = self.layout.width(0) / LANES;
+        sum(further * row, &[(place, rows * row)])
     }
 
     /// Adds the products of all taps to the sums.
@@ -131,11 +183,15 @@ impl<'a> Contraction<'a> {
         for pixel in 0..self.rows {
             self.input_place(out, pixel, row, column);
         }
-        let panel = self.spec.depth * self.vectors;
-        out.line(format!("let w = {};", sum(0, &[("weights", 1), (place, panel)])));
+        let before = self.weight_rows((place, self.spec.depth), 0);
+        out.line(format!("let w = {};", if place == "0" { "weights".into() } else { format!("weights + {before}") }));
         // Channels of one load.
         let (lanes, zero) = if self.input.quads { (LANES, "vec4<f32>(0.0f)") } else { (1, "0.0f") };
-        out.block(format!("for (var k = 0; k < {}; k++)", self.spec.depth / lanes), |out| {
+        let head = match self.is_together {
+            true => together::shared_loop("k", self.spec.depth / lanes),
+            false => format!("for (var k = 0; k < {}; k++)", self.spec.depth / lanes),
+        };
+        out.block(head, |out| {
             for pixel in 0..self.rows {
                 let at = format!("at{pixel} + k");
                 let loaded = match self.input.quads {
@@ -146,7 +202,7 @@ impl<'a> Contraction<'a> {
                 out.line(format!("let f{pixel} = {value};"));
             }
             for (lane, vector) in (0..lanes).flat_map(|lane| (0..self.vectors).map(move |vector| (lane, vector))) {
-                let at = sum(lane * self.vectors + vector, &[("w", 1), ("k", lanes * self.vectors)]);
+                let at = sum(vector, &[("w", 1), (&self.weight_rows(("k", lanes), lane), 1)]);
                 let weight = operands[WEIGHTS].load_quad(out, &at);
                 for pixel in 0..self.rows {
                     let factor = if self.input.quads { format!("f{pixel}[{lane}]") } else { format!("f{pixel}") };
@@ -195,12 +251,12 @@ impl<'a> Contraction<'a> {
         let further: Vec<Channels> = further.iter().map(|strides| self.result(strides)).collect();
         let from: Vec<String> = further.iter().map(|channels| out.value(channels.at(&y, &x))).collect();
         for vector in 0..self.vectors {
-            let place = out.value(sum(vector, &[("panel", self.vectors)]));
+            let place = out.value(sum(vector, &[("column", self.vectors)]));
             let mut arguments = vec![format!("s{pixel}_{vector}")];
             for (number, channels) in further.iter().enumerate() {
                 arguments.push(channels.load(out, &operands[FURTHER + number], &from[number], &place));
             }
-            let value = expression::emit(out, epilogue, &arguments, Width::Four)?;
+            let value = expression::emit_stored(out, epilogue, &arguments, Width::Four)?;
             output.store(out, &operands[OUTPUT], &to, &place, &value);
         }
         Some(())

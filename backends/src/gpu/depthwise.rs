@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use edgecc_ir::DType;
-
 use super::Body;
 use super::binding::{Bound, Use};
 use super::expression;
@@ -36,14 +34,15 @@ impl<'a> Depthwise<'a> {
     /// How it uses its operands.
     pub(super) fn uses(&self) -> Vec<Use> {
         let DepthwiseSpec { input, output, operands, combination, .. } = self.spec;
-        let input = self.channels(input).read();
+        let types = self.spec.types();
+        let input = self.channels(input).read(types[INPUT]);
         let weights = match combination {
-            Combination::Products => Use::read(DType::F32, true),
+            Combination::Products => Use::read(types[WEIGHTS], true),
             // The input stands in the weights' place.
             Combination::Maximum => input,
         };
-        let mut uses = vec![input, weights, self.channels(output).write()];
-        uses.extend(operands.iter().map(|strides| self.channels(strides).read()));
+        let mut uses = vec![input, weights, self.channels(output).write(types[OUTPUT])];
+        uses.extend(operands.iter().zip(&types[FURTHER..]).map(|(strides, &dtype)| self.channels(strides).read(dtype)));
         uses
     }
 
@@ -80,7 +79,7 @@ impl<'a> Depthwise<'a> {
                 out.block(head, |out| self.result(out, operands, column))?;
             }
         }
-        Some(Body { writer: out, groups: grid.groups()? })
+        Some(Body { writer: out, groups: grid.groups()?, parts: None })
     }
 
     /// Joins one row of taps, each with its place, to the sums.
@@ -146,7 +145,7 @@ impl<'a> Depthwise<'a> {
             let from = out.value(channels.at("y", &x));
             arguments.push(channels.load(out, &operands[FURTHER + place], &from, "group"));
         }
-        let value = expression::emit(out, epilogue, &arguments, Width::Four)?;
+        let value = expression::emit_stored(out, epilogue, &arguments, Width::Four)?;
         let output = self.channels(output);
         let to = out.value(output.at("y", &x));
         output.store(out, &operands[OUTPUT], &to, "group", &value);

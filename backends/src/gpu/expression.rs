@@ -1,6 +1,6 @@
 //! Emission of expressions. [`refused`] says what there is no WGSL for, so that emission finds nothing unknown.
 
-use edgecc_ir::{BinaryOp, DType, Expr, ExprNode, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, Expr, ExprId, ExprNode, UnaryOp};
 
 use super::functions::Function;
 use super::value::{Kind, Width, float, integer, kind, literal, wrapped};
@@ -38,9 +38,25 @@ fn refused_cast(from: DType, to: DType) -> Option<String> {
 
 /// Writes an expression; the result is the value's name. `None` for what [`refused`] refuses.
 pub(super) fn emit(out: &mut Writer, expr: &Expr, arguments: &[String], width: Width) -> Option<String> {
+    emit_nodes(out, expr, arguments, width, None)
+}
+
+/// The same of an expression whose result is stored at once, which rounds it to a half where it is one.
+pub(super) fn emit_stored(out: &mut Writer, expr: &Expr, arguments: &[String], width: Width) -> Option<String> {
+    emit_nodes(out, expr, arguments, width, Some(expr.root()))
+}
+
+fn emit_nodes(
+    out: &mut Writer,
+    expr: &Expr,
+    arguments: &[String],
+    width: Width,
+    stored: Option<ExprId>,
+) -> Option<String> {
     let mut values: Vec<String> = Vec::with_capacity(expr.nodes().len());
     for node in expr.nodes() {
-        let at = |id: edgecc_ir::ExprId| values[id.index()].clone();
+        let at = |id: ExprId| values[id.index()].clone();
+        let is_stored = stored.is_some_and(|root| root.index() == values.len());
         let value = match *node {
             ExprNode::Argument(n, _) => arguments.get(n as usize)?.clone(),
             ExprNode::Constant(value) => literal(out, value, width)?,
@@ -54,6 +70,7 @@ pub(super) fn emit(out: &mut Writer, expr: &Expr, arguments: &[String], width: W
                 out.value(text)
             }
             ExprNode::Select(c, a, b) => out.value(format!("select({}, {}, {})", at(b), at(a), at(c))),
+            ExprNode::Cast(DType::F16, a) if is_stored && expr.dtype_of(a) == DType::F32 => at(a),
             ExprNode::Cast(to, a) => {
                 let text = cast(out, expr.dtype_of(a), to, &at(a), width)?;
                 out.value(text)
@@ -62,6 +79,11 @@ pub(super) fn emit(out: &mut Writer, expr: &Expr, arguments: &[String], width: W
         values.push(value);
     }
     Some(values[expr.root().index()].clone())
+}
+
+/// Two numbers of f32 as one by an associative operation.
+pub(super) fn joined(out: &mut Writer, op: BinaryOp, a: &str, b: &str) -> Option<String> {
+    binary(out, op, DType::F32, [a, b], false, Width::One)
 }
 
 /// Rounded to a half where the value is one.

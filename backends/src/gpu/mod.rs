@@ -13,8 +13,10 @@ mod index;
 mod nest;
 mod pack;
 mod parallel;
+mod shared;
 mod strides;
 mod support;
+mod together;
 mod validate;
 mod value;
 mod writer;
@@ -27,6 +29,7 @@ use binding::{Bindings, Bound, Use};
 use contraction::Contraction;
 use depthwise::Depthwise;
 use nest::Nest;
+use together::Parts;
 use writer::Writer;
 
 use crate::plan::Plan;
@@ -93,6 +96,8 @@ pub struct ShaderError {
 struct Body {
     writer: Writer,
     groups: [u32; 3],
+    /// What a group shares, where it works on one result together.
+    parts: Option<Parts>,
 }
 
 /// Emits and validates the shaders of a planned program that [`check`] lets pass. Steps of one text share a module.
@@ -126,7 +131,8 @@ fn emit_step(program: &Program, plan: &Plan, step: &Step) -> Result<(String, [u3
         return Err(format!("{} bindings, more than {MOST_BINDINGS}", bindings.list.len()));
     }
     let body = body(source, &bindings.operands).ok_or("it asks for what shaders do not have")?;
-    Ok((module_text(&bindings, body.writer), body.groups, bindings.list))
+    let groups = body.groups;
+    Ok((module_text(&bindings, body), groups, bindings.list))
 }
 
 fn uses(source: &KernelSource) -> Vec<Use> {
@@ -149,7 +155,7 @@ fn body(source: &KernelSource, operands: &[Bound]) -> Option<Body> {
     }
 }
 
-fn module_text(bindings: &Bindings, writer: Writer) -> String {
+fn module_text(bindings: &Bindings, Body { writer, parts, .. }: Body) -> String {
     let mut text = bindings.text();
     for &bits in &writer.patterns {
         text.push_str(&format!("var<private> {}: u32 = {bits:#x}u;\n", value::pattern(bits)));
@@ -157,8 +163,12 @@ fn module_text(bindings: &Bindings, writer: Writer) -> String {
     for (function, width) in &writer.functions {
         text.push_str(&function.text(*width));
     }
+    text.extend(parts.iter().map(Parts::text));
     text.push_str(&format!("@compute @workgroup_size({GROUP})\n"));
-    text.push_str("fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n");
+    text.push_str(match parts {
+        None => "fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n",
+        Some(_) => "fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) place: u32) {\n",
+    });
     text.push_str(&writer.into_text());
     text.push_str("}\n");
     text

@@ -1,7 +1,7 @@
 //! Emission of loop nests: one invocation for each iteration of the loops that are independent of each other, or for each
 //! four neighbours of the innermost one where everything lies in fours.
 
-use edgecc_ir::{DType, ExprNode};
+use edgecc_ir::{BinaryOp, DType, ExprNode};
 
 use super::Body;
 use super::binding::{Bound, Use};
@@ -11,8 +11,9 @@ use super::index::{index, linear};
 use super::parallel::{Split, split};
 use super::value::{Kind, Width, kind};
 use super::writer::Writer;
+use super::{shared, together};
 use crate::kernel::linear::{Linear, mentions};
-use crate::kernel::{Index, Local, LoopKernel, LoopMode, Stmt, Value, Var};
+use crate::kernel::{Fold, Index, Local, LoopKernel, LoopMode, Stmt, Value, Var};
 
 /// Neighbours of a vector.
 const LANES: i64 = 4;
@@ -23,17 +24,24 @@ pub(super) struct Nest<'k> {
     split: Split<'k>,
     /// The innermost loop, where each invocation does four neighbours of it.
     lanes: Option<Var>,
+    /// Whether a group does each iteration together, see [`shared`].
+    is_together: bool,
 }
 
 impl<'k> Nest<'k> {
     pub(super) fn new(kernel: &'k LoopKernel) -> Nest<'k> {
         let split = split(kernel);
         let lanes = lanes(kernel, &split);
-        Nest { kernel, split, lanes }
+        let is_together = lanes.is_none() && shared::goes_together(kernel, &split);
+        Nest { kernel, split, lanes, is_together }
     }
 
     fn grid(&self) -> Grid {
-        Grid::new(self.axes().iter().map(|(_, extent)| extent).product())
+        Grid::new(self.units())
+    }
+
+    fn units(&self) -> i64 {
+        self.axes().iter().map(|(_, extent)| extent).product()
     }
 
     fn axes(&self) -> Vec<(String, i64)> {
@@ -61,7 +69,10 @@ impl Nest<'_> {
     pub(super) fn emit(&self, operands: &[Bound]) -> Option<Body> {
         let mut out = Writer::default();
         let grid = self.grid();
-        grid.enter(&mut out);
+        match self.is_together {
+            true => together::enter(&mut out),
+            false => grid.enter(&mut out),
+        }
         coordinates(&mut out, &self.axes());
         if let Some(Var(lanes)) = self.lanes {
             out.line(format!("let v{lanes} = q{lanes} * {LANES};"));
@@ -71,10 +82,15 @@ impl Nest<'_> {
         for statement in &self.split.prologue {
             emitter.statement(&mut out, statement, false)?;
         }
+        if self.is_together {
+            self.split.body.iter().try_for_each(|statement| emitter.statement_together(&mut out, statement))?;
+            let groups = [u32::try_from(self.units()).ok()?, 1, 1];
+            return Some(Body { writer: out, groups, parts: Some(shared::parts(self.split.body)) });
+        }
         for statement in self.split.body {
             emitter.statement(&mut out, statement, self.lanes.is_some())?;
         }
-        Some(Body { writer: out, groups: grid.groups()? })
+        Some(Body { writer: out, groups: grid.groups()?, parts: None })
     }
 }
 
@@ -103,6 +119,7 @@ impl Emitter<'_> {
 
     fn statement(&self, out: &mut Writer, statement: &Stmt, in_lanes: bool) -> Option<()> {
         match statement {
+            Stmt::For { begin: Index::Constant(begin), end: Index::Constant(end), .. } if begin >= end => Some(()),
             Stmt::For { var: Var(var), begin, end, body, .. } => {
                 let (begin, end) = (index(out, begin)?, index(out, end)?);
                 let end = out.value(end);
@@ -130,6 +147,36 @@ impl Emitter<'_> {
                 }
                 Some(())
             }
+        }
+    }
+
+    /// A statement of the body where a group does it together: loops are shared, other stores are of one invocation.
+    fn statement_together(&self, out: &mut Writer, statement: &Stmt) -> Option<()> {
+        match statement {
+            Stmt::For { var: Var(var), end, mode, body, .. } => {
+                let folds: &[Fold] = if let LoopMode::Fold(folds) = mode { folds } else { &[] };
+                for Fold { local, op } in folds {
+                    // One invocation has what was there before; of others the largest and the smallest may have it too.
+                    let neutral = if *op == BinaryOp::Mul { "1.0f" } else { "0.0f" };
+                    if matches!(op, BinaryOp::Add | BinaryOp::Mul) {
+                        out.line(format!("if lane != 0 {{ l{} = {neutral}; }}", local.0));
+                    }
+                }
+                let end = index(out, end)?;
+                let head = together::shared_loop(&format!("v{var}"), end);
+                out.block(head, |out| body.iter().try_for_each(|inner| self.statement(out, inner, false)))?;
+                if body.iter().any(shared::stores) {
+                    out.line("storageBarrier();");
+                    out.line("workgroupBarrier();");
+                }
+                let names: Vec<String> = folds.iter().map(|fold| format!("l{}", fold.local.0)).collect();
+                if names.is_empty() {
+                    return Some(());
+                }
+                together::join(out, &names, |out, n, a, b| expression::joined(out, folds[n].op, a, b))
+            }
+            Stmt::Set { .. } => self.statement(out, statement, false),
+            Stmt::Store { .. } => out.block("if lane == 0", |out| self.statement(out, statement, false)),
         }
     }
 
@@ -182,7 +229,11 @@ impl Emitter<'_> {
     }
 }
 
-/// The innermost loop if its iterations can go by fours: everything is f32 and is written to four neighbours.
+fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16)
+}
+
+/// The innermost loop if its iterations can go by fours: everything is f32 or halves and is written to four neighbours.
 fn lanes(kernel: &LoopKernel, split: &Split<'_>) -> Option<Var> {
     let innermost = split.loops.last()?;
     let goes = matches!(innermost.mode, Some(LoopMode::Lanes)) && innermost.extent % LANES == 0;
@@ -191,7 +242,7 @@ fn lanes(kernel: &LoopKernel, split: &Split<'_>) -> Option<Var> {
 }
 
 fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
-    let is_single = |dtype: DType| matches!(dtype, DType::F32 | DType::Bool);
+    let is_single = |dtype: DType| matches!(dtype, DType::F32 | DType::F16 | DType::Bool);
     match statement {
         Stmt::For { begin, end, body, .. } => {
             !mentions(begin, lanes)
@@ -199,7 +250,7 @@ fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
                 && body.iter().all(|inner| goes_by_fours(kernel, inner, lanes))
         }
         Stmt::Set { value: Value::Load { buffer, index }, .. } => {
-            kernel.buffers[*buffer].dtype == DType::F32 && Linear::of(index).factor(lanes).is_some()
+            is_float(kernel.buffers[*buffer].dtype) && Linear::of(index).factor(lanes).is_some()
         }
         Stmt::Set { value: Value::Index(_), .. } => false,
         Stmt::Set { value: Value::Apply { expr, .. }, .. } => {
@@ -212,7 +263,7 @@ fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
         }
         Stmt::Store { buffer, index, .. } => {
             let sum = Linear::of(index);
-            kernel.buffers[*buffer].dtype == DType::F32 && sum.factor(lanes) == Some(1) && is_aligned(&sum, lanes)
+            is_float(kernel.buffers[*buffer].dtype) && sum.factor(lanes) == Some(1) && is_aligned(&sum, lanes)
         }
     }
 }

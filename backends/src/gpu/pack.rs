@@ -1,7 +1,5 @@
 //! Emission of the packing of weights that are known only at run time: an invocation writes four channels of one row.
 
-use edgecc_ir::DType;
-
 use super::Body;
 use super::binding::{Bound, Use};
 use super::grid::{Grid, coordinates};
@@ -24,7 +22,8 @@ fn channels(weights: &RuntimeWeights, layout: &PackedLayout) -> Channels {
 
 /// How it uses its operands.
 pub(super) fn uses(weights: &RuntimeWeights, layout: &PackedLayout) -> Vec<Use> {
-    vec![channels(weights, layout).read(), Use::write(DType::F32, true)]
+    let dtype = layout.element.dtype();
+    vec![channels(weights, layout).read(dtype), Use::write(dtype, true)]
 }
 
 /// What each invocation does.
@@ -54,5 +53,5 @@ pub(super) fn emit(weights: &RuntimeWeights, layout: &PackedLayout, operands: &[
         }
     };
     operands[1].store_quad(&mut out, "unit", &value);
-    Some(Body { writer: out, groups: grid.groups()? })
+    Some(Body { writer: out, groups: grid.groups()?, parts: None })
 }

@@ -42,13 +42,13 @@ pub(super) fn split(kernel: &LoopKernel) -> Split<'_> {
 }
 
 /// Whether iterations neither hand locals to each other nor touch an element that another one writes.
-fn is_independent(var: Var, extent: i64, mode: &LoopMode, body: &[Stmt]) -> bool {
+pub(super) fn is_independent(var: Var, extent: i64, mode: &LoopMode, body: &[Stmt]) -> bool {
     let written = written_locals(body);
     let carries = !reads_only_own(body, &written, &mut BTreeSet::new());
     !matches!(mode, LoopMode::Fold(_)) && !carries && writes_apart(var, extent, body)
 }
 
-fn written_locals(body: &[Stmt]) -> BTreeSet<Local> {
+pub(super) fn written_locals(body: &[Stmt]) -> BTreeSet<Local> {
     body.iter()
         .flat_map(|statement| match statement {
             Stmt::For { body, .. } => written_locals(body),
@@ -81,7 +81,7 @@ fn reads_only_own(body: &[Stmt], written: &BTreeSet<Local>, set: &mut BTreeSet<L
     })
 }
 
-fn locals_of(index: &Index) -> Vec<Local> {
+pub(super) fn locals_of(index: &Index) -> Vec<Local> {
     match index {
         Index::Clamped { local, .. } => vec![*local],
         Index::Constant(_) | Index::Var(_) | Index::Argument(_) => Vec::new(),
@@ -102,7 +102,7 @@ struct Reached {
 ///
 /// Positions are read as numbers in a mixed radix whose digits are the loops' variables: where each digit weighs more than
 /// all smaller ones can add up to, a position tells all of its digits.
-fn writes_apart(var: Var, extent: i64, body: &[Stmt]) -> bool {
+pub(super) fn writes_apart(var: Var, extent: i64, body: &[Stmt]) -> bool {
     let mut accesses = Vec::new();
     if !reached(body, &BTreeMap::new(), &mut accesses) {
         return false;

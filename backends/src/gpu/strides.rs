@@ -58,12 +58,12 @@ impl Channels {
         Channels { strides, batch: batch.to_vec(), count, quads }
     }
 
-    pub(super) fn read(&self) -> Use {
-        Use::read(DType::F32, self.quads)
+    pub(super) fn read(&self, dtype: DType) -> Use {
+        Use::read(dtype, self.quads)
     }
 
-    pub(super) fn write(&self) -> Use {
-        Use::write(DType::F32, self.quads)
+    pub(super) fn write(&self, dtype: DType) -> Use {
+        Use::write(dtype, self.quads)
     }
 
     /// The position of a batch's first element.

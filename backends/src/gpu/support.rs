@@ -29,7 +29,10 @@ fn bindings_refused(program: &Program, step: &Step) -> Option<String> {
 }
 
 fn kernel_refused(source: &KernelSource) -> Option<String> {
-    let other = |element: Element| (element != Element::F32).then(|| format!("on {}", element.dtype()));
+    let other = |element: Element| match element {
+        Element::F32 | Element::F16 => None,
+        Element::I8 => Some(format!("on {}", element.dtype())),
+    };
     match source {
         KernelSource::Loops(kernel) => nest_refused(kernel),
         KernelSource::Contraction(spec, _) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),

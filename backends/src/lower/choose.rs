@@ -6,14 +6,14 @@ use crate::program::Decision;
 use crate::schedule::choices::{Choice, Given, heading};
 use crate::schedule::{DepthwiseSchedule, Schedule, depthwise_schedules, gpu, layer, schedules};
 
-use super::winograd::Candidate;
 use super::{Lowering, Processor};
 
 impl Lowering<'_> {
     /// How a contraction runs.
     pub(crate) fn schedule(&mut self, spec: &ContractionSpec) -> Schedule {
         if self.options.processor == Processor::Gpu {
-            return gpu::schedule(spec);
+            let panel = self.options.packings.and_then(|packings| packings.panel(&layer::of_contraction(spec)));
+            return gpu::schedule(spec, panel);
         }
         let layer = layer::of_contraction(spec);
         let possible = schedules(spec, &self.options.machine);
@@ -25,8 +25,8 @@ impl Lowering<'_> {
                 }
                 given
             }
-            // Where it cannot be Winograd's, that was refused before.
-            Some(Given { choice: Choice::Winograd, .. }) | None => possible[0],
+            // Where there is no such algorithm, that was refused before.
+            Some(Given { choice: Choice::Winograd | Choice::Strassen, .. }) | None => possible[0],
             Some(Given { choice: choice @ Choice::Columns(_), line }) => {
                 self.refuse_choice(choice, line);
                 possible[0]
@@ -61,23 +61,21 @@ impl Lowering<'_> {
         chosen
     }
 
-    /// Whether a convolution goes by Winograd's algorithm instead of direct sums.
-    pub(super) fn takes_winograd(&mut self, direct: &ContractionSpec, candidate: Option<&Candidate<'_>>) -> bool {
+    /// Whether a contraction goes by an algorithm instead of direct sums, of which there is at most one for it; `pays` is what the
+    /// cost model has.
+    pub(super) fn takes_algorithm(&mut self, direct: &ContractionSpec, possible: Option<(Choice, bool)>) -> bool {
         let layer = layer::of_contraction(direct);
         let given = self.given(&layer);
-        let Some(candidate) = candidate else {
-            if let Some(Given { choice: choice @ Choice::Winograd, line }) = given {
-                self.refuse_choice(choice, line);
-            }
-            return false;
-        };
-        let takes = match given {
-            Some(given) => given.choice == Choice::Winograd,
-            None => candidate.pays,
-        };
+        if let Some(Given { choice, line }) = given.filter(|given| given.choice.is_algorithm())
+            && possible.is_none_or(|(algorithm, _)| algorithm != choice)
+        {
+            self.refuse_choice(choice, line);
+        }
+        let Some((algorithm, pays)) = possible else { return false };
+        let takes = given.map_or(pays, |given| given.choice == algorithm);
         let sums = schedules(direct, &self.options.machine).into_iter().map(Choice::Contraction);
-        let first = sums.clone().next().unwrap_or(Choice::Winograd);
-        self.decide(layer, if takes { Choice::Winograd } else { first }, std::iter::once(Choice::Winograd).chain(sums));
+        let first = sums.clone().next().unwrap_or(algorithm);
+        self.decide(layer, if takes { algorithm } else { first }, std::iter::once(algorithm).chain(sums));
         takes
     }
 

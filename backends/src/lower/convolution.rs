@@ -4,7 +4,7 @@
 use edgecc_ir::{Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, has_symmetric_weights, pack, to_bytes};
-use super::{Call, LowerOptions, Lowering, Processor, movement, operand, winograd};
+use super::{Call, LowerOptions, Lowering, Processor, movement, operand, strassen, winograd};
 use crate::contraction::{
     Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
 };
@@ -12,6 +12,7 @@ use crate::cpu::contraction::pack_depthwise;
 use crate::cpu::isa::{Architecture, Kernels};
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
+use crate::schedule::choices::Choice;
 use crate::view::View;
 use crate::winograd::cheapest_axes;
 
@@ -76,9 +77,19 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
         ConvWeights { depth: image.extents[1] / groups as i64, filters: result.extents[1] / groups as i64, taps };
     let place = move |n: i64, k: i64, tap: usize| ((n * weights.depth + k) * weights.taps as i64 + tap as i64) as usize;
     let direct = specify(lowering, &parts, window.clone(), result.strides(output.lead, groups as i64), EVERY_PIXEL);
-    let candidate = winograd_candidate(lowering, &parts, &window, &shape);
-    if lowering.takes_winograd(&direct, candidate.as_ref()) {
-        candidate.iter().for_each(|candidate| winograd::lower(lowering, candidate));
+    let by_winograd = winograd_candidate(lowering, &parts, &window, &shape);
+    let by_strassen = strassen::candidate(lowering, &direct);
+    let possible = by_winograd.as_ref().map(|candidate| (Choice::Winograd, candidate.pays));
+    let possible = possible.or(by_strassen.as_ref().map(|candidate| (Choice::Strassen, candidate.pays)));
+    if lowering.takes_algorithm(&direct, possible) {
+        by_winograd.iter().for_each(|candidate| winograd::lower(lowering, candidate));
+        let further = further_views(lowering, id);
+        let operands = strassen::Operands { input: &input, output: &output, further: &further };
+        if let (Some(candidate), Some(tensor)) = (by_strassen, lowering.constant_value(lowering.graph.operands(id)[1]))
+        {
+            let values = Weights::of(tensor);
+            strassen::lower(lowering, id, &candidate, &operands, |k, n| values.at(place(n, k, 0)));
+        }
         return;
     }
     products(lowering, &parts, direct, move |group, tap, k, n| place(group * weights.filters + n, k, tap));

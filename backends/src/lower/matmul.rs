@@ -3,11 +3,12 @@
 use edgecc_ir::{Expr, NodeId, Shape, TensorType};
 
 use super::contraction::{Weights, contract, further_views, has_symmetric_weights, pack};
-use super::{Call, Lowering, movement, operand};
+use super::{Call, Lowering, movement, operand, strassen};
 use crate::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Window};
 use crate::kernel::Access;
 use crate::pack::PackedLayout;
 use crate::program::{KernelSource, Operand};
+use crate::schedule::choices::Choice;
 use crate::view::View;
 
 /// `[.., M, K] x [.., K, N]`: batch axes are the leading axes; where the second operand has none, rows of all batches are
@@ -56,7 +57,17 @@ pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool,
                 let (k, n) = (k as usize, n as usize);
                 matrix as usize * depth * channels + if transpose_b { n * depth + k } else { k * channels + n }
             };
-            pack(lowering, &spec, &Weights::of(value), place)
+            let values = Weights::of(value);
+            let by_strassen = strassen::candidate(lowering, &spec);
+            let possible = by_strassen.as_ref().map(|candidate| (Choice::Strassen, candidate.pays));
+            if lowering.takes_algorithm(&spec, possible) {
+                let operands = strassen::Operands { input: &left, output: &output, further: &further };
+                by_strassen.iter().for_each(|candidate| {
+                    strassen::lower(lowering, id, candidate, &operands, |k, n| values.at(place(0, 0, k, n)));
+                });
+                return;
+            }
+            pack(lowering, &spec, &values, place)
         }
         None => pack_at_run_time(lowering, id, &spec, &right),
     };

@@ -20,6 +20,7 @@ mod rows;
 mod scan;
 mod scatter;
 mod softmax;
+mod strassen;
 mod top_k;
 mod window;
 mod winograd;
@@ -28,6 +29,7 @@ use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType
 
 use crate::cpu::isa::Halves;
 use crate::kernel::{Access, LoopKernel};
+use crate::packings::Packings;
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
 use crate::schedule::Machine;
 use crate::schedule::choices::Choices;
@@ -88,6 +90,8 @@ pub struct LowerOptions<'a> {
     pub constants_may_grow: bool,
     /// Schedules that are given.
     pub choices: Option<&'a Choices>,
+    /// How another program packs its weights: a GPU's takes the same, so that an artifact holds them once.
+    pub packings: Option<&'a Packings>,
 }
 
 /// What a step needs beside kernel and operands.
@@ -100,11 +104,13 @@ pub(crate) struct Call {
     pub(crate) in_place: Vec<(usize, usize)>,
     /// Multiply-adds.
     pub(crate) macs: u64,
+    /// What the step's name says behind the operator's.
+    pub(crate) part: Option<&'static str>,
 }
 
 impl Default for Call {
     fn default() -> Self {
-        Call { grain: 1, scratch: 0, in_place: Vec::new(), macs: 0 }
+        Call { grain: 1, scratch: 0, in_place: Vec::new(), macs: 0, part: None }
     }
 }
 
@@ -242,6 +248,14 @@ impl<'a> Lowering<'a> {
         self.storage(StorageKind::Constant(value), length)
     }
 
+    /// The bytes of a storage that is constant.
+    pub(crate) fn constant_bytes(&self, storage: StorageId) -> Option<&bytes::Bytes> {
+        match &self.program.storages[storage.0 as usize].kind {
+            StorageKind::Constant(value) => Some(value),
+            StorageKind::Input(_) | StorageKind::Output(_) | StorageKind::Arena => None,
+        }
+    }
+
     /// An arena storage without a tensor's shape, such as run-time packed weights.
     pub(crate) fn untyped(&mut self, bytes: usize) -> StorageId {
         self.storage(StorageKind::Arena, bytes)
@@ -279,7 +293,7 @@ impl<'a> Lowering<'a> {
             grain: call.grain,
             scratch: call.scratch,
             in_place: call.in_place,
-            name: node.op().name().to_string(),
+            name: [Some(node.op().name()), call.part].into_iter().flatten().collect::<Vec<_>>().join("-"),
             origin: Origin(node.origin().0.clone()),
             macs: call.macs,
         });

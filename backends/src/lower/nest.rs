@@ -1,9 +1,9 @@
 //! Iteration spaces over the logical elements of views: axes merged where strides allow, ordered as a view lies.
 
-use edgecc_ir::{DType, Expr, NodeId};
+use edgecc_ir::{DType, Expr, NodeId, Scalar};
 
 use super::builder::Builder;
-use super::{Call, Lowering, bits_of};
+use super::{Call, Lowering, Processor, bits_of};
 use crate::kernel::{Index, LoopMode, Stmt, Var};
 use crate::view::View;
 
@@ -220,32 +220,62 @@ pub(crate) fn push_copy(lowering: &mut Lowering<'_>, id: NodeId, source: &View, 
     let bits = bits_of(source.dtype);
     let as_bits = |view: &View| View { dtype: bits, ..view.clone() };
     let (source, destination) = (as_bits(source), as_bits(destination));
-    let (source, destination) = in_pairs(&source, &destination).unwrap_or((source, destination));
+    let (source, destination) = match in_words(lowering, &[&source, &destination]).as_deref() {
+        Some([source, destination]) => (source.clone(), destination.clone()),
+        _ => (source, destination),
+    };
     push_map(lowering, id, &Expr::argument(0, source.dtype), &[&source, &destination]);
 }
 
-/// Two views of elements of 16 bits as views of pairs, where pairs lie side by side in both.
-fn in_pairs(source: &View, destination: &View) -> Option<(View, View)> {
-    let views = [source, destination];
-    let moves = |axis: usize| source.extents[axis] > 1;
-    let inner = (0..source.rank()).find(|&axis| moves(axis) && views.iter().all(|view| view.strides[axis] == 1))?;
-    let is_even = |view: &View| {
-        let others = (0..view.rank()).filter(|&axis| axis != inner && moves(axis));
-        view.offset.is_multiple_of(2)
-            && view.lead.is_multiple_of(2)
-            && others.into_iter().all(|axis| view.strides[axis] % 2 == 0)
+/// Adds the step that writes the one element of a value everywhere.
+pub(crate) fn push_fill(
+    lowering: &mut Lowering<'_>,
+    id: NodeId,
+    value: &View,
+    element: Option<Scalar>,
+    destination: &View,
+) {
+    let bits = View { dtype: bits_of(destination.dtype), ..destination.clone() };
+    match (in_words(lowering, &[&bits]).as_deref(), element) {
+        (Some([words]), Some(element)) => {
+            let ones = u64::from(u32::MAX) / ((1 << (8 * destination.dtype.size())) - 1);
+            let mut word = Expr::new();
+            let root = word.constant(Scalar::from_bits(DType::U32, element.bits() * ones));
+            push_map(lowering, id, &word.with_root(root), &[words]);
+        }
+        _ => push_copy(lowering, id, &value.broadcast(&destination.shape()), destination),
+    }
+}
+
+/// Views of elements of 16 bits, for CPUs of 8 bits as well, as views of words, where the elements of each word lie side by side
+/// in all of them.
+fn in_words(lowering: &Lowering<'_>, views: &[&View]) -> Option<Vec<View>> {
+    let first = views.first()?;
+    let moves = |axis: usize| first.extents[axis] > 1;
+    let inner = (0..first.rank()).find(|&axis| moves(axis) && views.iter().all(|view| view.strides[axis] == 1))?;
+    let count = match (first.dtype, lowering.options.processor) {
+        (DType::U16, _) => 2,
+        (DType::U8, Processor::Cpu) => 4,
+        _ => return None,
     };
-    if source.dtype != DType::U16 || !source.extents[inner].is_multiple_of(2) || !views.into_iter().all(is_even) {
+    let is_whole = |view: &&View| {
+        let mut others = (0..view.rank()).filter(|&axis| axis != inner && moves(axis));
+        view.offset.is_multiple_of(count)
+            && view.lead.is_multiple_of(count)
+            && others.all(|axis| view.strides[axis] % count as isize == 0)
+    };
+    if !first.extents[inner].is_multiple_of(count) || !views.iter().all(is_whole) {
         return None;
     }
-    let paired = |view: &View| {
-        let mut pairs = View { dtype: DType::U32, offset: view.offset / 2, lead: view.lead / 2, ..view.clone() };
-        pairs.strides.iter_mut().for_each(|stride| *stride /= 2);
-        pairs.strides[inner] = 1;
-        pairs.extents[inner] /= 2;
-        pairs
+    let words = |view: &&View| {
+        let mut words =
+            View { dtype: DType::U32, offset: view.offset / count, lead: view.lead / count, ..(*view).clone() };
+        words.strides.iter_mut().for_each(|stride| *stride /= count as isize);
+        words.strides[inner] = 1;
+        words.extents[inner] /= count;
+        words
     };
-    Some((paired(source), paired(destination)))
+    Some(views.iter().map(words).collect())
 }
 
 /// Adds the step `views.last() = expr(the views before it)`, all of one shape (broadcast already).

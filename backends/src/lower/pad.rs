@@ -1,9 +1,9 @@
 //! Padding and tiling: copies between windows, so that no element asks where it comes from. What was written inside of the
 //! borders stays there.
 
-use edgecc_ir::{NodeId, PadMode};
+use edgecc_ir::{NodeId, PadMode, Scalar};
 
-use super::nest::push_copy;
+use super::nest::{push_copy, push_fill};
 use super::{Lowered, Lowering};
 use crate::view::View;
 
@@ -15,7 +15,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, mode: PadMode, befo
     let runs: Vec<Vec<Run>> = match mode {
         PadMode::Constant => {
             let value = lowering.view(operands[1]).clone();
-            fill_borders(lowering, id, &value, &result, before, &source.extents);
+            let element = lowering.graph.constant_value(operands[1]).and_then(|value| value.as_splat());
+            fill_borders(lowering, id, (&value, element), &result, before, &source.extents);
             source.extents.iter().zip(before).map(|(&count, &at)| vec![Run { at, source: 0, step: 1, count }]).collect()
         }
         PadMode::Reflect | PadMode::Edge | PadMode::Wrap => {
@@ -94,7 +95,7 @@ fn copy_runs(lowering: &mut Lowering<'_>, id: NodeId, source: &View, result: &Vi
 fn fill_borders(
     lowering: &mut Lowering<'_>,
     id: NodeId,
-    value: &View,
+    (value, element): (&View, Option<Scalar>),
     result: &View,
     before: &[usize],
     extents: &[usize],
@@ -108,7 +109,7 @@ fn fill_borders(
             counts[..axis].copy_from_slice(&extents[..axis]);
             (starts[axis], counts[axis]) = (start, count);
             let border = result.sliced(&starts, &vec![1; result.rank()], &counts);
-            push_copy(lowering, id, &value.broadcast(&border.shape()), &border);
+            push_fill(lowering, id, value, element, &border);
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Choice {
     Contraction(Schedule),
     /// A convolution by Winograd's algorithm; its matrix products are a layer of their own.
     Winograd,
+    /// A matrix product by Strassen's algorithm; its products of quadrants are a layer of their own.
+    Strassen,
     /// Output columns of a tile of a depthwise convolution.
     Columns(i64),
 }
@@ -28,17 +30,26 @@ pub enum Choice {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Choice::Contraction(Schedule { tile, packs_rows, block_tiles, block_panels, lanes: _ }) => {
+            Choice::Contraction(Schedule { tile, packs_rows, block_tiles, block_panels, .. }) => {
                 let packed = if *packs_rows { " packed" } else { "" };
                 write!(f, "tile {}x{}{packed} blocks {block_tiles}x{block_panels}", tile.rows, tile.vectors)
             }
             Choice::Winograd => f.write_str("winograd"),
+            Choice::Strassen => f.write_str("strassen"),
             Choice::Columns(columns) => write!(f, "columns {columns}"),
         }
     }
 }
 
 impl Choice {
+    /// Whether a contraction becomes others.
+    pub fn is_algorithm(self) -> bool {
+        match self {
+            Choice::Winograd | Choice::Strassen => true,
+            Choice::Contraction(_) | Choice::Columns(_) => false,
+        }
+    }
+
     /// What the words say of sums of `lanes` to a register.
     fn parse(text: &str, lanes: i64) -> Option<Choice> {
         let pair = |text: &str| {
@@ -48,6 +59,7 @@ impl Choice {
         let words: Vec<&str> = text.split(' ').collect();
         let (tile, packs_rows, blocks) = match *words.as_slice() {
             ["winograd"] => return Some(Choice::Winograd),
+            ["strassen"] => return Some(Choice::Strassen),
             ["columns", columns] => return count(columns).map(Choice::Columns),
             ["tile", tile, "blocks", blocks] => (tile, false, blocks),
             ["tile", tile, "packed", "blocks", blocks] => (tile, true, blocks),
@@ -57,6 +69,7 @@ impl Choice {
         let (block_tiles, block_panels) = pair(blocks)?;
         Some(Choice::Contraction(Schedule {
             tile: Tile { rows, vectors },
+            panel_tiles: 1,
             lanes,
             block_tiles,
             block_panels,
@@ -203,7 +216,7 @@ mod tests {
         assert_eq!(choices.to_string(), text());
         let given = choices.get("aarch64", CONVOLUTION).expect("a line");
         let tile = Tile { rows: 8, vectors: 3 };
-        let schedule = Schedule { tile, lanes: 8, block_tiles: 16, block_panels: 2, packs_rows: true };
+        let schedule = Schedule { tile, panel_tiles: 1, lanes: 8, block_tiles: 16, block_panels: 2, packs_rows: true };
         assert_eq!(given, Given { choice: Choice::Contraction(schedule), line: 2 });
         assert_eq!(choices.get("x86_64", POOL), None);
     }

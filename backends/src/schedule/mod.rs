@@ -32,8 +32,10 @@ pub struct Tile {
 /// inside, panels are the outer loop and tiles the inner one, so that a panel of weights stays in the first-level cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Schedule {
-    /// The register tile; `vectors` is also the width of a packed panel.
+    /// The register tile.
     pub tile: Tile,
+    /// Tiles side by side in a packed panel: one on CPUs.
+    pub panel_tiles: i64,
     /// Sums in a register.
     pub lanes: i64,
     /// Tiles of one block.
@@ -45,6 +47,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Channels of a packed panel.
+    pub fn panel(&self) -> i64 {
+        self.panel_tiles * self.tile.vectors * self.lanes
+    }
+
     /// Bytes of scratch for each worker.
     pub fn scratch(&self, spec: &ContractionSpec) -> usize {
         if self.packs_rows {
@@ -206,6 +213,12 @@ pub fn schedule(spec: &ContractionSpec, machine: &Machine) -> Schedule {
     schedules(spec, machine)[0]
 }
 
+/// Instructions of one matrix of a contraction as [`schedule`] has it, without the arithmetic of its epilogue.
+pub fn instructions(spec: &ContractionSpec, machine: &Machine) -> f64 {
+    let Schedule { tile, packs_rows, .. } = schedule(spec, machine);
+    cost(machine, spec, tile, packs_rows).instructions
+}
+
 /// Every schedule that there is a kernel for, by cost; the first is the one to take.
 pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
     let costs: Vec<(Cost, (Tile, bool))> = tiles(spec, machine)
@@ -216,7 +229,7 @@ pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
     let of = |place: usize| {
         let (tile, packs_rows) = costs[place].1;
         let (block_tiles, block_panels) = blocks(machine, spec, tile);
-        Schedule { tile, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows }
+        Schedule { tile, panel_tiles: 1, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows }
     };
     order.into_iter().map(of).collect()
 }

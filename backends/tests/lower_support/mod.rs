@@ -128,6 +128,7 @@ impl Case {
                 halves: Halves::Widened,
                 constants_may_grow: false,
                 choices: None,
+                packings: None,
             },
         )
         .unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -53,14 +53,20 @@ pub enum Epilogue {
     Residual,
     /// The f32 before rounding, with bias and multiplier.
     Float,
+    /// What the byte of Clamped stands for.
+    Widened,
     /// Hard-swish in f32 before rounding.
     HardSwish,
+    /// Clamped, and a gate of that byte: `i8(round(x * sigmoid(x) / 0.031) - 100)` with `x = (q + 11) * 0.05`.
+    Gated,
     /// `i8(round(f32(sum + bias) * multiplier) + zero)` where the largest of i8 is the input.
     Copy,
 }
 
 impl Epilogue {
-    pub const ALL: [Epilogue; 9] = [
+    pub const ALL: [Epilogue; 11] = [
+        Epilogue::Widened,
+        Epilogue::Gated,
         Epilogue::Rectified,
         Epilogue::Sum,
         Epilogue::Plain,
@@ -93,8 +99,16 @@ impl Epilogue {
                 let mut operands = vec![per_channel(), per_channel()];
                 let root = match self {
                     Epilogue::Clamped => quantized(&mut expr, scaled, -11.0, Some([-11.0, 96.0]), DType::I8),
+                    Epilogue::Gated => {
+                        let byte = quantized(&mut expr, scaled, -11.0, Some([-120.0, 127.0]), DType::I8);
+                        gated(&mut expr, byte)
+                    }
                     Epilogue::Rectified => quantized(&mut expr, scaled, -128.0, None, DType::I8),
                     Epilogue::Unsigned => quantized(&mut expr, scaled, 117.0, None, DType::U8),
+                    Epilogue::Widened => {
+                        let byte = quantized(&mut expr, scaled, -11.0, Some([-120.0, 127.0]), DType::I8);
+                        widened(&mut expr, byte)
+                    }
                     Epilogue::Float => scaled,
                     Epilogue::Residual => {
                         operands.push(output.clone());
@@ -146,6 +160,24 @@ fn quantized(expr: &mut Expr, value: ExprId, zero: f64, limits: Option<[f64; 2]>
         value = expr.binary(BinaryOp::Max, value, low);
     }
     expr.cast(dtype, value)
+}
+
+/// `(q + 11) * 0.05` of a byte.
+fn widened(expr: &mut Expr, byte: ExprId) -> ExprId {
+    let value = expr.cast(DType::F32, byte);
+    let (zero, scale) = (expr.number(value, -11.0), expr.number(value, 0.05));
+    let value = expr.binary(BinaryOp::Sub, value, zero);
+    expr.binary(BinaryOp::Mul, value, scale)
+}
+
+/// A gate of a byte as a byte.
+fn gated(expr: &mut Expr, byte: ExprId) -> ExprId {
+    let value = widened(expr, byte);
+    let step = expr.number(value, 0.031);
+    let gate = expr.unary(UnaryOp::Sigmoid, value);
+    let gated = expr.binary(BinaryOp::Mul, value, gate);
+    let steps = expr.binary(BinaryOp::Div, gated, step);
+    quantized(expr, steps, -100.0, None, DType::I8)
 }
 
 /// A dense contraction of i8.

@@ -51,6 +51,8 @@ pub enum Observer {
     Entropy,
     /// What has the least squared error.
     SquaredError,
+    /// What disturbs the function that is computed of the value least.
+    Function,
     /// The user.
     Given,
 }
@@ -63,6 +65,7 @@ impl fmt::Display for Observer {
             Observer::Percentile => "percentile",
             Observer::Entropy => "entropy",
             Observer::SquaredError => "squared error",
+            Observer::Function => "function",
             Observer::Given => "given",
         })
     }
@@ -179,15 +182,44 @@ impl Observed {
             .fold(first, |best, range| if self.noise(&range) < self.noise(&best) { range } else { best })
     }
 
-    /// What an observer proposes; for [`Observer::Given`] the extremes.
+    /// What an observer proposes; for [`Observer::Given`] and [`Observer::Function`] the extremes.
     pub fn proposal(&self, observer: Observer) -> Range {
         match observer {
-            Observer::MinMax | Observer::Given => self.extremes(),
+            Observer::MinMax | Observer::Given | Observer::Function => self.extremes(),
             Observer::MovingAverage => self.averaged(),
             Observer::Percentile => self.percentile(),
             Observer::Entropy => self.entropy(),
             Observer::SquaredError => self.least_square(),
         }
+    }
+
+    /// The range whose integers disturb a function of the elements least: of parts of the whole range at its lower end first, then
+    /// at its upper end.
+    pub fn best_range_for(&self, function: impl Fn(f64) -> f64) -> Range {
+        let filled = (0..BINS).filter(|&place| self.bins[place] > 0.0);
+        let exact: Vec<[f64; 3]> = filled
+            .map(|place| {
+                let x = self.centre(place);
+                [x, function(x), self.bins[place]]
+            })
+            .collect();
+        let noise = |range: &Range| -> f64 {
+            let step = ((range.high - range.low) / STEPS).max(1e-30);
+            let rounded: Vec<f64> = (0..=STEPS as usize).map(|n| function(range.low + n as f64 * step)).collect();
+            let of = |&[x, exact, count]: &[f64; 3]| {
+                let nearest = ((x - range.low) / step).round_ties_even().clamp(0.0, STEPS) as usize;
+                count * (exact - rounded[nearest]).powi(2)
+            };
+            exact.iter().map(of).sum()
+        };
+        let share = |share: usize| share as f64 / TRIED_RANGES as f64;
+        let best = |ranges: &mut dyn Iterator<Item = Range>| {
+            let tried = ranges.map(|range| (noise(&range), range));
+            tried.min_by(|a, b| a.0.total_cmp(&b.0)).map_or_else(|| self.extremes(), |(_, range)| range)
+        };
+        let lowest =
+            best(&mut (1..=TRIED_RANGES).map(|part| range(self.min * share(part), self.max, Observer::Function)));
+        best(&mut (1..=TRIED_RANGES).map(|part| range(lowest.low, self.max * share(part), Observer::Function)))
     }
 
     /// From the smallest to the largest element.
@@ -301,6 +333,13 @@ mod tests {
         let range = observed.best_range();
         assert!(range.high < 0.95 * observed.max, "{range:?}");
         assert!(observed.noise(&range) < observed.noise(&observed.extremes()));
+    }
+
+    #[test]
+    fn a_gate_needs_no_numbers_that_it_closes_for() {
+        let observed = observed(&[ramp(20_000, -40.0, 6.0)]);
+        let range = observed.best_range_for(|x| x / (1.0 + (-x).exp()));
+        assert!((-14.0..-4.0).contains(&range.low) && range.high > 5.8, "{range:?}");
     }
 
     #[test]

@@ -14,11 +14,12 @@ use edgecc_format::WriteError;
 use edgecc_ir::Graph;
 
 use super::inputs::check_uses;
-use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options};
+use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options, without_processor_flags};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::recipe::{Given, with_record, write_recipe};
 use super::{CliError, CliResult, print};
+use crate::both::CompiledForBoth;
 use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
 use crate::onnx::export;
@@ -34,8 +35,14 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     let model = arguments.model.as_deref().ok_or_else(|| CliError::Usage("no model given".into()))?;
     let given = Given::of(arguments)?;
     check_uses(arguments, given.recipe())?;
-    if arguments.target == SHADERS {
-        return shaders(arguments, &given, model);
+    match arguments.target.split_once(',') {
+        None if arguments.target == SHADERS => return shaders(arguments, &given, model),
+        None => {}
+        Some((processor, SHADERS) | (SHADERS, processor)) => return both(arguments, &given, model, processor),
+        Some(_) => {
+            let message = format!("--target {}: one processor and {SHADERS} share an artifact", arguments.target);
+            return Err(CliError::Usage(message));
+        }
     }
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
@@ -74,9 +81,7 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
     if arguments.cpu != GENERIC.name {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
-    if given.recipe().quantize.is_some() {
-        return Err(CliError::Usage("shaders do not compute with integers yet: quantization is for CPUs".into()));
-    }
+    check_numbers(given)?;
     let options = shader_options(&given.reading(arguments), read_labels(arguments.labels.as_deref())?)?;
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
@@ -88,7 +93,7 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
     let (graph, recipe) = given.follow(arguments, graph, &options, &progress)?;
     let options = with_record(options, &recipe)?;
     write_recipe(arguments, &recipe)?;
-    let compiled = crate::shaders::compile_prepared(graph, &options, &mut observe)?;
+    let compiled = crate::shaders::compile_prepared(graph, &options, None, &mut observe)?;
     drop(progress);
     dump.result?;
     notes.iter().for_each(|note| eprintln!("note: {note}"));
@@ -108,6 +113,55 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
             eprintln!("{}", summary(path, &made, &compiled.program, &compiled.plan, size));
             Ok(())
         }
+    }
+}
+
+/// Compiles a model for a processor and to shaders, and writes one artifact of both.
+fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name: &str) -> CliResult {
+    let path = place(arguments.output.as_deref())?;
+    if arguments.emit != Stage::Artifact {
+        return Err(CliError::Usage("of a processor and shaders there is the artifact alone".into()));
+    }
+    check_numbers(given)?;
+    let target = target(processor_name).map_err(|error| CliError::Usage(error.to_string()))?;
+    let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
+    let labels = read_labels(arguments.labels.as_deref())?;
+    let reading = given.reading(arguments);
+    let usual = for_core(compile_options(&reading, target.architecture, labels.clone())?, core);
+    let for_processors =
+        CompileOptions { configuration: format!("{}beside = {SHADERS}\n", usual.configuration), ..usual };
+    let for_shaders = shader_options(&without_processor_flags(&reading), labels)?;
+    let mut dump = Dump::new(arguments.dump.as_deref())?;
+    let progress = Progress::start("reading the model");
+    let mut observe = |phase: Phase<'_>| {
+        progress.phase(|| format!("compiling, past {}", phase.name));
+        dump.write(phase);
+    };
+    let (graph, notes) = prepare(model, &for_processors, &mut observe)?;
+    let (graph, recipe) = given.follow(arguments, graph, &for_processors, &progress)?;
+    let for_processors = with_record(for_processors, &recipe)?;
+    write_recipe(arguments, &recipe)?;
+    let processors = compile_prepared(graph, &for_processors, &mut observe)?;
+    // What numbers integers stand for is decided where a model is read.
+    let (graph, _) = prepare(model, &for_shaders, &mut observe)?;
+    let (graph, _) = given.follow(arguments, graph, &for_shaders, &progress)?;
+    let shaders = crate::shaders::compile_prepared(graph, &for_shaders, Some(&processors.best.packings), &mut observe)?;
+    drop(progress);
+    dump.result?;
+    notes.iter().chain(&processors.notes).for_each(|note| eprintln!("note: {note}"));
+    let compiled = CompiledForBoth { processors, shaders };
+    let size = write_artifact(path, |out| compiled.write(out))?;
+    let Shaders { modules, dispatches } = &compiled.shaders.shaders;
+    let made = format!("beside {} dispatches of {} shaders", dispatches.len(), modules.len());
+    eprintln!("{}, {made}", code_summary(path, size, &compiled.processors));
+    Ok(())
+}
+
+/// Refuses to quantise for shaders.
+fn check_numbers(given: &Given) -> CliResult {
+    match given.recipe().quantize {
+        Some(_) => Err(CliError::Usage("shaders do not compute with integers yet: quantization is for CPUs".into())),
+        None => Ok(()),
     }
 }
 

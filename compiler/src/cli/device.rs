@@ -30,6 +30,10 @@ impl Runner {
         check(on, threads)?;
         match on.device {
             Device::Gpu => gpu(path, reading, labels, on),
+            Device::Fastest => {
+                let model = load(path, reading, labels.clone())?;
+                fastest(model, gpu(path, reading, labels, on), threads.unwrap_or_else(big_cores))
+            }
             Device::Cpu => Runner::on_cpu(load(path, reading, labels)?, threads.unwrap_or_else(big_cores)),
         }
     }
@@ -40,6 +44,7 @@ impl Runner {
         match on.device {
             Device::Cpu => Runner::on_cpu(open(path)?, 1),
             Device::Gpu => open_gpu(path, on),
+            Device::Fastest => fastest(open(path)?, open_gpu(path, on), 1),
         }
     }
 
@@ -106,9 +111,12 @@ impl Runner {
 /// A flag of what does not run is refused.
 fn check(on: &DeviceArguments, threads: Option<usize>) -> Result<(), CliError> {
     match on.device {
+        Device::Cpu if on.shader_cache.is_some() => {
+            Err(CliError::Usage("--shader-cache belongs to --device gpu".into()))
+        }
         Device::Cpu if on.adapter.is_some() => Err(CliError::Usage("--adapter belongs to --device gpu".into())),
         Device::Gpu if threads.is_some() => Err(CliError::Usage("--threads belongs to --device cpu".into())),
-        Device::Cpu | Device::Gpu => Ok(()),
+        Device::Cpu | Device::Gpu | Device::Fastest => Ok(()),
     }
 }
 
@@ -125,7 +133,7 @@ fn open_gpu(path: &Path, on: &DeviceArguments) -> Result<Runner, CliError> {
 #[cfg(feature = "gpu")]
 fn on_gpu(model: edgecc_runtime::gpu::ShaderModel, on: &DeviceArguments) -> Result<Runner, CliError> {
     use edgecc_runtime::gpu::{Gpu, GpuOptions};
-    let gpu = Gpu::open(&GpuOptions { adapter: on.adapter.clone() })?;
+    let gpu = Gpu::open(&GpuOptions { adapter: on.adapter.clone(), cache: on.shader_cache.clone() })?;
     eprintln!("note: runs on {}", gpu.adapter());
     let session = model.session(&gpu)?;
     Ok(Runner::Gpu(model, Box::new(session)))
@@ -161,6 +169,31 @@ fn gpu(_: &Path, _: &ModelArguments, _: Vec<String>, _: &DeviceArguments) -> Res
 #[cfg(not(feature = "gpu"))]
 fn open_gpu(_: &Path, _: &DeviceArguments) -> Result<Runner, CliError> {
     Err(without_gpus())
+}
+
+/// The faster of both, which is told. A GPU that fails is told too, and is not taken.
+#[cfg(feature = "gpu")]
+fn fastest(model: Model, gpu: Result<Runner, CliError>, threads: usize) -> Result<Runner, CliError> {
+    use edgecc_runtime::gpu::{AnySession, Fastest};
+    let (shaders, gpu_session) = match gpu? {
+        Runner::Gpu(shaders, session) => (shaders, *session),
+        runner @ Runner::Cpu(..) => return Ok(runner),
+    };
+    let session = model.session(SessionOptions { threads })?;
+    let Fastest { session, cpu, gpu } = edgecc_runtime::gpu::fastest(session, Ok(gpu_session))?;
+    let milliseconds = |time: std::time::Duration| format!("{:.3} ms", time.as_secs_f64() * 1e3);
+    let on_gpu = gpu.map_or_else(|error| error.to_string(), milliseconds);
+    let (runner, name) = match session {
+        AnySession::Cpu(session) => (Runner::Cpu(model, *session), "cpu"),
+        AnySession::Gpu(session) => (Runner::Gpu(shaders, session), "gpu"),
+    };
+    eprintln!("note: cpu {}, gpu {on_gpu}: runs on {name}", milliseconds(cpu));
+    Ok(runner)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn fastest(_: Model, gpu: Result<Runner, CliError>, _: usize) -> Result<Runner, CliError> {
+    gpu
 }
 
 #[cfg(not(feature = "gpu"))]

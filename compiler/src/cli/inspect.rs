@@ -1,6 +1,8 @@
 //! `edgecc inspect`: what is in an artifact.
 
-use edgecc_format::{ARCHITECTURE_WGSL, Call, Manifest, Program, View, step::Action};
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgecc_format::{ARCHITECTURE_WGSL, BufferKind, BufferRef, Call, Manifest, Program, View, step::Action};
 use serde_json::{Value, json};
 
 use super::moved::{Caches, Energy, Moved, SOURCES, energy, moved, total};
@@ -29,7 +31,7 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
             text.push_str(&format!("{title:<8} {}: {}\n", port.name, describe(port)));
         }
     }
-    text.push_str(&format!("weights  {} bytes\n", manifest.weights_bytes));
+    text.push_str(&format!("weights  {} bytes{}\n", manifest.weights_bytes, shared_text(manifest)));
     for program in &manifest.programs {
         if program.architecture == ARCHITECTURE_WGSL {
             text.push_str(&shaders_text(manifest, program));
@@ -55,6 +57,32 @@ fn as_text(manifest: &Manifest, size: usize) -> String {
         }
     }
     text
+}
+
+/// What programs of different architectures read of the weights, and what all of them do.
+fn shared_text(manifest: &Manifest) -> String {
+    let mut readers: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for program in &manifest.programs {
+        readers.entry(&program.architecture).or_default().extend(constants_read(manifest, program));
+    }
+    if readers.len() < 2 {
+        return String::new();
+    }
+    let bytes = |read: &BTreeSet<usize>| read.iter().map(|&index| manifest.constants[index].length).sum::<u64>();
+    let mut all = readers.values().cloned();
+    let shared = all.next().map(|first| all.fold(first, |shared, read| &shared & &read)).unwrap_or_default();
+    let each: Vec<String> = readers.iter().map(|(name, read)| format!("{name} reads {}", bytes(read))).collect();
+    format!(": {}, of which {} are the same", each.join(", "), bytes(&shared))
+}
+
+/// The places in the manifest's list of the constants that a program's steps read.
+fn constants_read(manifest: &Manifest, program: &Program) -> BTreeSet<usize> {
+    let weights = calls(program).flat_map(|call| &call.buffers).filter(|buffer| buffer.kind() == BufferKind::Weights);
+    let place = |buffer: &BufferRef| {
+        let behind = manifest.constants.partition_point(|constant| constant.offset <= buffer.offset);
+        behind.checked_sub(1)
+    };
+    weights.filter_map(place).collect()
 }
 
 /// A program of shaders: its dispatches with the bytes that each reads and writes, and its groups.

@@ -78,7 +78,6 @@ fn schedules(path: Option<&Path>) -> Result<Choices, CliError> {
 /// Compile options of a verb that makes shaders.
 pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<CompileOptions, CliError> {
     let refused = [
-        ("--precision fp16", reading.precision == Width::Fp16),
         ("--kernels clif", reading.kernels == KernelWriter::Clif),
         ("--schedules", reading.schedules.is_some()),
         ("--no-chains", reading.no_chains),
@@ -90,6 +89,11 @@ pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<C
     let usual = compile_options(reading, Architecture::Aarch64, labels)?;
     let configuration = configuration(reading, SHADERS, &usual.schedules);
     Ok(CompileOptions { configuration, integers: false, ..usual })
+}
+
+/// The same without what decides about machine code alone.
+pub fn without_processor_flags(reading: &ModelArguments) -> ModelArguments {
+    ModelArguments { kernels: KernelWriter::Encoded, schedules: None, no_chains: false, ..reading.clone() }
 }
 
 fn constants(reading: &ModelArguments) -> Result<BTreeMap<String, Tensor>, CliError> {

@@ -80,12 +80,15 @@ pub enum KernelWriter {
 /// What runs an artifact.
 #[derive(Debug, Clone, Args)]
 pub struct DeviceArguments {
-    /// What runs it: cpu, or gpu (an artifact for wgsl, or a model)
+    /// What runs it: cpu, gpu (an artifact for wgsl, or a model), or fastest (one for both)
     #[arg(long, value_name = "WHICH", value_enum, default_value_t = Device::Cpu, hide_possible_values = true)]
     pub device: Device,
     /// A part of the GPU adapter's name [default: the fastest]
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// Keep what the GPU's driver makes of shaders in this folder, so that a later start is faster
+    #[arg(long, value_name = "DIR")]
+    pub shader_cache: Option<PathBuf>,
 }
 
 /// What runs an artifact.
@@ -95,6 +98,8 @@ pub enum Device {
     Cpu,
     /// A GPU
     Gpu,
+    /// The one of both that answers sooner
+    Fastest,
 }
 
 /// Compiling.
@@ -103,7 +108,7 @@ pub struct BuildArguments {
     /// The model, an ONNX file
     #[arg(required = true)]
     pub model: Option<PathBuf>,
-    /// What to emit for; `edgecc targets` lists the names
+    /// What to emit for; `edgecc targets` lists the names; a processor and wgsl, with a comma, for one artifact of both
     #[arg(long, default_value = "host")]
     pub target: String,
     /// The processor that schedules are chosen for, such as cortex-a55, or host

@@ -72,6 +72,7 @@ fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
         observer: rule.observer,
         equalize: rule.equalize,
         fit_rounding: rule.fit_rounding,
+        tables: rule.tables,
         keep_biases: !rule.correct_biases,
         max_drop: rule.max_drop,
         ..QuantizeOptions::default()
@@ -88,6 +89,7 @@ fn note(recipe: &mut Recipe, decided: &Decided) {
     recipe.ranges = decided.ranges.iter().map(|(name, &range)| (name.clone(), RangeRule::Decided(range))).collect();
     if let Some(rule) = &mut recipe.quantize {
         rule.max_drop = None;
+        rule.tables = Some(decided.has_tables);
         if rule.correct_biases {
             rule.equalize = Some(decided.is_equalized);
             rule.fit_rounding = Some(decided.is_fitted);

@@ -16,6 +16,7 @@ enum Kind {
     Graph = 5,
     Floats = 6,
     Ints = 7,
+    Texts = 8,
 }
 
 /// What a number of `AttributeProto.AttributeType` is called.
@@ -74,6 +75,12 @@ impl<'a> Context<'a, '_> {
     pub(super) fn text(&self, name: &str, default: &str) -> Imported<String> {
         let found = self.attribute(name, Kind::Text)?;
         Ok(found.map_or(default.into(), |attribute| String::from_utf8_lossy(&attribute.s).into_owned()))
+    }
+
+    pub(super) fn texts(&self, name: &str) -> Imported<Vec<String>> {
+        let found = self.attribute(name, Kind::Texts)?;
+        let text = |text: &bytes::Bytes| String::from_utf8_lossy(text).into_owned();
+        Ok(found.map_or(Vec::new(), |attribute| attribute.strings.iter().map(text).collect()))
     }
 
     pub(super) fn tensor(&self, name: &str) -> Imported<Option<Tensor>> {

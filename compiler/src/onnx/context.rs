@@ -161,10 +161,20 @@ impl<'a, 'm> Context<'a, 'm> {
         self.optional(place).map(|_| self.known_ints(place)).transpose()
     }
 
-    /// The outputs of a branch.
-    pub(super) fn inline(&mut self, graph: &GraphProto) -> Results {
+    /// What computes a node.
+    pub(super) fn operation(&self, id: NodeId) -> (Op, Vec<NodeId>) {
+        (self.importer.graph.op(id).clone(), self.importer.graph.operands(id).to_vec())
+    }
+
+    /// Whether an input is an initialiser of 4 bits, which is held in 8.
+    pub(super) fn is_of_four_bits(&self, place: usize) -> bool {
+        self.node.input.get(place).is_some_and(|name| self.importer.four_bits.contains(name))
+    }
+
+    /// The outputs of a branch, or of a loop's body for these inputs.
+    pub(super) fn inline(&mut self, graph: &GraphProto, inputs: &[NodeId]) -> Results {
         let name = self.name.clone();
-        match self.importer.branch(graph, &name)? {
+        match self.importer.branch(graph, &name, inputs)? {
             Some(results) => Ok(results),
             None => unsupported("its branch holds operators that are not supported"),
         }

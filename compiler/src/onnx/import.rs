@@ -1,6 +1,6 @@
 //! Nodes in order, names to values, branches and functions in place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use edgecc_ir::{Graph, NodeId, Origin, Tensor, TensorType};
 
@@ -74,6 +74,8 @@ pub(super) struct Importer<'m> {
     unsupported: BTreeMap<(String, String), Vec<String>>,
     /// Initialisers of element types that are not supported, with the type's number.
     unread: HashMap<String, i32>,
+    /// Initialisers of 4 bits.
+    pub(super) four_bits: HashSet<String>,
     pub(super) depth: usize,
 }
 
@@ -93,6 +95,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Imported, Import
         opsets: opsets(&model.proto.opset_import)?,
         unsupported: BTreeMap::new(),
         unread: HashMap::new(),
+        four_bits: HashSet::new(),
         depth: 0,
     };
     let mut notes = Vec::new();
@@ -181,7 +184,9 @@ impl Importer<'_> {
     }
 
     fn initializer(&mut self, proto: &TensorProto) -> Result<Option<NodeId>, ImportError> {
-        if tensor::dtype(proto.data_type).is_none() {
+        if tensor::is_of_four_bits(proto.data_type) {
+            self.four_bits.insert(proto.name.clone());
+        } else if tensor::dtype(proto.data_type).is_none() {
             self.unread.insert(proto.name.clone(), proto.data_type);
             return Ok(None);
         }

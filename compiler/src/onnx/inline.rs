@@ -44,10 +44,16 @@ impl Importer<'_> {
         results.ok_or_else(missing).map(Some)
     }
 
-    /// A branch, with the names around it in view: its outputs.
-    pub(super) fn branch(&mut self, graph: &GraphProto, name: &str) -> Result<Option<Vec<NodeId>>, ImportError> {
+    /// A branch or a loop's body, with the names around it in view: its outputs for these inputs.
+    pub(super) fn branch(
+        &mut self,
+        graph: &GraphProto,
+        name: &str,
+        inputs: &[NodeId],
+    ) -> Result<Option<Vec<NodeId>>, ImportError> {
         self.enter(name)?;
-        self.scopes.push(Scope::new());
+        let parameters = graph.input.iter().zip(inputs);
+        self.scopes.push(parameters.map(|(parameter, &id)| (parameter.name.clone(), Some(id))).collect());
         self.body(graph)?;
         let results: Vec<Option<Option<NodeId>>> =
             graph.output.iter().map(|output| self.lookup(&output.name)).collect();

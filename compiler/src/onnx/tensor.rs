@@ -58,14 +58,34 @@ pub(super) fn type_name(number: i32) -> String {
     }
 }
 
+/// Whether a number of `TensorProto.DataType` is uint4 or int4. Their tensors are read as u8 or i8.
+pub(super) fn is_of_four_bits(number: i32) -> bool {
+    matches!(number, 21 | 22)
+}
+
 /// Reads a tensor.
 pub(super) fn read(proto: &TensorProto, folder: &Folder) -> Result<Tensor, ImportError> {
     let fail = |what: String| ImportError::Tensor { tensor: proto.name.clone(), what };
-    let dtype = dtype(proto.data_type)
-        .ok_or_else(|| fail(format!("elements of {} are not supported", type_name(proto.data_type))))?;
+    let stored = match proto.data_type {
+        21 => Some(DType::U8),
+        22 => Some(DType::I8),
+        number => dtype(number),
+    };
+    let dtype = stored.ok_or_else(|| fail(format!("elements of {} are not supported", type_name(proto.data_type))))?;
     let extents: Option<Vec<usize>> = proto.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     let extents = extents.ok_or_else(|| fail(format!("a negative dimension in {:?}", proto.dims)))?;
     let shape = Shape::new(&extents);
+    if is_of_four_bits(proto.data_type) {
+        let bytes = match proto.data_location {
+            1 => folder.read(proto).map_err(fail)?,
+            _ if proto.raw_data.is_empty() => proto.int32_data.iter().map(|&pair| pair as u8).collect(),
+            _ => proto.raw_data.clone(),
+        };
+        let elements = shape.elements().map_err(|error| fail(error.to_string()))?;
+        let whole = unpacked(&bytes, elements, dtype)
+            .ok_or_else(|| fail(format!("{elements} elements of 4 bits in {} bytes", bytes.len())))?;
+        return Tensor::dense(dtype, shape, whole).map_err(|error| fail(error.to_string()));
+    }
     if proto.data_location == 1 {
         let bytes = folder.read(proto).map_err(fail)?;
         return Tensor::dense(dtype, shape, bytes).map_err(|error| fail(error.to_string()));
@@ -82,6 +102,16 @@ pub(super) fn read(proto: &TensorProto, folder: &Folder) -> Result<Tensor, Impor
         return Err(fail(format!("{dtype}[{shape}] needs {elements} elements, the file holds {}", values.len())));
     }
     Tensor::from_scalars(dtype, shape, values).map_err(|error| fail(error.to_string()))
+}
+
+/// Elements of 4 bits as bytes: two of a byte, the lower half first.
+fn unpacked(bytes: &[u8], elements: usize, dtype: DType) -> Option<Bytes> {
+    if bytes.len() != elements.div_ceil(2) {
+        return None;
+    }
+    let halves = bytes.iter().flat_map(|byte| [byte & 15, byte >> 4]).take(elements);
+    let signed = |half: u8| ((half << 4) as i8 >> 4) as u8;
+    Some(if dtype == DType::I8 { halves.map(signed).collect() } else { halves.collect() })
 }
 
 /// The elements of the typed field that belongs to an element type.

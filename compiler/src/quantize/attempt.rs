@@ -30,6 +30,8 @@ pub(super) struct Run<'a> {
     pub(super) apart: Vec<NodeId>,
     /// Each layer's weights as integers.
     pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
+    /// Whether values that functions are computed of are integers, so that the functions are tables.
+    pub(super) tables: bool,
 }
 
 /// Elements of each output, sample by sample.
@@ -53,7 +55,8 @@ impl<'a> Run<'a> {
         ranges.retain(|id, _| !apart.contains(id));
         let rounded = |&layer: &NodeId| Some((layer, rounded(&graph, how, &observed, layer)?));
         let layers = points.layers.iter().filter_map(rounded).collect();
-        Ok(Run { options, samples, threads, ranges, layers, apart, graph, points, observed })
+        let tables = how.tables != Some(false);
+        Ok(Run { options, samples, threads, ranges, layers, apart, tables, graph, points, observed })
     }
 
     /// The graph with quantization, but of some layers, and what that costs.
@@ -62,6 +65,7 @@ impl<'a> Run<'a> {
         let ranges: BTreeMap<NodeId, Range> = points
             .values
             .iter()
+            .filter(|id| self.tables || !points.functions.contains_key(id))
             .filter_map(|id| self.ranges.get_key_value(id))
             .map(|(&id, &range)| (id, range))
             .collect();

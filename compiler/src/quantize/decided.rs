@@ -25,6 +25,8 @@ pub struct Decided {
     pub is_equalized: bool,
     /// Whether weights are rounded by the samples.
     pub is_fitted: bool,
+    /// Whether functions between layers are tables.
+    pub has_tables: bool,
 }
 
 impl Decided {
@@ -52,11 +54,13 @@ pub fn insert_decided(graph: &mut Graph, how: &QuantizeOptions) -> Result<Decide
         Some(&RangeRule::Decided(range)) => Ok((id, range)),
         Some(RangeRule::By { .. }) | None => Err(QuantizeError::NoRange(values(graph).name(id))),
     };
-    let ranges = points.values.iter().map(decided).collect::<Result<_, _>>()?;
+    let has_tables = how.tables != Some(false);
+    let is_kept = |id: &&NodeId| has_tables || !points.functions.contains_key(id);
+    let ranges = points.values.iter().filter(is_kept).map(decided).collect::<Result<_, _>>()?;
     let unobserved = BTreeMap::new();
     let rounded = |&layer| Some((layer, rounded(graph, how, &unobserved, layer)?));
     let layers = points.layers.iter().filter_map(rounded).collect();
-    let decided = Decided::of(graph, &points, &ranges);
+    let decided = Decided { has_tables, ..Decided::of(graph, &points, &ranges) };
     let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
     insert_quantization(graph, &Decisions { values, layers })?;
     Ok(decided)

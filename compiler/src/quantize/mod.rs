@@ -48,6 +48,8 @@ pub struct QuantizeOptions {
     /// Whether weights are rounded so that the results of layers on the samples stay, rather than to the nearest; without it, if the
     /// outputs come nearer to the float model's.
     pub fit_rounding: Option<bool>,
+    /// Whether functions of one value between layers, such as sigmoids, are tables of 8 bits; without it, unless the drop demands more.
+    pub tables: Option<bool>,
     /// Leave biases alone, and with them channels and the rounding of weights.
     pub keep_biases: bool,
     /// Cover every value from its smallest to its largest element, and leave everything else alone.
@@ -90,8 +92,9 @@ pub enum QuantizeError {
 /// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
-/// outputs nearer to the float model's. Where a largest drop is given and exceeded, layers go back to f32: first those whose rounding alone disturbs the outputs
-/// most for a multiply-add, as many as it takes.
+/// outputs nearer to the float model's. Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32
+/// instead of looked up by 8 bits; where it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most
+/// for a multiply-add, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
     options: &CompileOptions,
@@ -133,12 +136,19 @@ pub fn quantize(
             false => run.layers = nearest,
         }
     }
+    let has_functions = !run.points.functions.is_empty();
+    if has_functions && how.tables.is_none() && how.max_drop.is_some_and(|most| best.1.drop() > most) {
+        progress("functions without tables".into());
+        run.tables = false;
+        best = run.attempt(&kept, &expected)?;
+    }
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
         let free: Vec<NodeId> = run.points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
         best = run.keep_to(most, &free, &kept, &expected, best, progress)?;
     }
     let (quantised, mut report) = best;
-    (report.decided.is_equalized, report.decided.is_fitted) = (!changes.is_empty(), is_fitted);
+    let decided = &mut report.decided;
+    (decided.is_equalized, decided.is_fitted, decided.has_tables) = (!changes.is_empty(), is_fitted, run.tables);
     *graph = quantised;
     let apart = run.apart.iter().map(|&id| run.graph.node(id).origin().to_string()).collect();
     Ok(Report { equalized: changes, apart, steps, ..report })

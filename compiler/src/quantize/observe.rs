@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{DType, Graph, NodeId, Op, Shape};
+use edgecc_ir::eval::eval_scalar;
+use edgecc_ir::{DType, Graph, NodeId, Op, Scalar, Shape};
 use edgecc_passes::quantize::{Affine, Points};
 
 use super::{QuantizeError, QuantizeOptions};
@@ -69,7 +70,10 @@ pub(super) fn ranges(
             (Some(&RangeRule::Decided(range)), _) => range,
             (Some(&RangeRule::By { observer }), _) | (None, Some(observer)) => observed.proposal(observer),
             (None, None) if how.plain => observed.extremes(),
-            (None, None) => observed.best_range(),
+            (None, None) => match points.functions.get(&id) {
+                Some(function) => observed.best_range_for(|x| eval_scalar(function, &[Scalar::f32(x as f32)]).as_f64()),
+                None => observed.best_range(),
+            },
         };
         Some((id, range))
     };
@@ -92,8 +96,18 @@ pub(super) fn unlike_parts(
 
 /// Whether a contraction reads a value, or something that is computed of it.
 fn leads_to_layer(graph: &Graph, id: NodeId) -> bool {
-    let is_layer = |&user: &NodeId| graph.op(user).epilogue().is_some() || leads_to_layer(graph, user);
-    graph.users(id).iter().any(is_layer)
+    let (mut reached, mut open) = (BTreeSet::from([id]), vec![id]);
+    while let Some(value) = open.pop() {
+        for user in graph.users(value) {
+            if graph.op(user).epilogue().is_some() {
+                return true;
+            }
+            if reached.insert(user) {
+                open.push(user);
+            }
+        }
+    }
+    false
 }
 
 /// The integers of 8 bits that cover a range, one of which stands for 0.

@@ -125,6 +125,8 @@ pub struct Quantize {
     /// Whether the samples decide how weights are rounded; without it, if that is measured to lose less. Not without
     /// `correct-biases`.
     pub fit_rounding: Option<bool>,
+    /// Whether functions between layers are tables of 8 bits; without it, unless the drop demands more.
+    pub tables: Option<bool>,
     /// The largest drop that is allowed.
     #[serde(default, deserialize_with = "read::optional_share")]
     pub max_drop: Option<f64>,
@@ -147,6 +149,7 @@ impl Default for Quantize {
             correct_biases: true,
             equalize: None,
             fit_rounding: None,
+            tables: None,
             max_drop: None,
         }
     }

@@ -171,7 +171,9 @@ impl<'de> Deserialize<'de> for RangeRule {
                 Ok(RangeRule::Decided(Range { low, high, observer: observer.unwrap_or(Observer::Given) }))
             }
             (Some(_), Some(_), _) => Err(D::Error::custom("a range goes from at most 0 to at least 0")),
-            (None, None, Some(Observer::Given)) => Err(D::Error::custom("a range that is given has `low` and `high`")),
+            (None, None, Some(Observer::Given | Observer::Function)) => {
+                Err(D::Error::custom("a range that is given has `low` and `high`"))
+            }
             (None, None, Some(observer)) => Ok(RangeRule::By { observer }),
             _ => Err(D::Error::custom("a range is `low` and `high`, or an `observer`")),
         }

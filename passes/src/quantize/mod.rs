@@ -5,6 +5,7 @@ mod average_integers;
 mod equalize;
 mod fold_requantize;
 mod fold_sums;
+mod function;
 mod hoist_quantize;
 mod insert;
 mod integer_contractions;

@@ -1,9 +1,10 @@
 //! Where a graph of numbers takes integers: the contractions that can sum them, and the values between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{DType, Graph, NodeId, Op, Type};
+use edgecc_ir::{DType, Expr, Graph, NodeId, Op, Type};
 
+use super::function::FunctionOf;
 use super::movement::moved_operands;
 use crate::fuse;
 use crate::query::is_constant;
@@ -18,6 +19,8 @@ pub struct Points {
     pub layers: Vec<NodeId>,
     /// Values that are kept between steps and read by layers, or by what stands between them.
     pub values: Vec<NodeId>,
+    /// Of the values those that are read for a function of them alone, argument 0: with integers on both of its sides, it is a table.
+    pub functions: BTreeMap<NodeId, Expr>,
     /// Other contractions, with the reason.
     pub float: Vec<(NodeId, &'static str)>,
 }
@@ -31,7 +34,12 @@ pub fn quantization_points(graph: &Graph, stays: impl Fn(NodeId) -> Option<&'sta
             None => points.layers.push(id),
         }
     }
-    points.values = values(graph, &points.layers);
+    let layers: BTreeSet<NodeId> = points.layers.iter().copied().collect();
+    let mut kept = values(graph, &layers);
+    let of = |&id: &NodeId| FunctionOf::behind(graph, id, &layers);
+    points.functions = kept.iter().filter_map(of).map(|function| (function.source, function.expr)).collect();
+    kept.extend(points.functions.keys());
+    points.values = graph.order().into_iter().filter(|id| kept.contains(id)).collect();
     points
 }
 
@@ -54,18 +62,17 @@ fn reason_to_stay(graph: &Graph, id: NodeId) -> Option<&'static str> {
 
 /// The values that stay when everything is fused that can be, as far as integers may stand for them: what layers read, and
 /// images that layers or maps over such values make for maps, pools and reductions.
-fn values(graph: &Graph, layers: &[NodeId]) -> Vec<NodeId> {
+fn values(graph: &Graph, layers: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let fused = fused(graph);
     // What is moved on its way to a layer is moved as integers.
     let inputs: BTreeSet<NodeId> = layers.iter().map(|&layer| layer_input(graph, layer)).collect();
-    let layers: BTreeSet<NodeId> = layers.iter().copied().collect();
     let mut kept: BTreeSet<NodeId> = inputs.clone();
     let fused_order = fused.order();
     for &id in &fused_order {
         let Type::Tensor(ty) = fused.node(id).ty() else { continue };
         let of_layers = match fused.op(id) {
             // A layer that took in the maps behind it bears the last one's id.
-            Op::Conv { .. } | Op::MatMul { .. } => reads_layer_weights(&fused, id, graph, &layers),
+            Op::Conv { .. } | Op::MatMul { .. } => reads_layer_weights(&fused, id, graph, layers),
             Op::Map(_) => fused.operands(id).iter().any(|&operand| kept.contains(&origin_of(&fused, operand))),
             _ => false,
         };
@@ -73,7 +80,7 @@ fn values(graph: &Graph, layers: &[NodeId]) -> Vec<NodeId> {
             kept.insert(id);
         }
     }
-    graph.order().into_iter().filter(|id| kept.contains(id) && graph.ty(*id).dtype == DType::F32).collect()
+    kept.into_iter().filter(|id| graph.ty(*id).dtype == DType::F32).collect()
 }
 
 fn fused(graph: &Graph) -> Graph {

@@ -31,5 +31,5 @@ pub use manifest::{
     CONSTANT_ALIGNMENT, Call, Constant, Dim, ElementType, Kernel, Manifest, Port, Program, Step, step,
 };
 pub use pool::{ConstantPool, write_zeros};
-pub use read::{Envelope, View, decode_manifest, read, verify_weights};
+pub use read::{Envelope, View, decode_manifest, hash, read, verify_weights};
 pub use write::Contents;

@@ -82,11 +82,12 @@ pub fn decode_manifest(bytes: &[u8], code_bytes: u64, weights_bytes: u64) -> Res
 
 /// Checks the weights section against the hash in the manifest. Reads every byte.
 pub fn verify_weights(manifest: &Manifest, weights: &[u8]) -> Result<(), FormatError> {
-    if blake3::hash(weights).as_bytes().as_slice() == manifest.weights_hash.as_slice() {
-        Ok(())
-    } else {
-        Err(FormatError::WeightsCorrupt)
-    }
+    if hash(weights).as_slice() == manifest.weights_hash.as_slice() { Ok(()) } else { Err(FormatError::WeightsCorrupt) }
+}
+
+/// BLAKE3 of bytes.
+pub fn hash(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
 }
 
 /// A verified artifact in memory.

@@ -1,6 +1,7 @@
 //! The device that runs shaders.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,13 +14,33 @@ use super::error::GpuError;
 pub struct GpuOptions {
     /// A part of the adapter's name; the fastest one where it is not given.
     pub adapter: Option<String>,
+    /// A folder for what drivers make of shaders, so that later sessions start sooner. Whoever can write there can do what the
+    /// driver lets such files do; nothing is kept where it is not given.
+    pub cache: Option<PathBuf>,
 }
 
-/// An opened device, shared by any number of sessions. Clones share.
+/// A device, shared by any number of sessions, and opened anew when it is lost. Clones share.
 #[derive(Debug, Clone)]
 pub struct Gpu {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: GpuOptions,
+    name: String,
+    /// The device of now; `None` once it was given back.
+    current: Mutex<Option<Arc<Opened>>>,
+}
+
+/// A device from its opening to its loss.
+#[derive(Debug)]
+pub(super) struct Opened {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
+    pub(super) info: wgpu::AdapterInfo,
+    /// Where what the driver makes of shaders is kept.
+    pub(super) cache: Option<PathBuf>,
     name: String,
     faults: Faults,
 }
@@ -35,14 +56,55 @@ struct Faults {
 const LONGEST_RUN: Duration = Duration::from_secs(300);
 
 impl Gpu {
-    /// Opens an adapter, with all that it offers in size and nothing that it offers beyond WebGPU.
+    /// Opens an adapter, with all that it offers in size and nothing that it offers to shaders beyond WebGPU.
     pub fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
+        let opened = Opened::new(options)?;
+        let (options, name) = (options.clone(), opened.name.clone());
+        Ok(Gpu { shared: Arc::new(Shared { options, name, current: Mutex::new(Some(Arc::new(opened))) }) })
+    }
+
+    /// The adapter's name, driver and interface.
+    pub fn adapter(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Gives the device back. Every later run of its sessions fails.
+    pub fn close(&self) {
+        if let Some(opened) = lock(&self.shared.current).take() {
+            opened.lose("it was given back");
+        }
+    }
+
+    /// Loses the device, as a driver that resets does: sessions open it anew. For tests of that.
+    pub fn lose(&self) {
+        if let Some(opened) = lock(&self.shared.current).as_ref() {
+            opened.lose("it was lost on purpose");
+        }
+    }
+
+    /// The device of now, opened anew where that was lost.
+    pub(super) fn opened(&self) -> Result<Arc<Opened>, GpuError> {
+        let mut current = lock(&self.shared.current);
+        let given_back = || GpuError::Lost { adapter: self.shared.name.clone(), reason: "it was given back".into() };
+        let opened = current.as_ref().ok_or_else(given_back)?;
+        if !opened.is_lost() {
+            return Ok(Arc::clone(opened));
+        }
+        let anew = Arc::new(Opened::new(&self.shared.options)?);
+        *current = Some(Arc::clone(&anew));
+        Ok(anew)
+    }
+}
+
+impl Opened {
+    fn new(options: &GpuOptions) -> Result<Opened, GpuError> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let adapter = choose(&instance, options)?;
-        let name = name(&adapter.get_info());
+        let info = adapter.get_info();
+        let name = name(&info);
         let descriptor = wgpu::DeviceDescriptor {
             label: None,
-            required_features: wgpu::Features::empty(),
+            required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
             required_limits: adapter.limits(),
             ..wgpu::DeviceDescriptor::default()
         };
@@ -53,20 +115,25 @@ impl Gpu {
         let (lost, other) = (Arc::clone(&faults.lost), Arc::clone(&faults.other));
         device.set_device_lost_callback(move |reason, message| note(&lost, format!("{reason:?}: {message}")));
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&other, error.to_string())));
-        Ok(Gpu { device, queue, name, faults })
+        Ok(Opened { device, queue, info, cache: options.cache.clone(), name, faults })
     }
 
     /// The adapter's name, driver and interface.
-    pub fn adapter(&self) -> &str {
+    pub(super) fn adapter(&self) -> &str {
         &self.name
     }
 
-    /// Gives the device back. Every later run of its sessions fails.
-    pub fn close(&self) {
+    fn lose(&self, reason: &str) {
         self.device.destroy();
         // The driver tells of the loss while it is polled; what it says does not matter here.
         let _ = self.device.poll(wgpu::PollType::Poll);
-        note(&self.faults.lost, "it was given back".into());
+        note(&self.faults.lost, reason.into());
+    }
+
+    /// Whether the driver has told that the device is gone.
+    pub(super) fn is_lost(&self) -> bool {
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        lock(&self.faults.lost).is_some()
     }
 
     /// Waits until a submission is done.
@@ -133,7 +200,7 @@ fn note(place: &Mutex<Option<String>>, what: String) {
     lock(place).get_or_insert(what);
 }
 
-fn lock(place: &Mutex<Option<String>>) -> std::sync::MutexGuard<'_, Option<String>> {
+fn lock<T>(place: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

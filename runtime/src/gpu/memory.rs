@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use edgecc_format::{BINDING_ALIGNMENT, BufferKind, BufferRef, Port};
 use wgpu::BufferUsages;
 
-use super::device::Gpu;
+use super::device::Opened;
 use super::error::GpuError;
 use super::model::Loaded;
 
@@ -27,7 +27,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Allocates everything that a model's program needs and fills the weights.
-    pub(super) fn new(model: &Loaded, gpu: &Gpu) -> Result<Memory, GpuError> {
+    pub(super) fn new(model: &Loaded, gpu: &Opened) -> Result<Memory, GpuError> {
         let (places, weights_bytes) = place_weights(model);
         check_limits(model, gpu, weights_bytes)?;
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -87,7 +87,7 @@ pub(super) fn staged_bytes(port: &Port) -> u64 {
 }
 
 /// Writes bytes of any number to a place of a buffer that has room for whole words.
-pub(super) fn write(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+pub(super) fn write(gpu: &Opened, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
     let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
     gpu.queue.write_buffer(buffer, offset, words);
     if !rest.is_empty() {
@@ -112,7 +112,7 @@ fn place_weights(model: &Loaded) -> (BTreeMap<(u64, u64), u64>, u64) {
     (places, end)
 }
 
-fn check_limits(model: &Loaded, gpu: &Gpu, weights_bytes: u64) -> Result<(), GpuError> {
+fn check_limits(model: &Loaded, gpu: &Opened, weights_bytes: u64) -> Result<(), GpuError> {
     let limits = gpu.device.limits();
     let port = |port: &Port| port.bytes().unwrap_or(u64::MAX / 2);
     let ports = model.manifest.inputs.iter().chain(&model.manifest.outputs).map(port).max().unwrap_or(0);

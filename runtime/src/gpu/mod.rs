@@ -17,6 +17,8 @@
 //! ```
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod cache;
+mod choice;
 mod device;
 mod error;
 mod memory;
@@ -24,6 +26,7 @@ mod model;
 mod pipelines;
 mod session;
 
+pub use choice::{AnySession, Fastest, fastest};
 pub use device::{Gpu, GpuOptions};
 pub use error::GpuError;
 pub use model::ShaderModel;

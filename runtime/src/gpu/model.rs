@@ -81,6 +81,12 @@ impl Loaded {
         self.program().steps.iter().filter_map(|step| step.action.as_ref()).map(|Action::Call(call)| call)
     }
 
+    /// The texts of all shaders.
+    pub(super) fn texts(&self) -> &[u8] {
+        let start = self.program().code_offset as usize;
+        self.code.get(start..start + self.program().code_length as usize).unwrap_or(&[])
+    }
+
     /// The text of a shader.
     pub(super) fn text(&self, kernel: &Kernel) -> Result<&str, GpuError> {
         let start = (self.program().code_offset + kernel.offset) as usize;

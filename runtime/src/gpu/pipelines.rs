@@ -2,7 +2,8 @@
 
 use edgecc_format::{BufferKind, BufferRef, Kernel};
 
-use super::device::{Gpu, block_on};
+use super::cache::Cache;
+use super::device::{Opened, block_on};
 use super::error::GpuError;
 use super::model::Loaded;
 
@@ -15,13 +16,15 @@ pub(super) struct Pipeline {
 
 /// Pipelines of all shaders that a program calls, in the order of its kernels; none for a shader that no step calls. Drivers
 /// take their time over each, so that threads share them.
-pub(super) fn pipelines(model: &Loaded, gpu: &Gpu) -> Result<Vec<Option<Pipeline>>, GpuError> {
+pub(super) fn pipelines(model: &Loaded, gpu: &Opened) -> Result<Vec<Option<Pipeline>>, GpuError> {
     let kernels = &model.program().kernels;
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let share = kernels.len().div_ceil(threads).max(1);
+    let cache = Cache::read(model, gpu);
+    let driver = cache.as_ref().map(|cache| &cache.driver);
     let make = |place: usize, kernel: &Kernel| {
         let call = model.calls().find(|call| call.kernel as usize == place);
-        call.map(|call| pipeline(model, gpu, kernel, &call.buffers)).transpose()
+        call.map(|call| pipeline(model, gpu, driver, kernel, &call.buffers)).transpose()
     };
     let shares: Vec<Result<Vec<_>, GpuError>> = std::thread::scope(|scope| {
         let shares = kernels.chunks(share).enumerate().map(|(number, part)| {
@@ -39,11 +42,18 @@ pub(super) fn pipelines(model: &Loaded, gpu: &Gpu) -> Result<Vec<Option<Pipeline
         all.extend(share?);
     }
     gpu.check()?;
+    cache.and_then(|cache| cache.write());
     Ok(all)
 }
 
 /// The pipeline of a shader whose calls bind memory of these kinds.
-fn pipeline(model: &Loaded, gpu: &Gpu, kernel: &Kernel, buffers: &[BufferRef]) -> Result<Pipeline, GpuError> {
+fn pipeline(
+    model: &Loaded,
+    gpu: &Opened,
+    cache: Option<&wgpu::PipelineCache>,
+    kernel: &Kernel,
+    buffers: &[BufferRef],
+) -> Result<Pipeline, GpuError> {
     let text = model.text(kernel)?;
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let entries: Vec<wgpu::BindGroupLayoutEntry> = buffers.iter().enumerate().map(entry).collect();
@@ -64,7 +74,7 @@ fn pipeline(model: &Loaded, gpu: &Gpu, kernel: &Kernel, buffers: &[BufferRef]) -
         module: &module,
         entry_point: Some("main"),
         compilation_options: wgpu::PipelineCompilationOptions::default(),
-        cache: None,
+        cache,
     });
     match block_on(scope.pop()) {
         None => Ok(Pipeline { layout, pipeline }),

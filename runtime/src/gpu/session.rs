@@ -4,21 +4,30 @@ use std::sync::{Arc, mpsc};
 
 use edgecc_format::Call;
 
-use super::device::Gpu;
+use super::device::{Gpu, Opened};
 use super::error::GpuError;
 use super::memory::{Memory, staged_bytes, write};
 use super::model::Loaded;
 use super::pipelines::{Pipeline, pipelines};
 
 /// Runs a model on a device. Everything is recorded when it is made; a run copies the inputs, submits once, and reads the
-/// outputs back.
+/// outputs back. Where the device is lost meanwhile it is opened anew, once, and the run begins again.
 #[derive(Debug)]
 pub struct GpuSession {
+    model: Arc<Loaded>,
     gpu: Gpu,
-    memory: Memory,
-    dispatches: Vec<Dispatch>,
+    prepared: Prepared,
+    losses: usize,
     inputs: Vec<Vec<u8>>,
     outputs: Vec<Vec<u8>>,
+}
+
+/// What a session has on a device.
+#[derive(Debug)]
+struct Prepared {
+    opened: Arc<Opened>,
+    memory: Memory,
+    dispatches: Vec<Dispatch>,
     /// Bytes of each output in the staging buffer.
     staged: Vec<u64>,
 }
@@ -33,22 +42,22 @@ struct Dispatch {
 
 impl GpuSession {
     pub(super) fn new(model: Arc<Loaded>, gpu: Gpu) -> Result<GpuSession, GpuError> {
-        gpu.check()?;
-        let memory = Memory::new(&model, &gpu)?;
-        let pipelines = pipelines(&model, &gpu)?;
-        let dispatches = model.calls().filter_map(|call| dispatch(&gpu, &memory, &pipelines, call)).collect();
-        gpu.check()?;
+        let prepared = Prepared::new(&model, gpu.opened()?)?;
         let zeros = |ports: &[edgecc_format::Port]| -> Vec<Vec<u8>> {
             ports.iter().map(|port| vec![0; port.bytes().unwrap_or(0) as usize]).collect()
         };
         let (inputs, outputs) = (zeros(&model.manifest.inputs), zeros(&model.manifest.outputs));
-        let staged = model.manifest.outputs.iter().map(staged_bytes).collect();
-        Ok(GpuSession { gpu, memory, dispatches, inputs, outputs, staged })
+        Ok(GpuSession { model, gpu, prepared, losses: 0, inputs, outputs })
     }
 
     /// The device that it runs on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// How often the device was lost and opened anew.
+    pub fn losses(&self) -> usize {
+        self.losses
     }
 
     /// The bytes of an input, a dense row-major tensor, to be filled in place; empty if there is no such input.
@@ -63,27 +72,50 @@ impl GpuSession {
 
     /// Runs once, and waits for the outputs.
     pub fn run(&mut self) -> Result<(), GpuError> {
-        self.gpu.check()?;
-        for (bytes, buffer) in self.inputs.iter().zip(&self.memory.inputs) {
-            write(&self.gpu, buffer, 0, bytes);
+        match self.prepared.run(&self.inputs, &mut self.outputs) {
+            Err(_) if self.prepared.opened.is_lost() => {
+                self.prepared = Prepared::new(&self.model, self.gpu.opened()?)?;
+                self.losses += 1;
+                self.prepared.run(&self.inputs, &mut self.outputs)
+            }
+            result => result,
         }
-        let submission = self.gpu.queue.submit([self.record()]);
+    }
+}
+
+impl Prepared {
+    fn new(model: &Loaded, opened: Arc<Opened>) -> Result<Prepared, GpuError> {
+        opened.check()?;
+        let memory = Memory::new(model, &opened)?;
+        let pipelines = pipelines(model, &opened)?;
+        let dispatches = model.calls().filter_map(|call| dispatch(&opened, &memory, &pipelines, call)).collect();
+        opened.check()?;
+        let staged = model.manifest.outputs.iter().map(staged_bytes).collect();
+        Ok(Prepared { opened, memory, dispatches, staged })
+    }
+
+    fn run(&self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        self.opened.check()?;
+        for (bytes, buffer) in inputs.iter().zip(&self.memory.inputs) {
+            write(&self.opened, buffer, 0, bytes);
+        }
+        let submission = self.opened.queue.submit([self.record()]);
         let (sender, receiver) = mpsc::channel();
         self.memory.staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // Nobody waits behind a run that failed.
             let _ = sender.send(result);
         });
-        self.gpu.wait(submission)?;
+        self.opened.wait(submission)?;
         match receiver.try_recv() {
-            Ok(Ok(())) => self.read_back(),
-            Ok(Err(error)) => Err(self.gpu.failed(error.to_string())),
-            Err(_) => Err(self.gpu.failed("the outputs were not handed back".into())),
+            Ok(Ok(())) => self.read_back(outputs),
+            Ok(Err(error)) => Err(self.opened.failed(error.to_string())),
+            Err(_) => Err(self.opened.failed("the outputs were not handed back".into())),
         }
     }
 
     /// The commands of a run.
     fn record(&self) -> wgpu::CommandBuffer {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.opened.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in &self.dispatches {
             let [x, y, z] = dispatch.groups;
@@ -100,10 +132,10 @@ impl GpuSession {
         encoder.finish()
     }
 
-    fn read_back(&mut self) -> Result<(), GpuError> {
-        let mapped = self.memory.staging.get_mapped_range(..).map_err(|error| self.gpu.failed(error.to_string()))?;
+    fn read_back(&self, outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        let mapped = self.memory.staging.get_mapped_range(..).map_err(|error| self.opened.failed(error.to_string()))?;
         let mut at = 0;
-        for (output, &bytes) in self.outputs.iter_mut().zip(&self.staged) {
+        for (output, &bytes) in outputs.iter_mut().zip(&self.staged) {
             let from = mapped.get(at..at + output.len()).unwrap_or(&[]);
             output.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
             at += bytes as usize;
@@ -115,7 +147,7 @@ impl GpuSession {
 }
 
 /// A checked call with its buffers bound.
-fn dispatch(gpu: &Gpu, memory: &Memory, pipelines: &[Option<Pipeline>], call: &Call) -> Option<Dispatch> {
+fn dispatch(gpu: &Opened, memory: &Memory, pipelines: &[Option<Pipeline>], call: &Call) -> Option<Dispatch> {
     let Pipeline { layout, pipeline } = pipelines.get(call.kernel as usize)?.as_ref()?;
     let entries: Option<Vec<wgpu::BindGroupEntry<'_>>> = call
         .buffers

@@ -105,6 +105,23 @@ impl Assembler {
         self.push(Instruction::Literal(register, label));
     }
 
+    /// The label of a table behind the code, at a multiple of 16 bytes from its start.
+    pub fn table(&mut self, table: &[u8; 256]) -> Label {
+        let parts = || table.chunks_exact(16);
+        let is_here = |at: usize| parts().eq(self.literals[at..].iter().take(16).map(|(bytes, _)| bytes.as_slice()));
+        if let Some(at) = (0..self.literals.len()).find(|&at| is_here(at)) {
+            return self.literals[at].1;
+        }
+        let first = self.labels.len();
+        for part in parts() {
+            let label = self.label();
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(part);
+            self.literals.push((bytes, label));
+        }
+        Label(first)
+    }
+
     /// The bytes from the stack pointer to a slot.
     pub fn slot_offset(slot: u16) -> u16 {
         SAVED + 8 * slot

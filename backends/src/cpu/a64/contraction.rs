@@ -22,7 +22,7 @@ use super::address::{add_batch, split};
 use super::assembler::Assembler;
 use super::instruction::{Access, Cond, Instruction, X, ZERO};
 use super::units::{self, for_each_unit};
-use crate::cpu::formula::Formula;
+use crate::cpu::formula::{Formula, is_per_channel, is_per_element};
 use crate::cpu::requantization::{Bytes, Requantization};
 use tile::{Columns, Shape};
 
@@ -125,6 +125,8 @@ struct Contraction<'a> {
     formula: Formula,
     /// How results of the formula become bytes, where they do.
     bytes: Option<Bytes>,
+    /// What becomes of bytes.
+    table: Option<[u8; 256]>,
     /// The operand that starts the sums.
     start: Option<Further>,
     further: Vec<Further>,
@@ -169,14 +171,16 @@ impl<'a> Contraction<'a> {
         if schedule.packs_rows && (!geometry.is_flat || tile.rows % spec.element.lanes() != 0) {
             return None;
         }
-        let (start, formula, bytes) = match spec.element {
+        let Requantization { start, formula, bytes, table } = match spec.element {
             Element::F32 | Element::F16 => {
-                let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
-                (start, formula, None)
+                // Halves begin with small sums, which are rounded to less.
+                let kinds: &[fn(&Strides) -> bool] =
+                    if spec.element == Element::F32 { &[is_per_element, is_per_channel] } else { &[is_per_channel] };
+                let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands, kinds)?;
+                Requantization { start, formula, bytes: None, table: None }
             }
             Element::I8 if spec.window.is_interior() && bytes::knows_tail(spec) => {
-                let Requantization { start, formula, bytes } = Requantization::of(&spec.epilogue, &spec.operands)?;
-                (start, formula, bytes)
+                Requantization::of(&spec.epilogue, &spec.operands)?
             }
             Element::I8 => return None,
         };
@@ -216,6 +220,7 @@ impl<'a> Contraction<'a> {
             types,
             formula,
             bytes,
+            table,
             start,
             further,
             rows: pool,
@@ -586,10 +591,15 @@ impl<'a> Contraction<'a> {
             if self.schedule.packs_rows {
                 a.slot(Access::Load, register::TILE, slot::PACKED);
             }
-            a.place(head);
-            self.tile(a, self.shape(rows, columns), None)?;
-            a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            let shape = self.shape(rows, columns);
+            if self.by_parts(shape) {
+                self.tiles_by_two(a, shape)?;
+            } else {
+                a.place(head);
+                self.tile(a, shape, None)?;
+                a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
+                a.push(Instruction::BranchIf(Cond::NotEqual, head));
+            }
             a.place(exit);
         }
         if rest > 0 {
@@ -605,6 +615,24 @@ impl<'a> Contraction<'a> {
             }
             a.place(exit);
         }
+        Some(())
+    }
+
+    /// As many tiles as are left, at least one, two at a turn: of small ones the ends of turns count.
+    fn tiles_by_two(&self, a: &mut Assembler, shape: Shape) -> Option<()> {
+        let (left, head, last, exit) = (register::TILES_LEFT, a.label(), a.label(), a.label());
+        a.push(Instruction::SubsImmediate(left, left, 2));
+        a.push(Instruction::BranchIf(Cond::Less, last));
+        a.place(head);
+        self.tile(a, shape, None)?;
+        self.tile(a, shape, None)?;
+        a.push(Instruction::SubsImmediate(left, left, 2));
+        a.push(Instruction::BranchIf(Cond::GreaterEqual, head));
+        a.place(last);
+        a.push(Instruction::AddImmediate(left, left, 2, false));
+        a.push(Instruction::BranchZero(left, exit));
+        self.tile(a, shape, None)?;
+        a.place(exit);
         Some(())
     }
 

@@ -3,6 +3,8 @@
 //! come and go in registers.
 
 mod bytes;
+mod largest;
+mod whole;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,7 @@ use super::assembler::{Assembler, Label};
 use super::instruction::{Access, After, Arrangement, Cond, Instruction, Lanes, V, Width, X, ZERO};
 use super::units::{self, for_each_unit};
 use super::vector::{Computation, Registers, RowRegisters};
-use crate::cpu::formula::Formula;
+use crate::cpu::formula::{Formula, is_per_channel};
 
 const REGISTERS: usize = 32;
 /// Rows of the input that a band may meet: each has a register.
@@ -100,7 +102,12 @@ struct Depthwise<'a> {
 /// Emits a depthwise convolution, where it has a shape and an epilogue that is written here.
 pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
     if spec.element == Element::I8 {
-        return bytes::emit(target, spec, footprints);
+        return match spec.combination {
+            Combination::Products => {
+                whole::emit(target, spec, footprints.clone()).or_else(|| bytes::emit(target, spec, footprints))
+            }
+            Combination::Maximum => largest::emit(target, spec, footprints),
+        };
     }
     let depthwise = Depthwise::of(spec)?;
     let mut assembler = Assembler::new(target, slot::ALL);
@@ -114,7 +121,11 @@ pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<
 pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i64> {
     emit_depthwise(target, spec, Vec::new())?;
     if spec.element == Element::I8 {
-        return bytes::unit_rows(target, spec);
+        return match spec.combination {
+            Combination::Products if spec.window.pixels() == 1 => Some(1),
+            Combination::Products => bytes::unit_rows(target, spec),
+            Combination::Maximum => Some(1),
+        };
     }
     Some(Depthwise::of(spec)?.band.rows as i64)
 }
@@ -128,7 +139,7 @@ impl<'a> Depthwise<'a> {
         if !window.taps.iter().map(|tap| (tap.row, tap.column)).eq(grid) {
             return None;
         }
-        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?;
         // Each block of weights is read once, so that what is left behind the whole ones is one part of a register.
         let rest = spec.channels % spec.element.lanes();
         if rest.count_ones() > 1 || !formula.operands().is_empty() {

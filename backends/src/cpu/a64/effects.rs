@@ -132,6 +132,7 @@ impl Effects {
                 Effects::access(access, vector(t), base, After::Stay).keeping(vector(t))
             }
             Instruction::LoadSpread(_, t, base, after) => Effects::access(Access::Load, vector(t), base, after),
+            Instruction::Address(d, _) => Effects::integers(0, integer(d)),
             Instruction::Literal(t, _) => {
                 Effects { unit: Unit::Loads, latency: LOAD, ..Effects::integers(0, vector(t)) }
             }
@@ -200,12 +201,23 @@ impl Effects {
                 let reads = vector(d) | vector(n) | vector(m);
                 Effects { unit: Unit::Products, ..Effects::lanes(reads, vector(d)) }
             }
-            Integer::AddPairsOfHalves(d, n) => Effects::lanes(vector(n) | vector(d), vector(d)),
-            Integer::SpreadPost(t, base) => Effects::access(Access::Load, vector(t), base, After::Past),
+            Integer::LookUp(extends, d, first, n) => {
+                let kept = if extends { vector(d) } else { 0 };
+                Effects::lanes(vectors(first, 4) | vector(n) | kept, vector(d))
+            }
+            Integer::PairsOfHalves(true, d, n) => Effects::lanes(vector(n) | vector(d), vector(d)),
+            Integer::PairsOfHalves(false, d, n) => Effects::lanes(vector(n), vector(d)),
+            Integer::SpreadPost(_, t, base) => Effects::access(Access::Load, vector(t), base, After::Past),
             Integer::Zip(_, _, d, n, m) => Effects::lanes(vector(n) | vector(m), vector(d)),
             Integer::Narrow(_, d, n, Half::Upper) => Effects::lanes(vector(n) | vector(d), vector(d)),
             Integer::Narrow(_, d, n, Half::Lower) | Integer::Widen(_, d, n, _) | Integer::ShiftRight(d, n, _) => {
                 Effects::lanes(vector(n), vector(d))
+            }
+            Integer::Structures(access, first, ways, base) => {
+                Effects::access(access, vectors(first, ways), base, After::Past)
+            }
+            Integer::StructureOfBytes(access, first, ways, base) => {
+                Effects::access(access, vectors(first, ways), base, After::Past).keeping(vectors(first, ways))
             }
             Integer::Part(access, _, t, _, base, after) => {
                 let effects = Effects::access(access, vector(t), base, after);

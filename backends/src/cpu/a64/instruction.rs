@@ -382,6 +382,8 @@ pub enum Instruction {
     LoadSpread(Arrangement, V, X, After),
     /// A constant behind the code.
     Literal(V, Label),
+    /// The address of a label.
+    Address(X, Label),
     /// All zeros.
     Zero(V),
     /// One number for all lanes.
@@ -446,7 +448,7 @@ fn field(value: i64, bits: u32, at: u32) -> u32 {
 }
 
 impl Instruction {
-    /// The word; jumps and literals get `distance`, in instructions, to their label.
+    /// The word; jumps, literals and addresses get `distance`, in instructions, to their label.
     pub fn word(&self, distance: i64) -> u32 {
         match *self {
             Instruction::BtiC => 0xd503_245f,
@@ -528,6 +530,7 @@ impl Instruction {
                 of.choose(0x4d40_c800, 0x4d40_c400) | post(after) | x(base, 5) | v(t, 0)
             }
             Instruction::Literal(t, _) => 0x9c00_0000 | field(distance, 19, 5) | v(t, 0),
+            Instruction::Address(d, _) => 0x1000_0000 | field(distance, 19, 5) | x(d, 0),
             Instruction::Zero(d) => 0x4f00_0400 | v(d, 0),
             Instruction::MovFloat(of, d, Float(bits)) => {
                 of.choose(0x4f00_f400, 0x4f00_fc00) | u32::from(bits >> 5) << 16 | u32::from(bits & 31) << 5 | v(d, 0)
@@ -576,7 +579,8 @@ impl Instruction {
             Instruction::Branch(label)
             | Instruction::BranchIf(_, label)
             | Instruction::BranchZero(_, label)
-            | Instruction::Literal(_, label) => Some(label),
+            | Instruction::Literal(_, label)
+            | Instruction::Address(_, label) => Some(label),
             _ => None,
         }
     }

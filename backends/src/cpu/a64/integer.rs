@@ -17,6 +17,8 @@ pub enum Two {
     AddPairs,
     /// Sum of halves, saturated.
     AddHalves,
+    /// Difference of bytes.
+    SubtractBytes,
     /// The larger bytes with sign.
     Maximum,
     /// The smaller bytes with sign.
@@ -35,6 +37,7 @@ impl Two {
             Two::MatrixProduct => ("smmla", "4s", "16b", 0x4e80_a400),
             Two::AddPairs => ("addp", "4s", "4s", 0x4ea0_bc00),
             Two::AddHalves => ("sqadd", "8h", "8h", 0x4e60_0c00),
+            Two::SubtractBytes => ("sub", "16b", "16b", 0x6e20_8400),
             Two::Maximum => ("smax", "16b", "16b", 0x4e20_6400),
             Two::Minimum => ("smin", "16b", "16b", 0x4e20_6c00),
             Two::MaximumUnsigned => ("umax", "16b", "16b", 0x6e20_6400),
@@ -102,18 +105,25 @@ pub enum Integer {
     Product(bool, V, V, V, Half),
     /// Adds to each word of `d` the product of two halves, of one half of `n` and of `m`.
     AddProductOfHalves(V, V, V, Half),
-    /// Adds to each word of `d` two neighbouring halves.
-    AddPairsOfHalves(V, V),
-    /// 64 bits at `base` in both halves, and `base` moves past them.
-    SpreadPost(V, X),
+    /// Words, each the sum of two neighbouring halves of `n`; where the flag is set, added to those of `d`.
+    PairsOfHalves(bool, V, V),
+    /// One element of a width at `base` in all lanes, and `base` moves past it.
+    SpreadPost(Width, V, X),
     /// Lanes of a width, of one half of `n` and of `m` in turn.
     Zip(Width, Half, V, V, V),
     /// Narrower lanes in one half of `d`; the lower ones clear the upper.
     Narrow(Narrowing, V, V, Half),
     /// Wider lanes of one half of `n`.
     Widen(Widening, V, V, Half),
+    /// Bytes of the four registers from `first` on, with the numbers that the bytes of `n` are; beyond them 0, or where the
+    /// flag is set what `d` is: `extends, d, first, n`.
+    LookUp(bool, V, V, V),
     /// The lower 64 bits of `n` shifted right by 1 to 64, with zeros above.
     ShiftRight(V, V, u8),
+    /// Two to four streams, sixteen bytes of each, woven at `base`, which then moves past them.
+    Structures(Access, V, u8, X),
+    /// Two to four streams, one byte of each in the first lane, at `base`, which then moves past them.
+    StructureOfBytes(Access, V, u8, X),
     /// The lane of a width with this number, at `base`.
     Part(Access, Width, V, u8, X, After),
 }
@@ -138,14 +148,28 @@ impl Integer {
             Integer::AddProductOfHalves(d, n, m, half) => {
                 0x0e60_8000 | upper(half) << 30 | registers(d, n, u32::from(m.0))
             }
-            Integer::AddPairsOfHalves(d, n) => 0x4e60_6800 | registers(d, n, 0),
-            Integer::SpreadPost(t, base) => 0x4ddf_cc00 | u32::from(base.0) << 5 | u32::from(t.0),
+            Integer::PairsOfHalves(adds, d, n) => 0x4e60_2800 | u32::from(adds) << 14 | registers(d, n, 0),
+            Integer::SpreadPost(width, t, base) => {
+                0x4ddf_c000 | size(width) << 10 | u32::from(base.0) << 5 | u32::from(t.0)
+            }
             Integer::Zip(width, half, d, n, m) => {
                 0x4e00_3800 | size(width) << 22 | upper(half) << 14 | registers(d, n, u32::from(m.0))
             }
             Integer::Narrow(op, d, n, half) => op.row().3 | upper(half) << 30 | registers(d, n, 0),
             Integer::Widen(op, d, n, half) => op.row().3 | upper(half) << 30 | registers(d, n, 0),
+            Integer::LookUp(extends, d, first, n) => {
+                0x4e00_6000 | u32::from(extends) << 12 | registers(d, first, u32::from(n.0))
+            }
             Integer::ShiftRight(d, n, by) => 0x7f00_0400 | (128 - u32::from(by)) << 16 | registers(d, n, 0),
+            Integer::Structures(access, first, ways, base) => {
+                let (opcode, load) = (4 * (4 - u32::from(ways)), u32::from(access == Access::Load) << 22);
+                0x4c9f_0000 | load | opcode << 12 | u32::from(base.0) << 5 | u32::from(first.0)
+            }
+            Integer::StructureOfBytes(access, first, ways, base) => {
+                let (odd, more) = (u32::from(ways % 2 == 0), u32::from(ways > 2));
+                let load = u32::from(access == Access::Load) << 22;
+                0x0d9f_0000 | load | odd << 21 | more << 13 | u32::from(base.0) << 5 | u32::from(first.0)
+            }
             Integer::Part(access, width, t, lane, base, after) => {
                 let opcode = [0x0d00_0000, 0x0d00_4000, 0x0d00_8000, 0x0d00_8400][size(width) as usize];
                 // Q, S and size are the lane's number, which takes fewer bits of wider lanes.
@@ -185,8 +209,14 @@ impl fmt::Display for Integer {
                 let of = ["4h", "8h"][upper(half) as usize];
                 write!(f, "smlal{} v{}.4s, v{}.{of}, v{}.{of}", second(half), d.0, n.0, m.0)
             }
-            Integer::AddPairsOfHalves(d, n) => write!(f, "sadalp v{}.4s, v{}.8h", d.0, n.0),
-            Integer::SpreadPost(t, base) => write!(f, "ld1r {{v{}.2d}}, [{base}], #8", t.0),
+            Integer::PairsOfHalves(adds, d, n) => {
+                let name = if adds { "sadalp" } else { "saddlp" };
+                write!(f, "{name} v{}.4s, v{}.8h", d.0, n.0)
+            }
+            Integer::SpreadPost(width, t, base) => {
+                let (count, of, bytes) = (16 / width.bytes(), letter(width), width.bytes());
+                write!(f, "ld1r {{v{}.{count}{of}}}, [{base}], #{bytes}", t.0)
+            }
             Integer::Zip(width, half, d, n, m) => {
                 let (name, of) = (if half == Half::Lower { "zip1" } else { "zip2" }, letter(width));
                 let count = 16 / width.bytes();
@@ -200,7 +230,20 @@ impl fmt::Display for Integer {
                 let (name, to, from, _) = op.row();
                 write!(f, "{name}{} v{}.{to}, v{}.{}, #0", second(half), d.0, n.0, from[upper(half) as usize])
             }
+            Integer::LookUp(extends, d, first, n) => {
+                let (name, last) = (if extends { "tbx" } else { "tbl" }, first.0 + 3);
+                write!(f, "{name} v{}.16b, {{v{}.16b-v{last}.16b}}, v{}.16b", d.0, first.0, n.0)
+            }
             Integer::ShiftRight(d, n, by) => write!(f, "ushr d{}, d{}, #{by}", d.0, n.0),
+            Integer::Structures(access, first, ways, base) | Integer::StructureOfBytes(access, first, ways, base) => {
+                let name = if access == Access::Load { "ld" } else { "st" };
+                let (lanes, place, bytes) = match self {
+                    Integer::Structures(..) => ("16b", "", 16),
+                    _ => ("b", "[0]", 1),
+                };
+                let registers = (0..ways).map(|way| format!("v{}.{lanes}", first.0 + way)).collect::<Vec<_>>();
+                write!(f, "{name}{ways} {{{}}}{place}, [{base}], #{}", registers.join(", "), bytes * u32::from(ways))
+            }
             Integer::Part(access, width, t, lane, base, after) => {
                 let name = if access == Access::Load { "ld1" } else { "st1" };
                 let base = if base.0 == 31 { "sp".to_owned() } else { base.to_string() };

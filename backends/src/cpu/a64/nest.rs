@@ -1,12 +1,14 @@
-//! Loop nests over halves: element-wise work, reductions and what is between them, eight lanes at once. Halves are computed
-//! with as they are where an expression reads and writes nothing else, and as two registers of f32 otherwise.
+//! Loop nests over halves or bytes: element-wise work, reductions and what is between them, eight lanes at once. Halves are
+//! computed with as they are where an expression reads and writes nothing else, and as two registers of f32 otherwise; bytes that
+//! are read become f32, and results become bytes as those of contractions do. Of f32 alone, element-wise work.
 
+mod bytes;
 mod compute;
 mod held;
 
 use edgecc_ir::{BinaryOp, DType};
 
-use crate::contraction::Footprint;
+use crate::contraction::{Element, Footprint};
 use crate::cpu::contraction::EmittedKernel;
 use crate::cpu::isa::CpuTarget;
 use crate::kernel::linear::Linear;
@@ -50,15 +52,21 @@ const FREE: [X; 21] = [
 /// Lanes that run side by side.
 const LANES: i64 = 8;
 
-/// Emits a loop nest over halves and singles with affine positions, where every loop has constant bounds and every expression
-/// a formula.
+/// Emits a loop nest over halves and singles, or bytes and singles, with affine positions, where every loop has constant bounds
+/// and every expression a formula; over singles alone, one whose innermost loops all run in lanes.
 pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footprint>) -> Option<EmittedKernel> {
-    let is_float = |dtype: DType| matches!(dtype, DType::F16 | DType::F32);
-    let has_halves = kernel.buffers.iter().any(|buffer| buffer.dtype == DType::F16);
-    if !has_halves
-        || !kernel.buffers.iter().all(|buffer| is_float(buffer.dtype))
-        || !kernel.locals.iter().all(|&l| is_float(l))
-    {
+    let has = |narrow: &[DType]| kernel.buffers.iter().any(|buffer| narrow.contains(&buffer.dtype));
+    let (halves, bytes) = ([DType::F16].as_slice(), [DType::I8, DType::U8].as_slice());
+    let has_halves = has(halves);
+    let narrow = match (has_halves, has(bytes)) {
+        (true, false) if target.encodes_a64_of(Element::F16) => halves,
+        (false, true) if bytes::are_known(kernel) => bytes,
+        (false, false) if is_element_wise(&kernel.body) => &[],
+        _ => return None,
+    };
+    let is_known = |dtype: DType| dtype == DType::F32 || narrow.contains(&dtype);
+    let mut types = kernel.buffers.iter().map(|buffer| buffer.dtype).chain(kernel.locals.iter().copied());
+    if !types.all(is_known) {
         return None;
     }
     let mut assembler = Assembler::new(target, units::SLOTS);
@@ -71,6 +79,7 @@ pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footpr
             vars[0] = Some(UNIT);
             let mut nest = Nest {
                 kernel,
+                has_halves,
                 a: assembler,
                 vars,
                 free: FREE.to_vec(),
@@ -87,6 +96,7 @@ pub fn emit_nest(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec<Footpr
 /// A nest while it is written.
 struct Nest<'a> {
     kernel: &'a LoopKernel,
+    has_halves: bool,
     a: &'a mut Assembler,
     /// The registers of the loop variables at work.
     vars: Vec<Option<X>>,
@@ -344,6 +354,10 @@ impl Nest<'_> {
         let dtype = self.dtype(local);
         let count = self.width_of(dtype);
         let registers = self.hold(local, count)?;
+        if dtype.size() == 1 {
+            self.load_bytes(dtype, &registers, (address, step), is_along);
+            return Some(());
+        }
         let of = if dtype == DType::F16 { Arrangement::H8 } else { Arrangement::S4 };
         if is_along {
             self.access(Access::Load, &registers, address, step);
@@ -379,21 +393,29 @@ impl Nest<'_> {
             if registers.len() != self.width_of(self.dtype(local)) {
                 return None;
             }
-            self.access(Access::Store, &registers, address, step);
+            match self.dtype(local).size() {
+                1 => self.part(Access::Store, Width::D, registers[0], (address, step)),
+                _ => self.access(Access::Store, &registers, address, step),
+            }
             return Some(());
         }
-        let width = if self.dtype(local) == DType::F16 { Width::H } else { Width::S };
+        let width = Width::of_bytes(self.dtype(local).size() as i64)?;
+        self.part(Access::Store, width, registers[0], (address, step));
+        Some(())
+    }
+
+    /// Part of a register.
+    fn part(&mut self, access: Access, width: Width, register: V, (address, step): (X, Step)) {
         match step {
-            Step::Bytes(0) => self.a.push(Instruction::Vector(Access::Store, width, registers[0], address, 0)),
+            Step::Bytes(0) => self.a.push(Instruction::Vector(access, width, register, address, 0)),
             Step::Bytes(bytes) => {
-                self.a.push(Instruction::VectorPost(Access::Store, width, registers[0], address, bytes as i16));
+                self.a.push(Instruction::VectorPost(access, width, register, address, bytes as i16));
             }
             Step::Register(by) => {
-                self.a.push(Instruction::Vector(Access::Store, width, registers[0], address, 0));
+                self.a.push(Instruction::Vector(access, width, register, address, 0));
                 self.a.push(Instruction::Add(address, address, by));
             }
         }
-        Some(())
     }
 
     /// Whole registers, one behind the other.
@@ -408,6 +430,17 @@ impl Nest<'_> {
             self.a.add(address, address, bytes, SCRATCH);
         }
     }
+}
+
+/// Whether loops in lanes, and they alone, are innermost.
+fn is_element_wise(statements: &[Stmt]) -> bool {
+    let has_loops = |body: &[Stmt]| body.iter().any(|statement| matches!(statement, Stmt::For { .. }));
+    statements.iter().all(|statement| match statement {
+        Stmt::For { mode: LoopMode::Lanes, body, .. } => !has_loops(body),
+        Stmt::For { mode: LoopMode::Serial, body, .. } => has_loops(body) && is_element_wise(body),
+        Stmt::For { mode: LoopMode::Fold(_), .. } => false,
+        Stmt::Set { .. } | Stmt::Store { .. } => true,
+    })
 }
 
 fn reads(statement: &Stmt, local: Local) -> bool {

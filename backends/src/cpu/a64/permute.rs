@@ -1,4 +1,4 @@
-//! Copies that interleave two to four streams of elements of 32 or 16 bits, or take them apart: images with their channels apart, and
+//! Copies that interleave two to four streams of elements of 32, 16 or 8 bits, or take them apart: images with their channels apart, and
 //! channel shuffles. A stream is read or written where its elements are neighbours.
 
 use crate::contraction::Footprint;
@@ -9,6 +9,7 @@ use crate::kernel::{Index, LoopKernel, Stmt, Value, Var};
 
 use super::assembler::Assembler;
 use super::instruction::{Access, After, Arrangement, Cond, Instruction, V, Width, X, ZERO};
+use super::integer::Integer;
 
 const BASES: X = X(0);
 const SCRATCH: X = X(1);
@@ -34,8 +35,8 @@ struct Loop {
 
 /// A copy of streams: `woven[outer + ways * i + way] <-> streams[outer + distance * way + i]`, in elements.
 struct Weaving {
-    /// The lanes of a register of elements.
-    of: Arrangement,
+    /// The width of an element.
+    element: Width,
     /// Whether the woven side is written.
     weaves: bool,
     ways: i64,
@@ -60,10 +61,10 @@ pub fn emit_permutation(target: &CpuTarget, kernel: &LoopKernel, footprints: Vec
     Some(EmittedKernel::new(assembler.finish(target.listing), kernel.range as i64, footprints))
 }
 
-/// The lanes of elements that are alike in all buffers.
-fn arrangement(kernel: &LoopKernel) -> Option<Arrangement> {
-    let all = |size: usize| kernel.buffers.iter().all(|buffer| buffer.dtype.size() == size);
-    [(4, Arrangement::S4), (2, Arrangement::H8)].into_iter().find(|&(size, _)| all(size)).map(|(_, of)| of)
+/// The width of elements that are alike in all buffers.
+fn element(kernel: &LoopKernel) -> Option<Width> {
+    let all = |width: &Width| kernel.buffers.iter().all(|buffer| buffer.dtype.size() as i64 == width.bytes());
+    [Width::S, Width::H, Width::B].into_iter().find(all)
 }
 
 /// The loops of a kernel that only copies, with the operands read and written and their first elements.
@@ -92,7 +93,7 @@ fn copy_of(kernel: &LoopKernel) -> Option<(Vec<Loop>, [usize; 2], [i64; 2])> {
         _ => return None,
     };
     let is_affine = |linear: &Linear| linear.terms.iter().all(|(atom, _)| matches!(atom, Index::Var(_)));
-    if !is_affine(&loaded) || !is_affine(&stored) || arrangement(kernel).is_none() {
+    if !is_affine(&loaded) || !is_affine(&stored) || element(kernel).is_none() {
         return None;
     }
     let loops = vars.into_iter().map(|(var, extent)| {
@@ -114,9 +115,9 @@ impl Weaving {
         let outer: Vec<_> =
             others.map(|(_, each)| (each.extent, sides(each).0, sides(each).1, each.is_range)).collect();
         let fits = !loops[way].is_range && outer.len() <= OUTER_LEFT.len();
-        let of = arrangement(kernel)?;
+        let element = element(kernel)?;
         fits.then(|| Weaving {
-            of,
+            element,
             weaves,
             ways: loops[way].extent,
             distance: sides(&loops[way]).0,
@@ -137,7 +138,7 @@ impl Weaving {
 
     /// Bytes of an element.
     fn size(&self) -> i64 {
-        i64::from(self.of.bits() / 8)
+        self.element.bytes()
     }
 
     /// Elements of a register.
@@ -145,11 +146,22 @@ impl Weaving {
         16 / self.size()
     }
 
-    /// The width of one element.
-    fn one(&self) -> Width {
-        match self.of {
-            Arrangement::S4 => Width::S,
-            Arrangement::H8 => Width::H,
+    /// A register of each stream, or one element, woven.
+    fn woven(&self, access: Access, first: V, is_whole: bool) -> Instruction {
+        let (ways, after) = (self.ways as u8, After::Past);
+        let of = match self.element {
+            Width::B => {
+                return Instruction::Integer(match is_whole {
+                    true => Integer::Structures(access, first, ways, WOVEN),
+                    false => Integer::StructureOfBytes(access, first, ways, WOVEN),
+                });
+            }
+            Width::H => Arrangement::H8,
+            Width::S | Width::D | Width::Q => Arrangement::S4,
+        };
+        match is_whole {
+            true => Instruction::Structures(access, of, first, ways, WOVEN),
+            false => Instruction::StructureLane(access, of, first, ways, 0, WOVEN, after),
         }
     }
 
@@ -222,14 +234,13 @@ impl Weaving {
     fn part(&self, a: &mut Assembler, size: i64) {
         let (streams, woven) = if self.weaves { (Access::Load, Access::Store) } else { (Access::Store, Access::Load) };
         let ways = self.ways as u8;
-        let (of, registers) = (self.of, size / self.lanes());
+        let registers = size / self.lanes();
         let weave = |a: &mut Assembler| match registers {
             2 => {
-                a.push(Instruction::Structures(woven, of, V(0), ways, WOVEN));
-                a.push(Instruction::Structures(woven, of, V(ways), ways, WOVEN));
+                a.push(self.woven(woven, V(0), true));
+                a.push(self.woven(woven, V(ways), true));
             }
-            1 => a.push(Instruction::Structures(woven, of, V(0), ways, WOVEN)),
-            _ => a.push(Instruction::StructureLane(woven, of, V(0), ways, 0, WOVEN, After::Past)),
+            registers => a.push(self.woven(woven, V(0), registers == 1)),
         };
         if !self.weaves {
             weave(a);
@@ -238,7 +249,7 @@ impl Weaving {
             match registers {
                 2 => a.push(Instruction::VectorsPost(streams, V(way), V(ways + way), stream, 32)),
                 1 => a.push(Instruction::VectorPost(streams, Width::Q, V(way), stream, 16)),
-                _ => a.push(Instruction::VectorPost(streams, self.one(), V(way), stream, self.size() as i16)),
+                _ => a.push(Instruction::VectorPost(streams, self.element, V(way), stream, self.size() as i16)),
             }
         }
         if self.weaves {

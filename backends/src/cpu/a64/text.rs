@@ -141,6 +141,7 @@ impl fmt::Display for Instruction {
             Instruction::LoadSpread(of, t, base, then) => {
                 write!(f, "ld1r {{{}}}, [{}]{}", Of(of, t), Base(base), after(then, i64::from(of.bits() / 8)))
             }
+            Instruction::Address(d, label) => write!(f, "adr {d}, {label}"),
             Instruction::Literal(t, label) => write!(f, "ldr q{}, {label}", t.0),
             Instruction::Zero(d) => write!(f, "movi v{}.4s, #0", d.0),
             Instruction::MovFloat(of, d, value) => write!(f, "fmov {}, #{:?}", Of(of, d), value.value()),

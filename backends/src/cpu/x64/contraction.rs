@@ -6,7 +6,7 @@ use iced_x86::code_asm::{AsmRegister64, ecx, edx, r8, r9, r10, r11, r12, r13, r1
 use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up};
 use crate::cpu::contraction::geometry::Geometry;
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::formula::Formula;
+use crate::cpu::formula::{Formula, is_per_channel};
 use crate::cpu::isa::CpuTarget;
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
@@ -115,7 +115,7 @@ impl<'a> Contraction<'a> {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows, false)?;
-        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?;
+        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?;
         let mut pointers = register::FURTHER.into_iter();
         let mut locate = |number: u16| {
             let strides = &spec.operands[number as usize - 1];

@@ -7,7 +7,7 @@ use iced_x86::code_asm::{AsmRegister64, ecx, edx, r8, r9, r10, r11, r12, r13, r1
 use crate::contraction::{Combination, DepthwiseSpec, Element, Footprint, Strides, divide_up, whole_parts};
 use crate::cpu::contraction::geometry::{MOST_BORDER_TILES, TapGrid};
 use crate::cpu::contraction::{EmittedKernel, operand};
-use crate::cpu::formula::Formula;
+use crate::cpu::formula::{Formula, is_per_channel};
 use crate::cpu::isa::CpuTarget;
 use crate::schedule::LANES;
 
@@ -95,7 +95,9 @@ impl<'a> Depthwise<'a> {
         let is_known = spec.element == Element::F32 && block >= spec.channels && spec.window.width > 0;
         let taps = TapGrid::of(&spec.window).filter(|_| is_known)?;
         let (start, formula) = match spec.combination {
-            Combination::Products => Formula::with_start(spec.element, &spec.epilogue, &spec.operands)?,
+            Combination::Products => {
+                Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?
+            }
             Combination::Maximum => (None, Formula::of(spec.element, &spec.epilogue)?),
         };
         let numbers = formula.operands();

@@ -298,7 +298,7 @@ fn prelu(c: &mut Context<'_, '_>) -> Results {
     Ok(vec![c.map(&[x, slope], |e, [x, slope]| leaky(e, x, slope))?])
 }
 
-fn leaky(e: &mut Expr, x: ExprId, slope: ExprId) -> ExprId {
+pub(super) fn leaky(e: &mut Expr, x: ExprId, slope: ExprId) -> ExprId {
     let zero = e.number(x, 0.0);
     let negative = e.binary(BinaryOp::Less, x, zero);
     let scaled = e.binary(BinaryOp::Mul, x, slope);

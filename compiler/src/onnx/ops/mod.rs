@@ -4,15 +4,19 @@ mod contraction;
 mod elementwise;
 mod experimental;
 mod index;
+mod lstm;
+mod microsoft;
 mod movement;
 mod normalization;
 mod pooling;
 mod quantization;
+mod recurrence;
 mod reduction;
 mod resize;
 mod structure;
 
 use super::context::{Context, Results};
+use super::import::qualified;
 
 /// Imports one node: its results, in the order of the node's outputs.
 pub(super) type Import = fn(&mut Context<'_, '_>) -> Results;
@@ -23,21 +27,24 @@ pub(super) type Row = (&'static str, u32, Import);
 /// An operator that is imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operator {
-    /// Its name.
+    /// Its name, behind its domain where that is not ONNX's own.
     pub name: &'static str,
-    /// The oldest operator set that has it, at least 7.
+    /// The oldest operator set that has it; of ONNX's own at least 7.
     pub since: u32,
 }
 
-const FAMILIES: [&[Row]; 11] = [
+const FAMILIES: [&[Row]; 14] = [
     contraction::TABLE,
     elementwise::TABLE,
     experimental::TABLE,
     index::TABLE,
+    lstm::TABLE,
+    microsoft::TABLE,
     movement::TABLE,
     normalization::TABLE,
     pooling::TABLE,
     quantization::TABLE,
+    recurrence::TABLE,
     reduction::TABLE,
     resize::TABLE,
     structure::TABLE,
@@ -46,27 +53,25 @@ const FAMILIES: [&[Row]; 11] = [
 /// Every operator, by name.
 pub(super) fn table() -> Vec<Operator> {
     let rows = FAMILIES.iter().flat_map(|family| family.iter());
-    let mut operators: Vec<Operator> = rows.map(|&(name, since, _)| Operator { name, since: since.max(7) }).collect();
+    // Of other domains every version is read.
+    let oldest = |name: &str| if name.contains("::") { 1 } else { 7 };
+    let mut operators: Vec<Operator> =
+        rows.map(|&(name, since, _)| Operator { name, since: since.max(oldest(name)) }).collect();
     operators.sort_by_key(|operator| operator.name);
     operators
 }
 
 /// The function of an operator.
 pub(super) fn find(domain: &str, name: &str) -> Option<Import> {
-    if !domain.is_empty() {
-        return None;
-    }
-    FAMILIES
-        .iter()
-        .flat_map(|family| family.iter())
-        .find(|(known, _, _)| *known == name)
-        .map(|&(_, _, function)| function)
+    let name = qualified(domain, name);
+    let mut rows = FAMILIES.iter().flat_map(|family| family.iter());
+    rows.find(|(known, _, _)| *known == name).map(|&(_, _, function)| function)
 }
 
 /// What would help with an operator that is not in the tables.
 pub(super) fn hint(domain: &str, name: &str) -> String {
     match (domain, name) {
-        ("", "LSTM" | "GRU" | "RNN" | "Loop" | "Scan") => {
+        ("", "GRU" | "RNN" | "Loop") => {
             "recurrence and loops are not supported; unroll the model for a fixed length".into()
         }
         ("", "NonMaxSuppression" | "NonZero" | "Unique" | "Compress") => {

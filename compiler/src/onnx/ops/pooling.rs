@@ -16,29 +16,31 @@ pub(super) const TABLE: &[Row] = &[
     ("MaxPool", 1, max),
 ];
 
-fn pool(c: &mut Context<'_, '_>, kind: PoolKind) -> Imported<(NodeId, Op)> {
-    let x = c.input(0)?;
+pub(super) fn pool(c: &Context<'_, '_>, x: NodeId, kind: PoolKind) -> Imported<Op> {
     let Some(kernel) = c.ints("kernel_shape")? else { return invalid("has no `kernel_shape`") };
     let window = window(c, x, extents(&kernel)?)?;
     let ceil = c.int("ceil_mode", 0)? != 0;
-    Ok((x, Op::Pool { kind, window, ceil }))
+    Ok(Op::Pool { kind, window, ceil })
 }
 
 fn average(c: &mut Context<'_, '_>) -> Results {
     let count_pads = c.int("count_include_pad", 0)? != 0;
-    let (x, op) = pool(c, PoolKind::Average { count_pads })?;
+    let x = c.input(0)?;
+    let op = pool(c, x, PoolKind::Average { count_pads })?;
     Ok(vec![c.add(op, &[x])?])
 }
 
 fn lp(c: &mut Context<'_, '_>) -> Results {
     let p = u32::try_from(c.int("p", 2)?).ok().filter(|&p| p > 0);
     let Some(p) = p else { return invalid(format!("`p` is {}", c.int("p", 2)?)) };
-    let (x, op) = pool(c, PoolKind::Lp { p })?;
+    let x = c.input(0)?;
+    let op = pool(c, x, PoolKind::Lp { p })?;
     Ok(vec![c.add(op, &[x])?])
 }
 
 fn max(c: &mut Context<'_, '_>) -> Results {
-    let (x, op) = pool(c, PoolKind::Max)?;
+    let x = c.input(0)?;
+    let op = pool(c, x, PoolKind::Max)?;
     let values = c.add(op.clone(), &[x])?;
     if c.outputs() < 2 {
         return Ok(vec![values]);
@@ -49,7 +51,7 @@ fn max(c: &mut Context<'_, '_>) -> Results {
     Ok(vec![values, indices])
 }
 
-fn spatial(c: &Context<'_, '_>, x: NodeId) -> Imported<Vec<usize>> {
+pub(super) fn spatial(c: &Context<'_, '_>, x: NodeId) -> Imported<Vec<usize>> {
     let rank = c.rank(x)?;
     if rank < 3 { invalid(format!("takes [N,C,spatial..], got {}", c.ty(x)?)) } else { Ok((2..rank).collect()) }
 }

@@ -1,7 +1,7 @@
 //! Quantised operators as arithmetic on their values. One map stands for each quantization and dequantization, so that passes find
 //! the integers again.
 
-use edgecc_ir::{BinaryOp, DType, Expr, NodeId, Op, ReduceKind, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, Expr, NodeId, Op, PadMode, ReduceKind, UnaryOp, Window};
 
 use super::Row;
 use super::contraction::{product, window};
@@ -59,14 +59,14 @@ fn block_size(c: &Context<'_, '_>) -> Imported<usize> {
 }
 
 /// `(x - zero) * scale`.
-fn dequantize(c: &mut Context<'_, '_>) -> Results {
+pub(super) fn dequantize(c: &mut Context<'_, '_>) -> Results {
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let (axis, block) = (c.int("axis", 1)?, block_size(c)?);
     let zero = c.optional(2);
     Ok(vec![value_of(c, x, scale, zero, axis, block)?])
 }
 
-fn value_of(
+pub(super) fn value_of(
     c: &mut Context<'_, '_>,
     x: NodeId,
     scale: NodeId,
@@ -94,10 +94,13 @@ fn value_of(
 }
 
 /// `saturate(round_half_even(x / scale) + zero)`.
-fn quantize(c: &mut Context<'_, '_>) -> Results {
+pub(super) fn quantize(c: &mut Context<'_, '_>) -> Results {
     let (x, scale) = (c.input(0)?, c.input(1)?);
     let (axis, block) = (c.int("axis", 1)?, block_size(c)?);
     let zero = c.optional(2);
+    if c.is_of_four_bits(2) || matches!(element_number(c, "output_dtype", 2)?, 21 | 22) {
+        return unsupported("a result of 4 bits");
+    }
     let target = match zero {
         Some(zero) => c.dtype(zero)?,
         None => dtype(element_number(c, "output_dtype", 2)?).unwrap_or(DType::F32),
@@ -105,7 +108,7 @@ fn quantize(c: &mut Context<'_, '_>) -> Results {
     Ok(vec![quantized(c, x, scale, zero, target, axis, block)?])
 }
 
-fn quantized(
+pub(super) fn quantized(
     c: &mut Context<'_, '_>,
     x: NodeId,
     scale: NodeId,
@@ -135,9 +138,13 @@ fn quantized(
     c.add(Op::Map(expr.with_root(root)), &operands)
 }
 
-/// Scale and zero point of u8 from the range of x, which holds 0.
 fn dynamic_quantize(c: &mut Context<'_, '_>) -> Results {
     let x = c.input(0)?;
+    Ok(dynamically_quantized(c, x)?.to_vec())
+}
+
+/// Integers of u8, scale and zero point from the range of x, which holds 0.
+pub(super) fn dynamically_quantized(c: &mut Context<'_, '_>, x: NodeId) -> Imported<[NodeId; 3]> {
     let axes: Vec<usize> = (0..c.rank(x)?).collect();
     let zero = c.number(DType::F32, 0.0);
     let fold = |c: &mut Context<'_, '_>, kind: ReduceKind| {
@@ -158,7 +165,7 @@ fn dynamic_quantize(c: &mut Context<'_, '_>) -> Results {
     let point = c.unary(UnaryOp::Round, point)?;
     let point = c.cast(point, DType::U8)?;
     let y = quantized(c, x, scale, Some(point), DType::U8, 0, 0)?;
-    Ok(vec![y, scale, point])
+    Ok([y, scale, point])
 }
 
 /// Integers as i32, with the zero point taken away.
@@ -171,27 +178,152 @@ fn centred(c: &mut Context<'_, '_>, x: NodeId, zero: Option<NodeId>, axis: i64) 
 }
 
 fn matmul_integer(c: &mut Context<'_, '_>) -> Results {
-    let (a, b) = (c.input(0)?, c.input(1)?);
-    let (zero_a, zero_b) = (c.optional(2), c.optional(3));
-    let a = centred(c, a, zero_a, -2)?;
-    let b = centred(c, b, zero_b, -1)?;
-    Ok(vec![product(c, a, b)?])
+    let (operands, zeros) = ([c.input(0)?, c.input(1)?], [c.optional(2), c.optional(3)]);
+    Ok(vec![integer_product(c, operands, zeros)?])
 }
 
-/// Sums of products of 8 bits are exact in f32 up to 2^24: that many taps of 255 * 255 are 258.
+/// `(a - zero_a) * (b - zero_b)` in i32.
+pub(super) fn integer_product(
+    c: &mut Context<'_, '_>,
+    [a, b]: [NodeId; 2],
+    [zero_a, zero_b]: [Option<NodeId>; 2],
+) -> Imported<NodeId> {
+    let is_matrix = c.rank(a)? >= 2 && c.rank(b)? == 2;
+    // A zero point for each row takes the other way.
+    let has_one_zero = match zero_a {
+        Some(zero) => c.shape(zero)?.elements() == Ok(1),
+        None => true,
+    };
+    match parts_of_weights(c, b, zero_b, -1)?.filter(|_| is_matrix && has_one_zero) {
+        Some(parts) => {
+            let (a, zero) = signed(c, a, zero_a)?;
+            let sums = parts.iter().map(|&part| product(c, a, part)).collect::<Imported<Vec<NodeId>>>()?;
+            let columns = weights_of_each(c, &parts, vec![0])?;
+            without_zero(c, sums, zero, columns)
+        }
+        None => {
+            let a = centred(c, a, zero_a, -2)?;
+            let b = centred(c, b, zero_b, -1)?;
+            product(c, a, b)
+        }
+    }
+}
+
+/// Constant weights of 8 bits less their zero point, as tensors of i8 that add up to them: what is beyond i8, where anything is,
+/// is a second one.
+fn parts_of_weights(
+    c: &mut Context<'_, '_>,
+    weights: NodeId,
+    zero: Option<NodeId>,
+    axis: i64,
+) -> Imported<Option<Vec<NodeId>>> {
+    if c.value(weights).is_none() || !matches!(c.dtype(weights)?, DType::I8 | DType::U8) {
+        return Ok(None);
+    }
+    let whole = centred(c, weights, zero, axis)?;
+    let (least, most) = (c.number(DType::I32, -128.0), c.number(DType::I32, 127.0));
+    let within = c.binary(BinaryOp::Max, whole, least)?;
+    let within = c.binary(BinaryOp::Min, within, most)?;
+    let beyond = c.binary(BinaryOp::Sub, whole, within)?;
+    let within = c.cast(within, DType::I8)?;
+    let Some(rest) = c.value(beyond) else { return Ok(None) };
+    if rest.to_i64().into_iter().all(|value| value == 0) {
+        return Ok(Some(vec![within]));
+    }
+    Ok(Some(vec![within, c.cast(beyond, DType::I8)?]))
+}
+
+/// What the weights of each sum add up to, from parts of them, over these axes.
+fn weights_of_each(c: &mut Context<'_, '_>, parts: &[NodeId], axes: Vec<usize>) -> Imported<NodeId> {
+    let mut all = c.number(DType::I32, 0.0);
+    for &part in parts {
+        let wide = c.cast(part, DType::I32)?;
+        all = c.binary(BinaryOp::Add, all, wide)?;
+    }
+    c.add(Op::Reduce { kind: ReduceKind::Sum, axes }, &[all])
+}
+
+/// Integers of 8 bits as i8, and their zero point as i32; of unsigned ones both less 128.
+fn signed(c: &mut Context<'_, '_>, x: NodeId, zero: Option<NodeId>) -> Imported<(NodeId, NodeId)> {
+    let zero = match zero {
+        Some(zero) => c.cast(zero, DType::I32)?,
+        None => c.number(DType::I32, 0.0),
+    };
+    if c.dtype(x)? == DType::I8 {
+        return Ok((x, zero));
+    }
+    let middle = c.number(DType::I32, 128.0);
+    let wide = c.cast(x, DType::I32)?;
+    let wide = c.binary(BinaryOp::Sub, wide, middle)?;
+    Ok((c.cast(wide, DType::I8)?, c.binary(BinaryOp::Sub, zero, middle)?))
+}
+
+/// Parts of sums together, less `zero * weights`, where `weights` is what each sum's weights add up to.
+fn without_zero(c: &mut Context<'_, '_>, parts: Vec<NodeId>, zero: NodeId, weights: NodeId) -> Imported<NodeId> {
+    let mut sums = parts.into_iter();
+    let Some(mut all) = sums.next() else { return invalid("has no weights") };
+    for part in sums {
+        all = c.binary(BinaryOp::Add, all, part)?;
+    }
+    let zero = c.reshape(zero, &[])?;
+    c.map(&[all, zero, weights], |e, [sums, zero, weights]| {
+        let moved = e.binary(BinaryOp::Mul, zero, weights);
+        e.binary(BinaryOp::Sub, sums, moved)
+    })
+}
+
 fn conv_integer(c: &mut Context<'_, '_>) -> Results {
     let (x, w) = (c.input(0)?, c.input(1)?);
     let (zero_x, zero_w) = (c.optional(2), c.optional(3));
-    let x = centred(c, x, zero_x, 1)?;
-    let w = centred(c, w, zero_w, 0)?;
-    let (x, w) = (c.cast(x, DType::F64)?, c.cast(w, DType::F64)?);
-    let sum = convolved(c, x, w)?;
-    Ok(vec![c.cast(sum, DType::I32)?])
+    let parts = parts_of_weights(c, w, zero_w, 0)?;
+    let window = window_of(c, x, w)?;
+    match parts.zip(padded(c, x, zero_x, &window)?) {
+        Some((parts, x)) => {
+            let (x, zero) = signed(c, x, zero_x)?;
+            let none = vec![0; window.kernel.len()];
+            let window = Window { pads_before: none.clone(), pads_after: none, ..window };
+            let sums = parts.iter().map(|&part| convolved(c, x, part, window.clone()));
+            let sums = sums.collect::<Imported<Vec<NodeId>>>()?;
+            let rank = c.rank(w)?;
+            let channels = weights_of_each(c, &parts, (1..rank).collect())?;
+            let channels = c.per_channel(channels, rank)?;
+            Ok(vec![without_zero(c, sums, zero, channels)?])
+        }
+        // Sums of products of 8 bits are exact in f64, and not in f32 beyond 258 taps of 255 * 255.
+        None => {
+            let x = centred(c, x, zero_x, 1)?;
+            let w = centred(c, w, zero_w, 0)?;
+            let (x, w) = (c.cast(x, DType::F64)?, c.cast(w, DType::F64)?);
+            let sum = convolved(c, x, w, window)?;
+            Ok(vec![c.cast(sum, DType::I32)?])
+        }
+    }
 }
 
-fn convolved(c: &mut Context<'_, '_>, x: NodeId, w: NodeId) -> Imported<NodeId> {
+/// An image with the window's padding written out: the zero point, which is a number's 0 where the image was quantised just
+/// before. `None` where it is padded and was not.
+fn padded(c: &mut Context<'_, '_>, x: NodeId, zero: Option<NodeId>, window: &Window) -> Imported<Option<NodeId>> {
+    if window.pads_before.iter().chain(&window.pads_after).all(|&pad| pad == 0) {
+        return Ok(Some(x));
+    }
+    let (op, operands) = c.operation(x);
+    let (Op::Map(_), &[number, scale, point]) = (&op, &operands[..]) else { return Ok(None) };
+    if zero != Some(point) || c.dtype(number)? != DType::F32 {
+        return Ok(None);
+    }
+    let spatial = |pads: &[usize]| [0, 0].into_iter().chain(pads.iter().copied()).collect::<Vec<usize>>();
+    let (before, after) = (spatial(&window.pads_before), spatial(&window.pads_after));
+    let pad = c.number(DType::F32, 0.0);
+    let wide = c.add(Op::Pad { before, after, mode: PadMode::Constant }, &[number, pad])?;
+    Ok(Some(c.add(op, &[wide, scale, point])?))
+}
+
+fn window_of(c: &Context<'_, '_>, x: NodeId, w: NodeId) -> Imported<Window> {
     let weights = c.shape(w)?.extents();
-    let window = window(c, x, weights.get(2..).unwrap_or(&[]).to_vec())?;
+    window(c, x, weights.get(2..).unwrap_or(&[]).to_vec())
+}
+
+fn convolved(c: &mut Context<'_, '_>, x: NodeId, w: NodeId, window: Window) -> Imported<NodeId> {
     let Some(groups) = usize::try_from(c.int("group", 1)?).ok().filter(|&groups| groups > 0) else {
         return invalid("`group` is not above 0");
     };
@@ -205,7 +337,8 @@ fn quantized_conv(c: &mut Context<'_, '_>) -> Results {
         [c.input(0)?, c.input(1)?, c.input(2)?, c.input(3)?, c.input(4)?, c.input(5)?, c.input(6)?, c.input(7)?];
     let values = value_of(c, x, scale_x, Some(zero_x), 1, 0)?;
     let weights = value_of(c, w, scale_w, Some(zero_w), 0, 0)?;
-    let mut sum = convolved(c, values, weights)?;
+    let window = window_of(c, values, weights)?;
+    let mut sum = convolved(c, values, weights, window)?;
     if let Some(bias) = c.optional(8) {
         // The bias counts in steps of scale_x * scale_w.
         let step = c.binary(BinaryOp::Mul, scale_w, scale_x)?;

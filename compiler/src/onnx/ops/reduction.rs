@@ -115,35 +115,42 @@ fn arg(c: &mut Context<'_, '_>) -> Results {
 /// Until opset 12 the axes from `axis` on are one.
 fn flattened(
     c: &mut Context<'_, '_>,
+    x: NodeId,
+    version: i64,
     build: impl FnOnce(&mut Context<'_, '_>, NodeId, usize) -> Imported<NodeId>,
-) -> Results {
-    let x = c.input(0)?;
+) -> Imported<NodeId> {
     let rank = c.rank(x)?;
-    let axis = c.int("axis", if c.version < 13 { 1 } else { -1 })?;
-    if c.version >= 13 {
+    let axis = c.int("axis", if version < 13 { 1 } else { -1 })?;
+    if version >= 13 {
         let axis = c.axis(axis, rank)?;
-        return Ok(vec![build(c, x, axis)?]);
+        return build(c, x, axis);
     }
     let extents = c.shape(x)?.extents();
     let axis = if axis == rank as i64 { rank } else { c.axis(axis, rank)? };
     // With nothing but extents of 1 behind the axis, it is the only one.
     if axis < rank && extents.iter().skip(axis + 1).all(|&extent| extent == 1) {
-        return Ok(vec![build(c, x, axis)?]);
+        return build(c, x, axis);
     }
     let (outer, inner) = extents.split_at(axis);
     let flat = c.reshape(x, &[outer.iter().product(), inner.iter().product()])?;
     let result = build(c, flat, 1)?;
-    Ok(vec![c.reshape(result, &extents)?])
+    c.reshape(result, &extents)
 }
 
 fn softmax(c: &mut Context<'_, '_>) -> Results {
-    let log = c.operator() == "LogSoftmax";
-    flattened(c, |c, x, axis| c.add(Op::Softmax { axis, log }, &[x]))
+    let (x, version, log) = (c.input(0)?, c.version, c.operator() == "LogSoftmax");
+    Ok(vec![softmax_of(c, x, version, log)?])
+}
+
+/// The softmax of an operator set, or its logarithm.
+pub(super) fn softmax_of(c: &mut Context<'_, '_>, x: NodeId, version: i64, log: bool) -> Imported<NodeId> {
+    flattened(c, x, version, |c, x, axis| c.add(Op::Softmax { axis, log }, &[x]))
 }
 
 /// 1 at the first largest element of each line.
 fn hardmax(c: &mut Context<'_, '_>) -> Results {
-    flattened(c, |c, x, axis| {
+    let (x, version) = (c.input(0)?, c.version);
+    let hits = flattened(c, x, version, |c, x, axis| {
         let (rank, extent, dtype) = (c.rank(x)?, c.extent(x, axis)?, c.dtype(x)?);
         let best = c.add(Op::ArgReduce { extreme: Extreme::Max, axis, last: false }, &[x])?;
         let places: Vec<i64> = (0..extent as i64).collect();
@@ -152,7 +159,8 @@ fn hardmax(c: &mut Context<'_, '_>) -> Results {
         let places = c.reshape(places, &shape)?;
         let hit = c.binary(BinaryOp::Equal, best, places)?;
         c.cast(hit, dtype)
-    })
+    })?;
+    Ok(vec![hits])
 }
 
 fn cumulative_sum(c: &mut Context<'_, '_>) -> Results {

@@ -102,7 +102,7 @@ fn branch(c: &mut Context<'_, '_>) -> Results {
         return unsupported("its condition is not constant; fix the shapes of the inputs, or export one branch");
     };
     let graph = c.subgraph(if only(&condition)?.bits() != 0 { "then_branch" } else { "else_branch" })?;
-    c.inline(graph)
+    c.inline(graph, &[])
 }
 
 fn range(c: &mut Context<'_, '_>) -> Results {

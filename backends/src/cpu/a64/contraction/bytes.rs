@@ -3,14 +3,14 @@
 
 use crate::contraction::{ContractionSpec, Element};
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::bytes::{Narrow, narrowed};
-use crate::cpu::a64::instruction::{Access, After, Arrangement, Half, Instruction, LanesOne, V, Width, X, fits_offset};
-use crate::cpu::a64::integer::{Integer, Widening};
+use crate::cpu::a64::bytes::{GROUP, Narrow, load_step, look_up, narrowed, widened};
+use crate::cpu::a64::instruction::{Access, After, Arrangement, Instruction, V, Width, X, fits_offset};
+use crate::cpu::a64::integer::Integer;
 use crate::pack::PackedLayout;
-use edgecc_ir::DType;
 
 use super::depth::Run;
 use super::tile::{Columns, Shape};
+use super::totals::{Begin, Sums};
 use super::{Contraction, Further, further_operand, pairs, parts, register};
 
 /// Elements of the depth that weights of a channel hold side by side.
@@ -49,7 +49,7 @@ impl Contraction<'_> {
         &self,
         a: &mut Assembler,
         shape: Shape,
-        run: Run,
+        (run, sums): (Run, Sums),
         (base, offset, may_move): (X, i64, bool),
     ) -> Option<i64> {
         let [scratch, ..] = register::SCRATCH;
@@ -65,7 +65,7 @@ impl Contraction<'_> {
             let pointer = if offset == 0 { base } else { register::INPUT };
             a.add(pointer, base, offset, scratch);
             let rows = Rows::Offsets(pointer);
-            all.iter().for_each(|&piece| self.piece(a, shape, run, &rows, piece));
+            all.iter().for_each(|&piece| self.piece(a, shape, run, &rows, (piece, Begin::Adding)));
             return Some(0);
         }
         let mut pointers = vec![if moves_base { base } else { register::INPUT }];
@@ -79,22 +79,28 @@ impl Contraction<'_> {
         }
         let rows = Rows::Each(pointers);
         let turns = if run.depth > UNROLLED { run.depth / TURN } else { 0 };
-        if turns > 0 {
-            a.turns(register::DEPTH_LEFT, turns, |a| {
-                pieces(0, TURN).into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
-            });
+        let mut begin = if sums == Sums::Whole(Begin::Multiplying) { Begin::Multiplying } else { Begin::Adding };
+        let mut stretch = |a: &mut Assembler, pieces: Vec<Piece>| {
+            for piece in pieces {
+                self.piece(a, shape, run, &rows, (piece, begin));
+                begin = Begin::Adding;
+            }
+        };
+        let apart = turns.min(i64::from(sums == Sums::Whole(Begin::Multiplying)));
+        (0..apart).for_each(|_| stretch(a, pieces(0, TURN)));
+        if turns > apart {
+            a.turns(register::DEPTH_LEFT, turns - apart, |a| stretch(a, pieces(0, TURN)));
         }
-        let rest = pieces(turns * TURN, run.depth);
-        rest.into_iter().for_each(|piece| self.piece(a, shape, run, &rows, piece));
+        stretch(a, pieces(turns * TURN, run.depth));
         let tail = run.depth % BLOCK;
         let read = if Width::of_bytes(tail).is_some() { run.depth } else { run.depth - tail };
         Some(if moves_base { read } else { 0 })
     }
 
     /// Loads a piece of each pixel, and adds its products.
-    fn piece(&self, a: &mut Assembler, shape: Shape, run: Run, rows: &Rows, piece: Piece) {
+    fn piece(&self, a: &mut Assembler, shape: Shape, run: Run, rows: &Rows, (piece, begin): (Piece, Begin)) {
         if self.by_parts(shape) {
-            return self.piece_of_parts(a, shape, rows, piece);
+            return self.piece_of_parts(a, shape, rows, (piece, begin));
         }
         if self.by_pairs(shape) {
             return self.piece_of_pairs(a, shape, run, rows, piece);
@@ -122,36 +128,55 @@ impl Contraction<'_> {
         }
     }
 
-    /// With every second row, and the last, narrows words to bytes in the place of sums, and stores them.
-    pub(super) fn store_bytes(&self, a: &mut Assembler, shape: Shape, row: i64, narrow: &Narrow) {
-        let columns = shape.columns;
+    /// With every second row, and the last, narrows words to bytes in the place of sums, and stores them but where a table is
+    /// between.
+    pub(super) fn finish_bytes(&self, a: &mut Assembler, shape: Shape, row: i64, narrow: &Narrow) {
         let is_second = row % 2 == 1;
         if !is_second && row + 1 < shape.rows {
             return;
         }
         let rows: Vec<V> = (row - i64::from(is_second)..=row).map(|row| shape.sum(row, 0)).collect();
-        narrowed(a, narrow, &rows, columns.vectors);
-        let channels = (columns.vectors - 1) * self.lanes() + columns.last_lanes;
-        for half in 0..rows.len() as i64 {
-            move_bytes(a, Access::Store, rows[0], 8 * half, channels, (register::OUTPUT, register::OUTPUT_STEP));
+        narrowed(a, narrow, &rows, shape.columns.vectors);
+        if self.table.is_none() {
+            self.store_rows(a, shape, rows[0], rows.len() as i64);
         }
+    }
+
+    /// Stores the bytes of one or two rows.
+    fn store_rows(&self, a: &mut Assembler, shape: Shape, bytes: V, rows: i64) {
+        let channels = (shape.columns.vectors - 1) * self.lanes() + shape.columns.last_lanes;
+        for half in 0..rows {
+            move_bytes(a, Access::Store, bytes, 8 * half, channels, (register::OUTPUT, register::OUTPUT_STEP));
+        }
+    }
+
+    /// Stores for the bytes of all rows, which leave the registers of second rows, those of a table.
+    pub(super) fn look_up_bytes(&self, a: &mut Assembler, shape: Shape, table: &[u8; 256]) -> Option<()> {
+        let [address, ..] = register::SCRATCH;
+        let (found, step, first) = (V(14), V(15), V(16));
+        // With as many sums as that, those of the last row are second ones.
+        if shape.sums() > i64::from(first.0) {
+            return None;
+        }
+        load_step(a, step);
+        let label = a.table(table);
+        a.push(Instruction::Address(address, label));
+        let group = |number: usize| V(first.0 + (number * GROUP / 16) as u8);
+        for number in 0..256 / GROUP {
+            a.push(Instruction::Multiple(Access::Load, group(number), 4, address, After::Past));
+        }
+        for row in (0..shape.rows).step_by(2) {
+            look_up(a, [found, shape.sum(row, 0), step], |_, number| group(number));
+            self.store_rows(a, shape, found, 2.min(shape.rows - row));
+        }
+        Some(())
     }
 
     /// Loads bytes of a pixel as singles, and moves on to the next pixel.
     pub(super) fn load_bytes(&self, a: &mut Assembler, further: &Further, first: V, columns: Columns) {
         let channels = (columns.vectors - 1) * self.lanes() + columns.last_lanes;
         move_bytes(a, Access::Load, first, 0, channels, (further.pointer, further.step));
-        let bytes = match self.types[further_operand(further.number)] {
-            DType::U8 => Widening::UnsignedBytes,
-            _ => Widening::Bytes,
-        };
-        a.push(Instruction::Integer(Integer::Widen(bytes, first, first, Half::Lower)));
-        let halves = [Half::Lower, Half::Upper];
-        for vector in (0..columns.vectors as usize).rev() {
-            let register = V(first.0 + vector as u8);
-            a.push(Instruction::Integer(Integer::Widen(Widening::Halves, register, first, halves[vector])));
-            a.push(Instruction::LanesOne(LanesOne::FromInteger, Arrangement::S4, register, register));
-        }
+        widened(a, self.types[further_operand(further.number)], first, columns.vectors);
     }
 }
 

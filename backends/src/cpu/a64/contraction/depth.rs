@@ -54,7 +54,7 @@ impl Contraction<'_> {
         (base, offset, may_move): (X, i64, bool),
     ) -> Option<i64> {
         if run.element == Element::I8 {
-            return self.run_of_bytes(a, shape, run, (base, offset, may_move));
+            return self.run_of_bytes(a, shape, (run, sums), (base, offset, may_move));
         }
         let count = run.pixels[1] - run.pixels[0];
         let loops = run.depth > UNROLLED;

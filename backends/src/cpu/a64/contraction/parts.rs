@@ -4,13 +4,14 @@
 
 use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, Half, Instruction, V, Width};
+use crate::cpu::a64::instruction::{Access, After, Arrangement, Half, Instruction, Lanes, V, Width};
 use crate::cpu::a64::integer::{Integer, Two};
 use crate::cpu::isa::Integers;
 use crate::schedule::LANES;
 
 use super::bytes::{BLOCK, Piece, Rows};
 use super::tile::Shape;
+use super::totals::Begin;
 use super::{Contraction, register};
 
 /// Elements of the depth that go together, in two blocks.
@@ -44,8 +45,9 @@ impl Contraction<'_> {
         }
     }
 
-    /// Loads a piece of each pixel, and adds its products. Where two products may not fit a half, each is added by itself.
-    pub(super) fn piece_of_parts(&self, a: &mut Assembler, shape: Shape, rows: &Rows, piece: Piece) {
+    /// Loads a piece of each pixel, and adds its products, or begins the sums with them. Where two products may not fit a half, each
+    /// is added by itself.
+    pub(super) fn piece_of_parts(&self, a: &mut Assembler, shape: Shape, rows: &Rows, (piece, begin): (Piece, Begin)) {
         let Rows::Each(pointers) = rows else { return };
         let vectors = shape.columns.vectors;
         let (blocks, channels) = ((piece.size + BLOCK - 1) / BLOCK, vectors * LANES);
@@ -66,8 +68,9 @@ impl Contraction<'_> {
             for block in 0..blocks {
                 let to = V(first.0 + block as u8);
                 let size = BLOCK.min(piece.size - block * BLOCK);
-                if size == BLOCK {
-                    a.push(Instruction::Integer(Integer::SpreadPost(to, pointer)));
+                // What repeats behind elements that are fewer meets weights of zero.
+                if let Some(width) = Width::of_bytes(size) {
+                    a.push(Instruction::Integer(Integer::SpreadPost(width, to, pointer)));
                 } else {
                     Piece { at: piece.at + block * BLOCK, size }.load_and_move(a, to, pointer);
                     a.push(Instruction::Integer(Integer::Zip(Width::D, Half::Lower, to, to, to)));
@@ -85,28 +88,34 @@ impl Contraction<'_> {
                         a.push(Instruction::Integer(Integer::Product(adds, d, n, factors, half)));
                     }
                 };
-                let add = |a: &mut Assembler| {
+                let add = |a: &mut Assembler, begin: Begin| {
                     for (place, &channel) in together.iter().enumerate() {
                         let part = V((row as i64 * channels + channel) as u8);
-                        let sums = Integer::AddPairsOfHalves(part, V(products.0 + place as u8));
-                        a.push(Instruction::Integer(sums));
+                        let sums = V(products.0 + place as u8);
+                        a.push(Instruction::Integer(Integer::PairsOfHalves(begin == Begin::Adding, part, sums)));
                     }
                 };
                 product(a, 0, false);
-                if blocks > 1 {
-                    if !self.spec.symmetric_weights {
-                        add(a);
-                    }
-                    product(a, 1, self.spec.symmetric_weights);
+                let adds_apart = blocks > 1 && !self.spec.symmetric_weights;
+                if adds_apart {
+                    add(a, begin);
                 }
-                add(a);
+                if blocks > 1 {
+                    product(a, 1, !adds_apart);
+                }
+                add(a, if adds_apart { Begin::Adding } else { begin });
             }
         }
     }
 
-    /// Joins the parts of each sum, in the sums' own places.
-    pub(super) fn join_parts(&self, a: &mut Assembler, shape: Shape) {
+    /// Joins the parts of each sum, in the sums' own places; where those began with products, what starts the sums is added then.
+    pub(super) fn join_parts(&self, a: &mut Assembler, shape: Shape, begin: Begin) {
         let vectors = shape.columns.vectors;
+        let start = V(parts(shape) as u8);
+        let late = self.start.as_ref().filter(|_| begin == Begin::Multiplying);
+        if let Some(late) = late {
+            self.move_vectors(a, Access::Load, start, shape.columns, late.pointer, After::Stay);
+        }
         let add_pairs = |a: &mut Assembler, d: V, n: V, m: V| {
             a.push(Instruction::Integer(Integer::Two(Two::AddPairs, d, n, m)));
         };
@@ -115,7 +124,12 @@ impl Contraction<'_> {
                 [0, 1, 2, 3].map(|channel| V(((row * vectors + vector) * LANES + channel) as u8));
             add_pairs(a, one, one, two);
             add_pairs(a, three, three, four);
-            add_pairs(a, shape.sum(row, vector), one, three);
+            let sum = shape.sum(row, vector);
+            add_pairs(a, sum, one, three);
+            if late.is_some() {
+                let start = V(start.0 + vector as u8);
+                a.push(Instruction::Lanes(Lanes::AddIntegers, Arrangement::S4, sum, sum, start));
+            }
         }
     }
 }

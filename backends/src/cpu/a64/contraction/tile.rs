@@ -12,6 +12,9 @@ use super::depth::Run;
 use super::totals::{Begin, Sums};
 use super::{Contraction, Further, register};
 
+/// Rows of taps that stand one behind the other without a loop.
+const MOST_UNROLLED_ROWS: i64 = 4;
+
 /// Output channels of a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Columns {
@@ -71,12 +74,21 @@ impl Contraction<'_> {
             self.packed_run(a, shape);
             return self.finish(a, shape);
         }
-        self.start_sums(a, shape);
         let is_one_row = geometry.tap_rows == 1 && geometry.rows_inside;
         let is_one_run = self.is_one_run(shape, first);
+        let few_rows = geometry.rows_inside && geometry.tap_rows <= MOST_UNROLLED_ROWS;
+        let begin = match is_one_run && few_rows && self.by_parts(shape) {
+            true => Begin::Multiplying,
+            false => Begin::Adding,
+        };
+        if begin == Begin::Adding {
+            self.start_sums(a, shape);
+        }
         let mut moved = 0;
         if is_one_row && is_one_run {
-            moved = self.row_of_taps(a, shape, first, (register::TILE, Sums::Whole(Begin::Adding)))?;
+            moved = self.row_of_taps(a, shape, first, (register::TILE, Sums::Whole(begin)))?;
+        } else if begin == Begin::Multiplying {
+            self.rows_from_first(a, shape, first)?;
         } else if !is_one_row && is_one_run && self.folds_rows() {
             self.store_totals(a, shape);
             self.rows_of_taps(a, shape, first, true)?;
@@ -94,13 +106,27 @@ impl Contraction<'_> {
             }
         }
         if self.by_parts(shape) {
-            self.join_parts(a, shape);
+            self.join_parts(a, shape, begin);
         }
         if self.by_pairs(shape) {
             self.part_pairs(a, shape);
         }
         self.finish(a, shape)?;
         a.add(register::TILE, register::TILE, shape.rows * pixel_bytes - moved, register::SCRATCH[0]);
+        Some(())
+    }
+
+    /// A few rows of taps, all within the input and each one run; products of the first begin the sums.
+    fn rows_from_first(&self, a: &mut Assembler, shape: Shape, first: Option<i64>) -> Option<()> {
+        a.push(Instruction::Mov(register::ROW, register::TILE));
+        for row in 0..self.geometry.tap_rows {
+            let begin = if row == 0 { Begin::Multiplying } else { Begin::Adding };
+            let moved = self.row_of_taps(a, shape, first, (register::ROW, Sums::Whole(begin)))?;
+            if row + 1 < self.geometry.tap_rows {
+                let next = self.geometry.row_step * self.spec.input.row * self.size() - moved;
+                a.add(register::ROW, register::ROW, next, register::SCRATCH[0]);
+            }
+        }
         Some(())
     }
 
@@ -161,6 +187,12 @@ impl Contraction<'_> {
             return;
         };
         let Columns { vectors, last_lanes } = shape.columns;
+        if start.per_pixel {
+            let after = After::By(start.step);
+            return (0..shape.rows).for_each(|row| {
+                self.move_vectors(a, Access::Load, shape.sum(row, 0), shape.columns, start.pointer, after);
+            });
+        }
         self.move_vectors(a, Access::Load, shape.sum(0, 0), shape.columns, start.pointer, After::Stay);
         for row in 1..shape.rows {
             let whole = if last_lanes == self.lanes() { vectors } else { vectors - 1 };
@@ -240,11 +272,14 @@ impl Contraction<'_> {
             }
             computation.emit_row(a, &RowRegisters { sums: &sums(row), operands: &operands, kept: &kept })?;
             match &narrowing {
-                Some(narrowing) => self.store_bytes(a, shape, row, narrowing),
+                Some(narrowing) => self.finish_bytes(a, shape, row, narrowing),
                 None => self.move_vectors(a, Access::Store, shape.sum(row, 0), shape.columns, register::OUTPUT, after),
             }
         }
-        Some(())
+        match &self.table {
+            Some(table) => self.look_up_bytes(a, shape, table),
+            None => Some(()),
+        }
     }
 
     /// Loads an operand of the epilogue; one that differs by pixel moves on to the next.

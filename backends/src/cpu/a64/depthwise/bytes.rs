@@ -10,7 +10,7 @@ use edgecc_ir::DType;
 use crate::contraction::{Combination, DepthwiseSpec, Element, Footprint, Strides, divide_up};
 use crate::cpu::a64::address::{add_batch, split};
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::bytes::{Narrow, narrowed};
+use crate::cpu::a64::bytes::{Narrow, load_step, look_up, narrowed};
 use crate::cpu::a64::instruction::{Access, After, Cond, Half, Instruction, SP, V, Width, X, ZERO, fits_offset};
 use crate::cpu::a64::integer::{Integer, Two, Widening};
 use crate::cpu::a64::units::{self, for_each_unit};
@@ -81,6 +81,8 @@ struct Plan {
     scratch: V,
     operands: BTreeMap<u16, Vec<V>>,
     narrow: Option<Narrow>,
+    /// What looking up in a table subtracts, where there is one.
+    step: Option<V>,
     computation: Computation,
     /// Registers of weights; those without lie on the stack.
     held: BTreeMap<Weights, V>,
@@ -222,6 +224,11 @@ impl<'a> Depthwise<'a> {
             Some(bytes) => Some(Narrow::prepare(a, bytes, &mut free)?),
             None => None,
         };
+        let step = match self.requantization.table {
+            Some(_) => Some(free.take_run(1)?),
+            None => None,
+        };
+        step.into_iter().for_each(|step| load_step(a, step));
         let kept: Vec<u16> = self.further.iter().map(|&(number, _)| number).collect();
         let of_row = [sums, V(sums.0 + 1)];
         let row = RowRegisters { sums: &of_row, operands: &operands, kept: &kept };
@@ -233,7 +240,7 @@ impl<'a> Depthwise<'a> {
         let count = self.weights_registers();
         let weights = self.weights(rows).into_iter();
         let held = weights.map_while(|weights| left.take_run(count).map(|first| (weights, first))).collect();
-        Some(Plan { sums, ring, scratch, operands, narrow, computation, held })
+        Some(Plan { sums, ring, scratch, operands, narrow, step, computation, held })
     }
 
     fn emit(&self, a: &mut Assembler) -> Option<()> {
@@ -471,14 +478,29 @@ impl<'a> Depthwise<'a> {
             Some(narrow) => {
                 let rows: Vec<V> = (0..rows).map(sums).collect();
                 narrowed(a, narrow, &rows, 2);
+                let bytes = self.looked_up(a, plan, rows[0]);
                 for (lane, &pointer) in (0..rows.len() as u8).zip(&pointers) {
                     let after = After::By(register::OUTPUT_STEP);
-                    let part = Integer::Part(Access::Store, Width::D, rows[0], lane, pointer, after);
+                    let part = Integer::Part(Access::Store, Width::D, bytes, lane, pointer, after);
                     a.push(Instruction::Integer(part));
                 }
             }
         }
         Some(())
+    }
+
+    /// The bytes that a table has for those of the first of the sums; the registers in which it lies are few, so that it is loaded part by part.
+    fn looked_up(&self, a: &mut Assembler, plan: &Plan, bytes: V) -> V {
+        let (Some(step), Some(table)) = (plan.step, &self.requantization.table) else { return bytes };
+        let [address, ..] = register::SCRATCH;
+        let found = V(bytes.0 + 1);
+        let label = a.table(table);
+        a.push(Instruction::Address(address, label));
+        look_up(a, [found, bytes, step], |a, _| {
+            a.push(Instruction::Multiple(Access::Load, plan.scratch, 4, address, After::Past));
+            plan.scratch
+        });
+        found
     }
 }
 

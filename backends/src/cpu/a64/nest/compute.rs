@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use edgecc_ir::{DType, Expr, ExprNode};
 
 use crate::contraction::Element;
+use crate::cpu::a64::bytes::{Narrow, narrowed};
 use crate::cpu::a64::instruction::{Half, Instruction, V};
 use crate::cpu::a64::vector::{Computation, Registers, RowRegisters, move_register};
 use crate::cpu::formula::Formula;
+use crate::cpu::requantization::{Bytes, Requantization};
 use crate::kernel::{Local, Stmt, Value};
 
 use super::Nest;
@@ -17,8 +19,8 @@ use super::Nest;
 pub(super) enum Prepared {
     /// Halves become singles, or singles halves.
     Cast,
-    /// By instructions on every register.
-    Formula(Computation),
+    /// By instructions on every register, and what makes bytes of the results.
+    Formula(Computation, Option<Narrow>),
 }
 
 /// Registers for values that a computation leaves to others.
@@ -38,16 +40,22 @@ impl Nest<'_> {
                 continue;
             }
             let (expr, arguments) = distinct(expr, arguments);
-            let computation = self.plan(*local, (&expr, &arguments), rest)?;
+            let (formula, bytes) = self.formula(*local, (&expr, &arguments))?;
+            let narrow = match bytes {
+                Some(bytes) => Some(Narrow::prepare(self.a, bytes, &mut rest)?),
+                None => None,
+            };
+            let computation = self.plan(*local, &formula, rest)?;
             for constant in computation.constants() {
                 rest = rest.common(Registers::without(constant.0, 1));
             }
-            prepared.push(Prepared::Formula(computation));
+            prepared.push(Prepared::Formula(computation, narrow));
         }
         let mut taken = Registers::without(0, 0);
         for each in &mut prepared {
-            if let Prepared::Formula(computation) = each {
-                computation.constants().for_each(|constant| taken = taken.common(Registers::without(constant.0, 1)));
+            if let Prepared::Formula(computation, narrow) = each {
+                let constants = computation.constants().chain(narrow.iter().flat_map(Narrow::constants));
+                constants.for_each(|constant| taken = taken.common(Registers::without(constant.0, 1)));
                 computation.emit_constants(self.a);
                 computation.free = rest;
             }
@@ -64,8 +72,7 @@ impl Nest<'_> {
     }
 
     /// A computation whose constants leave enough of `free` for values.
-    fn plan(&self, local: Local, (expr, arguments): (&Expr, &[Local]), free: Registers) -> Option<Computation> {
-        let formula = self.formula(local, (expr, arguments))?;
+    fn plan(&self, local: Local, formula: &Formula, free: Registers) -> Option<Computation> {
         let count = self.width_of(self.dtype(local));
         // Registers outside of `free`, as many as the row has; which ones does not matter to the plan.
         let outside: Vec<V> = (0..32).map(V).filter(|register| !free.has(*register)).collect();
@@ -75,20 +82,28 @@ impl Nest<'_> {
         let operands: BTreeMap<u16, Vec<V>> =
             numbers.iter().enumerate().map(|(at, &n)| Some((n, place(at + 1)?))).collect::<Option<_>>()?;
         let row = RowRegisters { sums: &sums, operands: &operands, kept: &numbers };
-        Computation::plan_leaving(&formula, free, &row, TEMPORARIES)
+        Computation::plan_leaving(formula, free, &row, TEMPORARIES)
     }
 
-    /// Over halves alone, or over singles.
-    fn formula(&self, local: Local, (expr, arguments): (&Expr, &[Local])) -> Option<Formula> {
+    /// Over halves alone, over singles, or over bytes and singles with what makes bytes of the results.
+    fn formula(&self, local: Local, (expr, arguments): (&Expr, &[Local])) -> Option<(Formula, Option<Bytes>)> {
         let is = |dtype: DType| move |&each: &Local| self.dtype(each) == dtype;
         let result = self.dtype(local);
         if arguments.iter().all(is(DType::F16)) && result == DType::F16 {
-            return Formula::of(Element::F16, expr);
+            return Some((Formula::of(Element::F16, expr)?, None));
         }
-        if arguments.iter().all(is(DType::F32)) && result == DType::F32 {
-            return Formula::between_halves(expr);
+        let has_bytes = self.kernel.buffers.iter().any(|buffer| buffer.dtype.size() == 1);
+        if arguments.iter().all(is(DType::F32)) && result == DType::F32 && !has_bytes {
+            return match self.has_halves {
+                true => Some((Formula::between_halves(expr)?, None)),
+                false => Some((Formula::of(Element::F32, expr)?, None)),
+            };
         }
-        None
+        if arguments.iter().any(is(DType::F16)) || result == DType::F16 {
+            return None;
+        }
+        let Requantization { formula, bytes, table, .. } = Requantization::of(expr, &[])?;
+        table.is_none().then_some((formula, bytes))
     }
 
     pub(super) fn apply(
@@ -103,7 +118,7 @@ impl Nest<'_> {
         }
         let (expr, arguments) = &distinct(expr, arguments);
         let computation = match prepared {
-            Some(Prepared::Formula(computation)) => Some(computation),
+            Some(Prepared::Formula(computation, narrow)) => Some((computation, narrow)),
             Some(Prepared::Cast) => return None,
             None => None,
         };
@@ -116,16 +131,20 @@ impl Nest<'_> {
         }
         let kept: Vec<u16> = operands.keys().copied().collect();
         let row = RowRegisters { sums: &sums, operands: &operands, kept: &kept };
-        let computation = match computation {
+        let (computation, narrow) = match computation {
             Some(computation) => computation,
             None => {
-                let formula = self.formula(local, (expr, arguments))?;
+                let (formula, None) = self.formula(local, (expr, arguments))? else { return None };
                 let computation = Computation::plan(&formula, self.registers, &row)?;
                 computation.emit_constants(self.a);
-                computation
+                (computation, None)
             }
         };
-        computation.emit_row(self.a, &row)
+        computation.emit_row(self.a, &row)?;
+        if let Some(narrow) = narrow {
+            narrowed(self.a, &narrow, &sums[..1], sums.len() as i64);
+        }
+        Some(())
     }
 
     /// The registers of a result, which hold the first argument: its own where it dies or is the result.

@@ -7,7 +7,8 @@ use crate::kernel::Local;
 
 use super::Nest;
 
-/// A local: a register of halves, or one or two of singles. One of singles holds the same number in every lane.
+/// A local: a register of halves, or one or two of singles. One of singles holds the same number in every lane. Bytes that are loaded
+/// are held as singles, those that are computed in the lower half of the first register.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub registers: Vec<V>,
@@ -16,7 +17,7 @@ pub(super) struct Held {
 impl Nest<'_> {
     /// Registers that a local of this type takes: in lanes, eight of them.
     pub(super) fn width_of(&self, dtype: DType) -> usize {
-        if dtype == DType::F32 && self.lanes.is_some() { 2 } else { 1 }
+        if dtype != DType::F16 && self.lanes.is_some() { 2 } else { 1 }
     }
 
     /// The registers of a local that is set: those it has, or new ones.
