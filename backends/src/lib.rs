@@ -4,6 +4,7 @@ pub mod artifact;
 pub mod chain;
 pub mod contraction;
 pub mod cpu;
+pub mod estimate;
 pub mod gpu;
 pub mod kernel;
 pub mod lower;

@@ -328,6 +328,18 @@ fn choices(element: Element, taps: i64) -> Vec<Axis> {
     points.iter().map(|&points| Axis { points, taps }).collect()
 }
 
+/// Instructions of all inputs.
+pub(crate) fn input_instructions(spec: &WinogradInput) -> i64 {
+    let each = transform_cost(spec.tiling.axes.map(|axis| axis.input(axis.outputs())));
+    spec.tiling.units() * spec.tiling.tiles()[1] * each * divide_up(spec.channels, spec.element.lanes())
+}
+
+/// Instructions of all results, without those of the epilogue.
+pub(crate) fn output_instructions(spec: &WinogradOutput) -> i64 {
+    let each = transform_cost(spec.tiling.axes.map(|axis| axis.output(axis.outputs())));
+    spec.tiling.units() * spec.tiling.tiles()[1] * each * divide_up(spec.channels, spec.element.lanes())
+}
+
 /// Instructions of a tile of one vector of channels; accesses move two to four vectors at once.
 fn transform_cost([row, column]: [Transform; 2]) -> i64 {
     let (inputs, results) = ([row.operands, column.operands], [row.results.len(), column.results.len()]);

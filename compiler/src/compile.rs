@@ -8,6 +8,7 @@ use edgecc_backends::chain::{Limits, join};
 use edgecc_backends::cpu::function::EmitError;
 use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Halves, Integers, Kernels, Listing, Vectors};
 use edgecc_backends::cpu::program::{Emitted, emit};
+use edgecc_backends::estimate::costs;
 use edgecc_backends::lower::{LowerError, LowerOptions, Processor, lower};
 use edgecc_backends::packings::Packings;
 use edgecc_backends::plan::{Plan, plan};
@@ -15,8 +16,9 @@ use edgecc_backends::program::Program;
 use edgecc_backends::schedule::Machine;
 use edgecc_backends::schedule::choices::{Choices, heading};
 use edgecc_backends::schedule::cores::CoreClass;
+use edgecc_backends::schedule::cycles::Cost;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
-use edgecc_ir::{DType, Graph};
+use edgecc_ir::{DType, Graph, Origin};
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::has_feature;
 
@@ -263,18 +265,44 @@ fn unused<'a>(options: &CompileOptions, programs: impl Iterator<Item = &'a ForPr
     (!lines.is_empty()).then(|| format!("schedules of no layer of this model, by line: {}", lines.join(", ")))
 }
 
+/// What schedules are chosen for.
+fn machine(options: &CompileOptions, kind: Kind) -> Machine {
+    let CompileOptions { architecture, kernels, core, linked, .. } = *options;
+    let workers_have_scratch = kernels == Kernels::Encoded && !linked;
+    Machine { architecture, kernels, integers: kind.integers, vectors: kind.vectors, core, workers_have_scratch }
+}
+
+/// Steps over storages.
+fn lower_for(graph: &Graph, options: &CompileOptions, kind: Kind) -> Result<Program, CompileError> {
+    let machine = machine(options, kind);
+    let (constants_may_grow, choices) = (options.allow_size, Some(&options.schedules));
+    let options = LowerOptions {
+        processor: Processor::Cpu,
+        machine,
+        halves: kind.halves,
+        constants_may_grow,
+        choices,
+        packings: None,
+    };
+    Ok(lower(graph, options)?)
+}
+
+/// What each step of a graph behind [`prepare`] costs the most able kind of processors, by the cost model, with the model's
+/// nodes that it stands for.
+pub fn modelled_costs(graph: &Graph, options: &CompileOptions) -> Result<Vec<(Origin, Cost)>, CompileError> {
+    let mut graph = graph.clone();
+    finish(&mut graph, options, &mut |_| {})?;
+    let (kind, _) = kinds(&graph, options);
+    let program = lower_for(&graph, options, kind)?;
+    let costs = costs(&program, &machine(options, kind));
+    Ok(program.steps.into_iter().map(|step| step.origin).zip(costs).collect())
+}
+
 /// Lowering, plan and emission.
 fn generate_for(graph: &Graph, options: &CompileOptions, kind: Kind) -> Result<ForProcessors, CompileError> {
-    let CompileOptions { architecture, kernels, core, listing, allow_size, chains, linked, .. } = *options;
-    let workers_have_scratch = kernels == Kernels::Encoded && !linked;
+    let CompileOptions { architecture, kernels, core, listing, chains, linked, .. } = *options;
     let Kind { halves, integers, vectors } = kind;
-    let machine = Machine { architecture, kernels, integers, vectors, core, workers_have_scratch };
-    let choices = Some(&options.schedules);
-    let (constants_may_grow, packings) = (allow_size, None);
-    let program = lower(
-        graph,
-        LowerOptions { processor: Processor::Cpu, machine, halves, constants_may_grow, choices, packings },
-    )?;
+    let program = lower_for(graph, options, kind)?;
     let packings = Packings::of(&program);
     let target = CpuTarget::new(architecture)?
         .with_listing(listing)

@@ -1,9 +1,14 @@
-//! Prints the executed aarch64 instructions of one inference, by class and kernel:
+//! Prints the executed aarch64 instructions of one inference, by class and kernel, beside what the cost model has:
 //!
 //! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5] [--on=max]`
 
 use std::path::Path;
 
+use edgecc::compile::Compiled;
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::estimate::costs;
+use edgecc_backends::program::Step;
+use edgecc_backends::schedule::Machine;
 use edgecc_tests::executed::{Bench, Class, Counts, by_kernel, total};
 use edgecc_tests::run;
 
@@ -22,26 +27,34 @@ fn main() {
     let processor = flags.iter().find_map(|flag| flag.strip_prefix("--on=")).unwrap_or("cortex-a76");
     let (trace, _) = bench.count(processor, &compiled, &input, &extents);
 
+    let modelled = modelled(&compiled);
     let kernels = &compiled.best.emitted.kernels;
     let counts = by_kernel(&trace, &compiled.best.emitted.code, kernels).expect("the code in the process");
-    print!("{:<34} {:>5} {:>9} {:>9} {:>6}", "kernel", "calls", "macs/4 k", "total k", "ratio");
+    print!("{:<34} {:>5} {:>9} {:>9} {:>9} {:>6}", "kernel", "calls", "macs/4 k", "model k", "total k", "ratio");
     Class::ALL.iter().for_each(|class| print!(" {:>8}", class.name()));
     println!();
     for (number, (kernel, counts)) in kernels.iter().zip(&counts).enumerate() {
-        let steps = compiled.best.program.steps.iter().filter(|step| step.kernel == number);
-        let (calls, macs) = steps.fold((0, 0), |(calls, macs), step| (calls + 1, macs + step.macs));
+        let steps = compiled.best.program.steps.iter().zip(&modelled).filter(|(step, _)| step.kernel == number);
+        let add = |(calls, macs, modelled), (step, cost): (&Step, &f64)| (calls + 1, macs + step.macs, modelled + cost);
+        let (calls, macs, modelled) = steps.fold((0, 0, 0.0), add);
         let writer = if kernel.encoded { "" } else { " clif" };
-        row(&format!("{}{writer}", kernel.name), calls, macs, counts);
+        row(&format!("{}{writer}", kernel.name), calls, macs, modelled, counts);
     }
     let macs = compiled.best.program.steps.iter().map(|step| step.macs).sum();
-    row("all", compiled.best.program.steps.len(), macs, &total(&trace));
+    row("all", compiled.best.program.steps.len(), macs, modelled.iter().sum(), &total(&trace));
 }
 
-fn row(name: &str, calls: usize, macs: u64, counts: &Counts) {
+/// Instructions that the cost model has for each step.
+fn modelled(compiled: &Compiled) -> Vec<f64> {
+    let machine = Machine { integers: compiled.best.kind.integers, ..Machine::new(Architecture::Aarch64) };
+    costs(&compiled.best.program, &machine).iter().map(|cost| cost.instructions).collect()
+}
+
+fn row(name: &str, calls: usize, macs: u64, modelled: f64, counts: &Counts) {
     let thousands = |count: u64| count as f64 / 1e3;
     let (floor, total) = (macs as f64 / 4e3, thousands(counts.total()));
     let ratio = if macs > 0 { format!("{:.3}", total / floor) } else { String::new() };
-    print!("{name:<34} {calls:>5} {floor:>9.1} {total:>9.1} {ratio:>6}");
+    print!("{name:<34} {calls:>5} {floor:>9.1} {:>9.1} {total:>9.1} {ratio:>6}", modelled / 1e3);
     counts.0.iter().for_each(|&count| print!(" {:>8.1}", thousands(count)));
     println!();
 }

@@ -103,6 +103,11 @@ impl Network {
         self.value = self.add(Op::Pool { kind: PoolKind::Max, window, ceil: false }, &[self.value], "pool");
     }
 
+    /// A softmax of the channels of each pixel.
+    pub fn softmax(&mut self) {
+        self.value = self.add(Op::Softmax { axis: 1, log: false }, &[self.value], "softmax");
+    }
+
     /// Channels dealt out into groups, one after the other.
     pub fn shuffle(&mut self, groups: usize) {
         let extents = self.extents();

@@ -80,6 +80,7 @@ fn without_numbers(text: &str) -> String {
 fn help_is_short() {
     let commands = [
         "--help",
+        "quantize --help",
         "run --help",
         "compare --help",
         "inspect --help",
@@ -128,6 +129,9 @@ fn models_are_quantised() {
         "run int8.onnx --input seven.png",
         "digits.onnx --dim N=1 --quantize int8 --data . --max-drop 7 -o x.bin",
         "digits.onnx --dim N=1 --max-drop 1% -o x.bin",
+        "quantize digits.onnx --dim N=1 --data seven.png --data in.npz --cpu cortex-a76 --quantize-keep head",
+        "quantize digits.onnx --dim N=1 --data seven.png --report quantize.json",
+        "digits.onnx --dim N=1 --report - -o x.bin",
     ];
     transcript("quantize", &commands, as_it_is);
 }

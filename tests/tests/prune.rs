@@ -7,11 +7,12 @@ use std::time::Instant;
 use edgecc::array::to_tensor;
 use edgecc::calibrate::samples::{Samples, ports};
 use edgecc::calibrate::synthetic::synthetic;
-use edgecc::compile::{CompileOptions, prepare};
-use edgecc::picture::Normalisation;
-use edgecc::prune::{Calibration, prune, refit};
+use edgecc::compile::{CompileOptions, compile_prepared, prepare};
+use edgecc::picture::{Normalisation, read as read_picture};
+use edgecc::prune::{Calibration, prune, refit, round_again};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::tensor_file::Array;
+use edgecc_format::{Dim, ElementType, Port};
 use edgecc_ir::{DType, Graph, Shape, Tensor, eval};
 use edgecc_passes::prune::{Pruned, Ranking, Recipe, prune as cut};
 use edgecc_tests::graphs::{Way, artifact, outputs_emulated, outputs_here};
@@ -187,4 +188,48 @@ fn models_of_half_the_multiply_adds_compute_what_the_evaluator_does() {
         let left = check_model(&file, &inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
         say(&format!("{name}: {left:.3} of the multiply-adds left, {:.0} s", started.elapsed().as_secs_f64()));
     }
+}
+
+/// The person detector of MLPerf Tiny, integers from end to end: pruned and fitted as numbers, then integers again, it still
+/// prefers the picture with a person.
+#[test]
+fn a_quantised_model_is_pruned_and_stays_integers() {
+    let Some(folder) = shared("models") else { return };
+    let dims = [1, 96, 96, 3].map(Dim::fixed).to_vec();
+    let port = Port { name: "x".into(), element_type: ElementType::F32 as i32, dims };
+    let picture = |name: &str| {
+        let picture =
+            read_picture(&folder.join("data").join(name), &port, &Normalisation::default()).expect("a picture");
+        let bytes = picture.to_f64().iter().map(|sample| ((sample * 255.0).round() - 128.0) as i8 as u8).collect();
+        Array { element_type: ElementType::I8, bytes, ..picture }
+    };
+    let pictures = ["astronaut.png", "china.jpg", "coffee.png", "chelsea.png"].map(picture);
+    let model = folder.join("models/mlperftiny_vww96_int8.onnx");
+    let host = Architecture::host().expect("a host");
+    let options = run::options(host, &run::shapes(&model, &pictures[..1]).expect("an input"));
+    let numbers = CompileOptions { integers: false, ..options.clone() };
+    let (graph, _) = prepare(&model, &numbers, &mut |_| {}).expect("a model");
+    let samples =
+        Samples { ports: ports(&graph), runs: pictures.iter().map(|picture| vec![picture.clone()]).collect() };
+    let calibration = Calibration { samples: &samples, options: &options, threads: 2 };
+    let mut pruned = prune(&graph, &Recipe::of(0.3), Some(calibration), &mut |_| {}).expect("a smaller graph");
+    refit(&graph, &mut pruned, calibration, &mut |_| {}).expect("fitted weights");
+    round_again(&mut pruned, &options).expect("integers");
+    assert!(pruned.macs[1] <= 0.7 * pruned.macs[0]);
+    let compiled = compile_prepared(pruned.graph, &options, &mut |_| {}).expect("the network compiles");
+    let of_integers = |id: &edgecc_ir::NodeId| {
+        let graph = &compiled.graph;
+        graph.op(*id).epilogue().is_none() || graph.ty(graph.operands(*id)[0]).dtype == DType::I8
+    };
+    assert!(compiled.graph.order().iter().all(of_integers), "{}", compiled.graph.to_text());
+    let artifact = compiled.to_bytes().expect("an artifact");
+    let score = |picture: &Array| {
+        let output = run::run_here(&artifact, std::slice::from_ref(picture), 1).swap_remove(0);
+        let tensor = eval::run(&compiled.graph, &[to_tensor(picture).expect("a tensor")]).expect("scores").remove(0);
+        assert_eq!(output, tensor.bytes().to_vec());
+        output[1] as i8 as i64 - output[0] as i8 as i64
+    };
+    let [person, none] = [score(&pictures[0]), score(&pictures[1])];
+    say(&format!("a person {person}, none {none}"));
+    assert!(person > none);
 }

@@ -12,11 +12,13 @@ use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
 use edgecc_ir::{DType, Graph, NodeId, Shape, Tensor, UnaryOp, eval};
+use edgecc_passes::precision::Precision;
 use edgecc_passes::{Options, prepare};
+use edgecc_tests::graphs::{Way, outputs_emulated};
 use edgecc_tests::networks::{Activation, Network};
 use edgecc_tests::report::say;
-use edgecc_tests::run;
 use edgecc_tests::sample::digits;
+use edgecc_tests::{cross, numbers, run};
 
 /// A stem, two inverted bottlenecks, one with a residual sum, and a head.
 fn mobile() -> Graph {
@@ -183,6 +185,62 @@ fn a_largest_drop_is_kept_by_giving_layers_back() {
         some.layers.len()
     ));
     assert!(all.drop() > drop && some.drop() <= drop && !some.layers.is_empty());
+}
+
+/// The report of a graph quantised for aarch64.
+fn for_phones(graph: &Graph, how: QuantizeOptions) -> Report {
+    let options = run::options(Architecture::Aarch64, &[]);
+    let how = QuantizeOptions { tell_shares: true, ..how };
+    quantize(&mut graph.clone(), &options, &how, &samples(graph, 3), 2, &mut |_| {}).expect("a quantised network")
+}
+
+#[test]
+fn layers_become_integers_only_where_those_are_faster() {
+    // A softmax stays float: what reads its four channels is converted for little arithmetic.
+    let mut network = Network::new("island", &[1, 3, 32, 32]);
+    network.conv(32, 3, 1, 1, Activation::Relu);
+    network.conv(4, 3, 1, 1, Activation::None);
+    network.softmax();
+    network.conv(4, 1, 1, 1, Activation::None);
+    network.softmax();
+    let island = ready(network.finish());
+    let of = |only_faster| for_phones(&island, QuantizeOptions { only_faster, ..QuantizeOptions::default() });
+    let [all, faster] = [of(false), of(true)];
+    say(&format!("{all}{faster}"));
+    assert!(all.float.is_empty() && !faster.float.is_empty() && !faster.layers.is_empty());
+    assert!(faster.float.iter().all(|layer| layer.reason == "is not faster in integers"));
+    let [all_cycles, cycles] = [all, faster].map(|report| report.cycles.expect("known cycles")[1]);
+    assert!(cycles < all_cycles, "{cycles} and {all_cycles}");
+    let integers = for_phones(&mobile(), QuantizeOptions { only_faster: true, ..QuantizeOptions::default() });
+    say(&integers.to_string());
+    assert!(integers.float.is_empty(), "{integers}");
+}
+
+/// Two layers and what is added and gated stay halves.
+#[test]
+fn integers_stand_beside_halves() {
+    let Some(device) = cross::device_program() else { return };
+    let keep =
+        QuantizeOptions { keep: ["conv#2".to_string(), "conv#6".to_string()].into(), ..QuantizeOptions::default() };
+    let (graph, report) = quantised(&mobile(), &keep).expect("a quantised network");
+    assert_eq!((report.layers.len(), report.float.len()), (6, 2));
+    let inputs = numbers::inputs(&graph);
+    let expected = eval::run(&graph, &inputs).expect("values")[0].to_f32();
+    let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs())) as f64;
+    let way = Way { precision: Precision::F16, ..Way::USUAL };
+    for outputs in outputs_emulated(&device, &graph, &inputs, way, &["cortex-a72", "cortex-a76", "max"]) {
+        let away = outputs[0].iter().zip(&expected).map(|(a, &b)| (a - b as f64).abs()).fold(0.0, f64::max);
+        say(&format!("integers beside halves: at most {:.4} of the largest element away", away / largest));
+        assert!(away <= 0.02 * largest, "{away} of {largest}");
+    }
+}
+
+#[test]
+fn shares_of_the_loss_are_told() {
+    let report = for_phones(&mobile(), QuantizeOptions::default());
+    let shares: Vec<f64> = report.layers.iter().filter_map(|layer| layer.share_of_loss).collect();
+    assert!(shares.len() == report.layers.len() && (shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
+    assert!(report.layers.iter().all(|layer| layer.cycles.is_some_and(|cycles| cycles.iter().all(|&each| each > 0.0))));
 }
 
 #[test]

@@ -45,7 +45,7 @@ const DATA: &str = "--data seven.png --data three.png";
 #[test]
 fn a_recipe_compiles_to_the_same_bytes() {
     let folder = folder("again");
-    let flags = "--prune 0.4 --prune-keep conv3 --quantize int8 --quantize-keep head --precision fp16";
+    let flags = "--prune 0.4 --prune-keep conv3 --quantize int8 --quantize-keep head";
     let text = twice(&folder, &format!("{flags} {DATA}"), DATA);
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("cli"));

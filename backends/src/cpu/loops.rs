@@ -11,6 +11,7 @@ use cranelift_frontend::{FunctionBuilder, Variable};
 
 use super::memory::{LANES, Memory};
 use address::Pointer;
+pub(crate) use body::operations;
 use counted::Extent;
 
 use super::a64;

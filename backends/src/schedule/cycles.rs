@@ -48,11 +48,11 @@ impl Cost {
         Cost { cycles: instructions / core.width, instructions }
     }
 
-    pub(super) fn times(self, count: f64) -> Cost {
+    pub(crate) fn times(self, count: f64) -> Cost {
         Cost { cycles: self.cycles * count, instructions: self.instructions * count }
     }
 
-    pub(super) fn plus(self, other: Cost) -> Cost {
+    pub(crate) fn plus(self, other: Cost) -> Cost {
         Cost { cycles: self.cycles + other.cycles, instructions: self.instructions + other.instructions }
     }
 }

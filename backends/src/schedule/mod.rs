@@ -313,7 +313,7 @@ fn widest_row(spec: &DepthwiseSpec, columns: i64) -> i64 {
 
 /// Instructions of one vector of channels of an output row: per tile the weights, a dozen for addresses, and per row of
 /// taps the input positions; per column the multiply-adds and about five of the epilogue.
-fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
+pub(crate) fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     let (width, taps) = (spec.window.width, spec.window.taps.len() as i64);
     let rows = spec.window.taps.iter().map(|tap| tap.row).collect::<BTreeSet<_>>().len() as i64;
     let tiles = divide_up(width, columns);
@@ -336,7 +336,7 @@ fn packing(element: Element, core: &CoreClass) -> Cost {
 }
 
 /// The cost of the whole contraction, without the arithmetic of its epilogue. Tiles of fewer rows than `tile` are not packed.
-fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool) -> Cost {
+pub(crate) fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool) -> Cost {
     let table = machine.table(spec.element);
     let (pixels, vectors) = (spec.window.pixels(), divide_up(spec.channels, spec.element.lanes()));
     let depth = (spec.depth * spec.window.taps.len() as i64) as f64;

@@ -23,12 +23,25 @@ use crate::both::CompiledForBoth;
 use crate::compile::{CompileOptions, Compiled, ForProcessors, Phase, compile_prepared, prepare};
 use crate::link::{identifier, link};
 use crate::onnx::export;
+use crate::recipe::Integers;
 use crate::shaders::CompiledShaders;
 use crate::target::{SHADERS, Target, processor, target};
 
 /// Extensions of the files beside an object.
 const HEADER: &str = "h";
 const WEIGHTS: &str = "weights";
+
+/// `edgecc quantize MODEL`: compiles to integers for the report, which goes to standard output unless another place is named;
+/// the artifact is written where one is.
+pub fn quantize(arguments: &BuildArguments) -> CliResult {
+    let mut arguments = arguments.clone();
+    let own = &mut arguments.quantization;
+    own.report.get_or_insert_with(|| "-".into());
+    if arguments.recipes.recipe.is_none() {
+        own.quantize.get_or_insert(Integers::Int8);
+    }
+    build(&arguments)
+}
 
 /// Compiles a model and writes what `--emit` asks for.
 pub fn build(arguments: &BuildArguments) -> CliResult {
@@ -58,10 +71,14 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
         progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
     };
-    let (graph, notes) = prepare(model, &options, &mut observe)?;
+    let (graph, notes) = prepare(model, &given.preparing(&options), &mut observe)?;
     let (graph, recipe) = given.follow(arguments, graph, &options, &progress)?;
     let options = with_record(options, &recipe)?;
     write_recipe(arguments, &recipe)?;
+    if is_report_alone(arguments) {
+        drop(progress);
+        return dump.result;
+    }
     if arguments.emit == Stage::Onnx {
         drop(progress);
         dump.result?;
@@ -89,7 +106,7 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
         progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
     };
-    let (graph, notes) = prepare(model, &options, &mut observe)?;
+    let (graph, notes) = prepare(model, &given.preparing(&options), &mut observe)?;
     let (graph, recipe) = given.follow(arguments, graph, &options, &progress)?;
     let options = with_record(options, &recipe)?;
     write_recipe(arguments, &recipe)?;
@@ -165,6 +182,11 @@ fn check_numbers(given: &Given) -> CliResult {
     }
 }
 
+/// Whether a report is all that is asked for.
+fn is_report_alone(arguments: &BuildArguments) -> bool {
+    arguments.emit == Stage::Artifact && arguments.output.is_none() && arguments.quantization.report.is_some()
+}
+
 fn shader_texts(compiled: &CompiledShaders) -> String {
     compiled.shaders.modules.iter().map(|module| format!("// {}\n{}\n", module.name, module.text)).collect()
 }
@@ -215,6 +237,7 @@ fn write_onnx(path: &Path, graph: &Graph) -> CliResult {
 fn check_place(arguments: &BuildArguments) -> CliResult {
     match arguments.emit {
         Stage::Graph | Stage::Kernels | Stage::Clif | Stage::Asm | Stage::Wgsl | Stage::Header => Ok(()),
+        Stage::Artifact if is_report_alone(arguments) => Ok(()),
         Stage::Artifact | Stage::Onnx => place(arguments.output.as_deref()).map(|_| ()),
         Stage::Obj => {
             let path = place(arguments.output.as_deref())?;

@@ -39,14 +39,20 @@ pub fn made_up(arguments: &DataArguments, graph: &Graph) -> Result<Samples, Samp
     synthetic(graph, &normalisation(&arguments.pictures), MADE_UP, SEED)
 }
 
-/// `--data` belongs to what reads samples, `--report` to what it tells of.
+/// `--data` belongs to what reads samples, other flags to quantization.
 pub fn check_uses(arguments: &BuildArguments, recipe: &Recipe) -> CliResult {
     let Recipe { prune, quantize, .. } = recipe;
     if prune.is_none() && quantize.is_none() && !arguments.samples.data.is_empty() {
         return Err(CliError::Usage("--data is for --prune and --quantize".into()));
     }
-    if quantize.is_none() && arguments.quantization.report.is_some() {
-        return Err(CliError::Usage("--report is for --quantize".into()));
+    let own = &arguments.quantization;
+    let of_quantize = [
+        ("--report", own.report.is_some()),
+        ("--quantize-keep", !own.quantize_keep.is_empty()),
+        ("--max-drop", own.max_drop.is_some()),
+    ];
+    if let Some((flag, _)) = of_quantize.into_iter().find(|(_, given)| quantize.is_none() && *given) {
+        return Err(CliError::Usage(format!("{flag} is for --quantize")));
     }
     Ok(())
 }

@@ -150,6 +150,7 @@ fn prune_code(error: &crate::prune::Error) -> u8 {
     match error {
         Error::Prune(PruneError::Cut(_) | PruneError::Verify(_)) | Error::Fit(_) => 70,
         Error::Capture(error) => capture_code(error),
+        Error::Compile(error) => compile_code(error),
     }
 }
 
@@ -158,6 +159,7 @@ fn quantize_code(error: &QuantizeError) -> u8 {
         QuantizeError::Unknown(_) | QuantizeError::NoRange(_) | QuantizeError::NoMeans => 2,
         QuantizeError::NotFinite { .. } => 1,
         QuantizeError::Capture(error) => capture_code(error),
+        QuantizeError::Compile(error) => compile_code(error),
         QuantizeError::Type(_) => 70,
     }
 }
@@ -198,6 +200,7 @@ pub fn main() -> ExitCode {
     let command = CommandLine::parse();
     let result = match &command.verb {
         None => build::build(&command.build),
+        Some(Verb::Quantize(arguments)) => build::quantize(arguments),
         Some(Verb::Run(arguments)) => run::run(arguments),
         Some(Verb::Compare(arguments)) => compare::compare(arguments),
         Some(Verb::Inspect(arguments)) => inspect::inspect(arguments),

@@ -20,6 +20,9 @@ pub struct CommandLine {
 /// What to do beside compiling.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Tell what integers make of a model's layers: ranges, losses, cycles; takes what compiling takes
+    #[command(mut_arg("target", |target| target.default_value("aarch64")))]
+    Quantize(Box<BuildArguments>),
     /// Run an artifact, or a model compiled for this machine
     Run(RunArguments),
     /// Compare an artifact with the model's meaning, output by output
@@ -103,7 +106,7 @@ pub enum Device {
 }
 
 /// Compiling.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct BuildArguments {
     /// The model, an ONNX file
     #[arg(required = true)]
@@ -225,10 +228,10 @@ pub struct QuantizeArguments {
     #[arg(long, value_name = "WIDTH", value_enum, hide_possible_values = true)]
     pub quantize: Option<Integers>,
     /// An ONNX node whose layer keeps its numbers
-    #[arg(long, value_name = "NODE", requires = "quantize")]
+    #[arg(long, value_name = "NODE")]
     pub quantize_keep: Vec<String>,
     /// Give layers back to f32 until no more samples than this share change their first class (of other outputs: 1 less the cosine): 0.5%, 0.005
-    #[arg(long, value_name = "SHARE", requires = "quantize", value_parser = parse_share)]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub max_drop: Option<f64>,
     /// Write what became of each layer: text, or JSON to a file that ends in .json; - for standard output
     #[arg(long, value_name = "FILE")]
@@ -239,7 +242,7 @@ pub struct QuantizeArguments {
 #[derive(Debug, Clone, Args)]
 pub struct RecipeArguments {
     /// Prune, quantise and keep numbers as this file says, instead of flags
-    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["precision", "prune", "prune_ranking", "prune_multiple", "quantize"])]
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["precision", "prune", "prune_ranking", "prune_multiple", "quantize", "quantize_keep", "max_drop"])]
     pub recipe: Option<PathBuf>,
     /// Write what was decided, as a file that `--recipe` compiles to the same bytes
     #[arg(long, value_name = "FILE.toml")]

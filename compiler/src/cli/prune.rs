@@ -12,7 +12,7 @@ use super::recipe::Given;
 use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
 use crate::names::layers;
-use crate::prune::{Calibration, prune as cut, refit};
+use crate::prune::{Calibration, prune as cut, refit, round_again};
 use crate::recipe::{Importance, LayerRule, Prune, Ranking, Recipe};
 
 /// Names that a line of the table has room for.
@@ -49,6 +49,7 @@ pub fn prune(
         refit(&graph, &mut pruned, calibration, &mut say)?;
     }
     eprint!("{}", table(&pruned));
+    round_again(&mut pruned, options)?;
     if pruned.macs[1] > (1.0 - rule.fraction) * pruned.macs[0] {
         eprintln!(
             "note: no more can be removed: groups have come to their least widths, and other layers stay as told"

@@ -15,7 +15,7 @@ use super::{CliError, CliResult};
 use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
 use crate::quantize::{
-    Decided, LayerReport, OutputReport, QuantizeError, QuantizeOptions, Report, insert_decided,
+    Decided, LayerReport, OutputReport, QuantizeError, QuantizeOptions, Report, SCHEME, insert_decided,
     quantize as make_integers,
 };
 use crate::recipe::{LayerPrecision, Quantize, RangeRule, Recipe};
@@ -32,8 +32,8 @@ pub fn quantize(
     progress: &Progress,
 ) -> Result<Graph, CliError> {
     let Some(rule) = recipe.quantize.clone() else { return Ok(graph) };
-    let how = how(&rule, recipe);
     let report = &arguments.quantization.report;
+    let how = QuantizeOptions { tell_shares: report.is_some(), ..how(&rule, recipe) };
     if samples.is_none() && rule.max_drop.is_none() && report.is_none() {
         match insert_decided(&mut graph, &how) {
             Ok(decided) => {
@@ -70,6 +70,7 @@ fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
         integers: named(LayerPrecision::Int8),
         ranges: recipe.ranges.clone(),
         observer: rule.observer,
+        only_faster: rule.only_faster,
         equalize: rule.equalize,
         fit_rounding: rule.fit_rounding,
         tables: rule.tables,
@@ -110,6 +111,8 @@ fn as_json(report: &Report) -> Value {
         json!({
             "layer": layer.origin, "macs": layer.macs, "low": layer.input.low, "high": layer.input.high,
             "observer": layer.input.observer, "input_db": layer.input_quality, "weights_db": layer.weights_quality,
+            "share_of_loss": layer.share_of_loss, "cycles_in_numbers": layer.cycles.map(|cycles| cycles[0]),
+            "cycles_in_integers": layer.cycles.map(|cycles| cycles[1]),
         })
     };
     let output = |output: &OutputReport| {
@@ -118,11 +121,14 @@ fn as_json(report: &Report) -> Value {
         })
     };
     json!({
+        "scheme": SCHEME,
         "samples": report.samples,
+        "cycles_in_numbers": report.cycles.map(|cycles| cycles[0]),
+        "cycles": report.cycles.map(|cycles| cycles[1]),
         "drop": report.drop(),
         "float_share": report.float_share,
         "layers": report.layers.iter().map(layer).collect::<Vec<_>>(),
-        "float": report.float.iter().map(|layer| json!({"layer": layer.origin, "reason": layer.reason})).collect::<Vec<_>>(),
+        "float": report.float.iter().map(|layer| json!({"layer": layer.origin, "macs": layer.macs, "reason": layer.reason})).collect::<Vec<_>>(),
         "outputs": report.outputs.iter().map(output).collect::<Vec<_>>(),
     })
 }

@@ -42,6 +42,11 @@ impl Given {
         ModelArguments { precision: self.recipe().precision, ..arguments.reading.clone() }
     }
 
+    /// Options for what stands in front of [`Given::follow`]: pruning cuts and fits numbers.
+    pub fn preparing(&self, options: &CompileOptions) -> CompileOptions {
+        CompileOptions { integers: options.integers && self.recipe().prune.is_none(), ..options.clone() }
+    }
+
     /// Prunes and quantises a graph. Gives with it the recipe as it was decided.
     pub fn follow(
         &self,

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use edgecc_ir::{DType, Graph, NodeId, TypeError};
 use edgecc_passes::prune::{PruneError, Pruned, Recipe, depth_axis, prune as cut};
+use edgecc_passes::quantize::round_weights;
 
 use crate::calibrate::capture::{CaptureError, capture};
 use crate::calibrate::samples::Samples;
-use crate::compile::CompileOptions;
+use crate::compile::{CompileError, CompileOptions, simplify};
 
 /// Why a model was not pruned.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum Error {
     /// The samples did not run.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The passes failed on the pruned graph.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// Fitted weights that do not fit: a fault of the compiler.
     #[error("internal error: fitted weights do not fit: {0}")]
     Fit(#[from] TypeError),
@@ -46,6 +50,16 @@ pub fn prune(
     say("pruning".into());
     let activations = calibration.map_or(Ok(BTreeMap::new()), |calibration| activations(graph, calibration))?;
     Ok(cut(graph, recipe, &activations)?)
+}
+
+/// Makes integers again of a pruned graph whose values were quantised and whose integers were numbers meanwhile, behind
+/// [`crate::compile::prepare`] without [`CompileOptions::integers`]. Weights, pruned and fitted, are rounded anew, channel by
+/// channel; values keep their scales. Leaves others as they are.
+pub fn round_again(pruned: &mut Pruned, options: &CompileOptions) -> Result<(), Error> {
+    if round_weights(&mut pruned.graph)? > 0 {
+        simplify(&mut pruned.graph, options, &mut |_| {})?;
+    }
+    Ok(())
 }
 
 /// Fits the weights behind what was cut, layer by layer, so that each layer's results on the samples are near those that it had

@@ -34,8 +34,21 @@ pub(super) struct Run<'a> {
     pub(super) tables: bool,
 }
 
+/// Samples with what the graph of numbers makes of them.
+pub(super) struct Reference<'a> {
+    samples: &'a Samples,
+    answers: Answers,
+}
+
 /// Elements of each output, sample by sample.
-pub(super) type Answers = Vec<Vec<Vec<f32>>>;
+type Answers = Vec<Vec<Vec<f32>>>;
+
+/// What becomes of the values and layers of a graph.
+struct Chosen {
+    points: Points,
+    ranges: BTreeMap<NodeId, Range>,
+    layers: BTreeMap<NodeId, QuantizedWeights>,
+}
 
 impl<'a> Run<'a> {
     /// Ranges as the samples or the options tell, and weights rounded to the nearest.
@@ -59,26 +72,41 @@ impl<'a> Run<'a> {
         Ok(Run { options, samples, threads, ranges, layers, apart, tables, graph, points, observed })
     }
 
-    /// The graph with quantization, but of some layers, and what that costs.
-    pub(super) fn attempt(&self, kept: &Kept, expected: &Answers) -> Result<(Graph, Report), QuantizeError> {
+    /// Layers that neither are among some nor keep their numbers.
+    pub(super) fn free(&self, fixed: &BTreeSet<NodeId>, kept: &Kept) -> Vec<NodeId> {
+        let layers = self.points.layers.iter().copied();
+        layers.filter(|layer| !fixed.contains(layer) && !kept.contains_key(layer)).collect()
+    }
+
+    /// What a graph of numbers makes of samples.
+    pub(super) fn reference<'s>(&self, graph: &Graph, samples: &'s Samples) -> Result<Reference<'s>, QuantizeError> {
+        Ok(Reference { samples, answers: self.answers(graph, samples)? })
+    }
+
+    fn chosen(&self, kept: &Kept) -> Chosen {
         let points = points(&self.graph, kept);
-        let ranges: BTreeMap<NodeId, Range> = points
-            .values
-            .iter()
-            .filter(|id| self.tables || !points.functions.contains_key(id))
-            .filter_map(|id| self.ranges.get_key_value(id))
-            .map(|(&id, &range)| (id, range))
-            .collect();
-        let layers: BTreeMap<NodeId, QuantizedWeights> =
-            points.layers.iter().filter_map(|layer| Some((*layer, self.layers.get(layer)?.clone()))).collect();
-        let mut report = describe(&self.graph, &points, &self.observed, &ranges, &layers);
-        let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
-        let mut graph = self.graph.clone();
-        insert_quantization(&mut graph, &Decisions { values, layers })?;
-        report.samples = self.samples.runs.len();
-        let answers = self.answers(&graph)?;
+        let range = |id: &NodeId| self.ranges.get_key_value(id).map(|(&id, &range)| (id, range));
+        let values = points.values.iter().filter(|id| self.tables || !points.functions.contains_key(id));
+        let ranges = values.filter_map(range).collect();
+        let weights = |layer: &NodeId| Some((*layer, self.layers.get(layer)?.clone()));
+        let layers = points.layers.iter().filter_map(weights).collect();
+        Chosen { points, ranges, layers }
+    }
+
+    /// A graph with the same nodes, with quantization but of some layers.
+    pub(super) fn integers(&self, graph: &Graph, kept: &Kept) -> Result<Graph, QuantizeError> {
+        inserted(graph, self.chosen(kept))
+    }
+
+    /// The graph with quantization, but of some layers, and what that costs.
+    pub(super) fn attempt(&self, kept: &Kept, reference: &Reference<'_>) -> Result<(Graph, Report), QuantizeError> {
+        let chosen = self.chosen(kept);
+        let mut report = describe(&self.graph, &chosen.points, &self.observed, &chosen.ranges, &chosen.layers);
+        let graph = inserted(&self.graph, chosen)?;
+        report.samples = reference.samples.runs.len();
+        let answers = self.answers(&graph, reference.samples)?;
         let outputs = measured_outputs(&self.graph);
-        let pairs = outputs.iter().zip(expected.iter().zip(&answers));
+        let pairs = outputs.iter().zip(reference.answers.iter().zip(&answers));
         report.outputs = pairs
             .map(|(&(place, node), (float, integer))| {
                 let name = &self.graph.outputs()[place].name;
@@ -89,17 +117,24 @@ impl<'a> Run<'a> {
     }
 
     /// The outputs of a graph for every sample.
-    pub(super) fn answers(&self, graph: &Graph) -> Result<Answers, QuantizeError> {
+    fn answers(&self, graph: &Graph, samples: &Samples) -> Result<Answers, QuantizeError> {
         let nodes: Vec<NodeId> = measured_outputs(graph).into_iter().map(|(_, node)| node).collect();
         let distinct: Vec<NodeId> = nodes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let mut values: BTreeMap<NodeId, Vec<Vec<f32>>> = BTreeMap::new();
         if !distinct.is_empty() {
-            capture(graph, self.options, &distinct, self.samples, self.threads, &mut |captured: Captured<'_>| {
+            capture(graph, self.options, &distinct, samples, self.threads, &mut |captured: Captured<'_>| {
                 values.entry(captured.node).or_default().push(captured.elements.to_vec());
             })?;
         }
         Ok(nodes.iter().map(|node| values.get(node).cloned().unwrap_or_default()).collect())
     }
+}
+
+fn inserted(graph: &Graph, Chosen { ranges, layers, .. }: Chosen) -> Result<Graph, QuantizeError> {
+    let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
+    let mut graph = graph.clone();
+    insert_quantization(&mut graph, &Decisions { values, layers })?;
+    Ok(graph)
 }
 
 /// A layer's weights as integers.

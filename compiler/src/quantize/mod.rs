@@ -1,6 +1,7 @@
 //! Quantization after training: ranges from samples, weights rounded channel by channel, and the loss, measured.
 
 mod attempt;
+mod cost;
 mod decided;
 mod equalize;
 mod observe;
@@ -16,21 +17,24 @@ use edgecc_passes::quantize::{Points, quantization_points};
 use crate::calibrate::capture::CaptureError;
 use crate::calibrate::observe::Observer;
 use crate::calibrate::samples::Samples;
-use crate::compile::CompileOptions;
+use crate::compile::{CompileError, CompileOptions};
 use crate::names::{layers, values};
 use crate::recipe::RangeRule;
 use attempt::Run;
 pub use decided::{Decided, insert_decided};
 pub use equalize::Equalized;
 use equalize::equalize;
-pub use report::{FloatReport, LayerReport, OutputReport, Report};
+pub use report::{FloatReport, LayerReport, OutputReport, Report, SCHEME};
 use rounding::round_weights;
+use sensitivity::worst_first;
 
 /// Why layers that could become integers do not: the user said so.
 const TOLD: &str = "is told to stay";
 /// The outputs would change too much.
 const LOSES: &str = "costs too much accuracy";
-const CHOICES: [&str; 2] = [TOLD, LOSES];
+/// Integers would take as long, with the conversions around them.
+const SLOWER: &str = "is not faster in integers";
+const CHOICES: [&str; 3] = [TOLD, LOSES, SLOWER];
 
 /// How a graph is quantised.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +47,10 @@ pub struct QuantizeOptions {
     pub ranges: BTreeMap<String, RangeRule>,
     /// Who proposes the range of values beside those; without it, for each value whoever loses least.
     pub observer: Option<Observer>,
+    /// Keep the numbers of layers whose integers would not be faster by the cost model, with the conversions around them.
+    pub only_faster: bool,
+    /// Tell each layer's share of the loss, and its cycles.
+    pub tell_shares: bool,
     /// Whether channels get factors; without it, if the outputs come nearer to the float model's.
     pub equalize: Option<bool>,
     /// Whether weights are rounded so that the results of layers on the samples stay, rather than to the nearest; without it, if the
@@ -61,6 +69,9 @@ pub struct QuantizeOptions {
 /// Why a graph was not quantised.
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {
+    /// The graph could not be lowered.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// Values of the samples could not be computed.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -94,7 +105,7 @@ pub enum QuantizeError {
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
 /// outputs nearer to the float model's. Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32
 /// instead of looked up by 8 bits; where it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most
-/// for a multiply-add, as many as it takes.
+/// for the cycles that it saves, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
     options: &CompileOptions,
@@ -103,14 +114,22 @@ pub fn quantize(
     threads: usize,
     progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
-    let kept = how.kept(graph)?;
+    let mut kept = how.kept(graph)?;
     let fixed = named(graph, &how.integers)?;
     progress("calibrating".into());
     let mut run = Run::of(graph.clone(), options, (how, &kept), (samples, threads))?;
+    let compared = run.compared(&kept)?;
+    if how.only_faster {
+        let slower = run.slower(&run.free(&fixed, &kept), &kept, &compared, progress)?;
+        if !slower.is_empty() {
+            kept.extend(slower);
+            run = Run::of(graph.clone(), options, (how, &kept), (samples, threads))?;
+        }
+    }
     progress("running the float model".into());
-    let expected = run.answers(graph)?;
+    let reference = run.reference(graph, samples)?;
     progress("running the integers".into());
-    let mut best = run.attempt(&kept, &expected)?;
+    let mut best = run.attempt(&kept, &reference)?;
     let mut steps = vec![("rounded to the nearest", best.1.quality())];
     let mut changes = Vec::new();
     if let Some(wanted) = how.choice(how.equalize) {
@@ -118,7 +137,7 @@ pub fn quantize(
         // Layers that keep their numbers are no reason for other factors: they may be those of a recipe that was made with them.
         let (equalized, found) = equalize(graph, options, &points(graph, &Kept::new()), (samples, threads))?;
         let other = Run::of(equalized, options, (how, &kept), (samples, threads))?;
-        let attempt = other.attempt(&kept, &expected)?;
+        let attempt = other.attempt(&kept, &reference)?;
         steps.push(("channels equalized", attempt.1.quality()));
         if wanted.unwrap_or(attempt.1.quality() > best.1.quality()) {
             (run, best, changes) = (other, attempt, found);
@@ -128,7 +147,7 @@ pub fn quantize(
     if let Some(wanted) = how.choice(how.fit_rounding) {
         let nearest = run.layers.clone();
         run.layers.extend(round_weights(&run, progress)?);
-        let attempt = run.attempt(&kept, &expected)?;
+        let attempt = run.attempt(&kept, &reference)?;
         steps.push(("weights rounded by the samples", attempt.1.quality()));
         is_fitted = wanted.unwrap_or(attempt.1.quality() > best.1.quality());
         match is_fitted {
@@ -140,13 +159,26 @@ pub fn quantize(
     if has_functions && how.tables.is_none() && how.max_drop.is_some_and(|most| best.1.drop() > most) {
         progress("functions without tables".into());
         run.tables = false;
-        best = run.attempt(&kept, &expected)?;
+        best = run.attempt(&kept, &reference)?;
     }
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
-        let free: Vec<NodeId> = run.points.layers.iter().copied().filter(|layer| !fixed.contains(layer)).collect();
-        best = run.keep_to(most, &free, &kept, &expected, best, progress)?;
+        let order = worst_first(graph, &run.losses(&run.free(&fixed, &kept), progress)?, &compared);
+        (kept, best) = run.keep_to(most, &order, &kept, &reference, best, progress)?;
+        // What stands between layers of numbers may be slower now.
+        let slower = match how.only_faster {
+            true => run.slower(&run.free(&fixed, &kept), &kept, &run.compared(&kept)?, progress)?,
+            false => Kept::new(),
+        };
+        if !slower.is_empty() {
+            kept.extend(slower);
+            best = run.attempt(&kept, &reference)?;
+        }
     }
     let (quantised, mut report) = best;
+    if how.tell_shares {
+        let layers = points(graph, &kept).layers;
+        report.tell(graph, &layers, &run.losses(&layers, progress)?, &run.compared(&kept)?);
+    }
     let decided = &mut report.decided;
     (decided.is_equalized, decided.is_fitted, decided.has_tables) = (!changes.is_empty(), is_fitted, run.tables);
     *graph = quantised;

@@ -5,9 +5,15 @@ use std::collections::BTreeMap;
 use edgecc_ir::{Graph, NodeId, Op, Shape};
 use edgecc_passes::quantize::{Points, QuantizedWeights, layer_input, weights_axis};
 
+use super::cost::Compared;
+use super::sensitivity::Losses;
 use super::{Decided, Equalized};
 use crate::calibrate::observe::{Observed, Range};
-use crate::names::layers;
+use crate::names;
+
+/// How layers become integers.
+pub const SCHEME: &str =
+    "values i8 with a scale and a zero point, weights i8 with a scale for each channel, sums i32, biases i32";
 
 /// What was done, and what it costs.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +37,8 @@ pub struct Report {
     pub apart: Vec<String>,
     /// Values whose channels have factors.
     pub equalized: Vec<Equalized>,
+    /// Modelled cycles of the network in numbers and as it is, where they are known.
+    pub cycles: Option<[f64; 2]>,
 }
 
 impl Report {
@@ -44,6 +52,19 @@ impl Report {
     /// Decibels of the worst output over its difference.
     pub(super) fn quality(&self) -> f64 {
         self.outputs.iter().map(|output| output.signal_to_noise).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Tells each layer's share of the loss, and cycles. `layers` are those of the report.
+    pub(super) fn tell(&mut self, graph: &Graph, layers: &[NodeId], losses: &Losses, compared: &Compared) {
+        let all: f64 = losses.values().sum();
+        let names = names::layers(graph);
+        for &layer in layers {
+            let name = names.name(layer);
+            let Some(row) = self.layers.iter_mut().find(|row| row.name == name) else { continue };
+            row.share_of_loss = losses.get(&layer).map(|loss| loss / all.max(f64::MIN_POSITIVE));
+            row.cycles = compared.of_layer(layer);
+        }
+        self.cycles = compared.total();
     }
 
     /// The share of the work that integers do, and a line for each output.
@@ -76,6 +97,10 @@ pub struct LayerReport {
     pub input_quality: f64,
     /// Decibels of the weights over the noise of theirs.
     pub weights_quality: f64,
+    /// Its share of what all layers lose when each is rounded alone, where that was asked for.
+    pub share_of_loss: Option<f64>,
+    /// Modelled cycles in numbers and in integers, with what is fused to it, where they are known.
+    pub cycles: Option<[f64; 2]>,
 }
 
 /// A layer that kept its numbers.
@@ -111,7 +136,7 @@ pub(super) fn describe(
     ranges: &BTreeMap<NodeId, Range>,
     weights: &BTreeMap<NodeId, QuantizedWeights>,
 ) -> Report {
-    let names = layers(graph);
+    let names = names::layers(graph);
     let origin = |id: NodeId| graph.node(id).origin().to_string();
     let row = |(&id, weights): (&NodeId, &QuantizedWeights)| {
         let input = layer_input(graph, id);
@@ -122,6 +147,8 @@ pub(super) fn describe(
             input: ranges[&input],
             input_quality: observed[&input].signal_to_noise(&ranges[&input]),
             weights_quality: weights_quality(graph, id, weights),
+            share_of_loss: None,
+            cycles: None,
         }
     };
     let order = graph.order();
@@ -206,21 +233,47 @@ fn largest(values: &[f32]) -> usize {
 }
 
 impl std::fmt::Display for Report {
-    /// Layers with the noisiest inputs first.
+    /// Layers that lose most first; where that was not asked for, those with the noisiest inputs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut layers: Vec<&LayerReport> = self.layers.iter().collect();
-        layers.sort_by(|a, b| a.input_quality.total_cmp(&b.input_quality));
-        writeln!(f, "{:>10}  {:>9}  {:>22}  {:>14}  layer", "input dB", "weight dB", "range", "observer")?;
+        let loss = |layer: &LayerReport| layer.share_of_loss.unwrap_or(0.0);
+        layers.sort_by(|a, b| {
+            loss(b).total_cmp(&loss(a)).then(a.input_quality.total_cmp(&b.input_quality)).then(a.name.cmp(&b.name))
+        });
+        writeln!(f, "layers of integers: {SCHEME}")?;
+        writeln!(
+            f,
+            "{:>8} {:>9} {:>9} {:>13} {:>12} {:>22} {:>14}  layer",
+            "loss", "input dB", "weight dB", "kcycles float", "kcycles int8", "range", "observer"
+        )?;
+        let share = |share: Option<f64>| share.map_or("-".into(), |share| format!("{:.1} %", share * 100.0));
         for layer in layers {
             let range = format!("{:.4} .. {:.4}", layer.input.low, layer.input.high);
+            let cycles =
+                [0, 1].map(|place| layer.cycles.map_or("-".into(), |cycles| format!("{:.1}", cycles[place] / 1e3)));
             writeln!(
                 f,
-                "{:>10.1}  {:>9.1}  {range:>22}  {:>14}  {}",
-                layer.input_quality, layer.weights_quality, layer.input.observer, layer.origin
+                "{:>8} {:>9.1} {:>9.1} {:>13} {:>12} {range:>22} {:>14}  {}",
+                share(layer.share_of_loss),
+                layer.input_quality,
+                layer.weights_quality,
+                cycles[0],
+                cycles[1],
+                layer.input.observer,
+                layer.origin
             )?;
         }
-        for FloatReport { origin, reason, .. } in &self.float {
-            writeln!(f, "kept in f32: {origin} {reason}")?;
+        for FloatReport { origin, macs, reason, .. } in &self.float {
+            writeln!(f, "kept in numbers: {origin} {reason} ({:.2} M multiply-adds)", *macs as f64 / 1e6)?;
+        }
+        if let Some([numbers, integers]) = self.cycles {
+            let ratio = numbers / integers.max(1.0);
+            writeln!(
+                f,
+                "{:.1} k modelled cycles, {:.1} k in numbers: {ratio:.2} times as fast",
+                integers / 1e3,
+                numbers / 1e3
+            )?;
         }
         for origin in &self.apart {
             writeln!(f, "kept in f32: the result of {origin}: its channels are too unlike for one scale")?;

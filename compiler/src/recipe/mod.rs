@@ -117,6 +117,9 @@ pub struct Quantize {
     pub integers: Integers,
     /// Who proposes ranges; without it, for each value whoever loses least.
     pub observer: Option<Observer>,
+    /// Whether layers keep their numbers where integers would not be faster by the cost model.
+    #[serde(default = "yes")]
+    pub only_faster: bool,
     /// Whether biases take in what rounding the weights takes from the mean of each channel of the samples.
     #[serde(default = "yes")]
     pub correct_biases: bool,
@@ -146,6 +149,7 @@ impl Default for Quantize {
         Quantize {
             integers: Integers::Int8,
             observer: None,
+            only_faster: true,
             correct_biases: true,
             equalize: None,
             fit_rounding: None,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Scalar, Tensor, TypeError};
 
-use super::affine::{Affine, along, dequantize, integer_range, quantize_expr};
+use super::affine::{Affine, along, dequantize, dequantized, integer_range, quantize_expr};
+use super::movement::moved_operands;
+use super::points::quantization_points;
 use crate::fuse::channels::{
     Place, bias_epilogue, bias_shape, channel_axis, channel_tensor, channel_values, locate, with_bias,
 };
@@ -105,6 +107,30 @@ pub fn insert_quantization(graph: &mut Graph, decisions: &Decisions) -> Result<(
     }
     graph.remove_dead();
     Ok(())
+}
+
+/// `conv(dequantize(q), w) => conv(dequantize(q), dequantize(quantize(w)))` for constant numbers w, with new scales: so that what
+/// was quantised, and whose weights were numbers meanwhile, becomes integers again. Counts the layers.
+pub fn round_weights(graph: &mut Graph) -> Result<usize, TypeError> {
+    let rounded = |layer: NodeId| {
+        if !stands_for_integers(graph, graph.operands(layer)[0]) {
+            return None;
+        }
+        Some((layer, quantize_weights(graph.constant_value(graph.operands(layer)[1])?, weights_axis(graph.op(layer)))))
+    };
+    let layers: BTreeMap<_, _> = quantization_points(graph, |_| None).layers.into_iter().filter_map(rounded).collect();
+    let count = layers.len();
+    insert_quantization(graph, &Decisions { values: BTreeMap::new(), layers })?;
+    Ok(count)
+}
+
+/// Whether a value is dequantised, moved or not.
+fn stands_for_integers(graph: &Graph, id: NodeId) -> bool {
+    let moves_integers = |places: Vec<usize>| {
+        let mut sources = places.into_iter().map(|place| graph.operands(id)[place]);
+        sources.all(|source| graph.constant_value(source).is_some() || stands_for_integers(graph, source))
+    };
+    dequantized(graph, id).is_some() || moved_operands(graph, id).is_some_and(moves_integers)
 }
 
 /// Adds numbers to the channels of a contraction's sums, to a bias that is there.

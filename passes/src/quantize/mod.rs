@@ -21,7 +21,8 @@ pub use fold_requantize::fold_requantize;
 pub use fold_sums::fold_sums;
 pub use hoist_quantize::{cancel_quantize, hoist_quantize};
 pub use insert::{
-    Decisions, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis, with_scales,
+    Decisions, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, round_weights, weights_axis,
+    with_scales,
 };
 pub use integer_contractions::integer_contractions;
 pub use points::{Points, layer_input, quantization_points};

@@ -55,13 +55,14 @@ fn instructions(body: &[Stmt]) -> usize {
     body.iter()
         .map(|statement| match statement {
             Stmt::For { body, .. } => instructions(body),
-            Stmt::Set { value: Value::Apply { expr, .. }, .. } => expression(expr),
+            Stmt::Set { value: Value::Apply { expr, .. }, .. } => operations(expr),
             Stmt::Set { .. } | Stmt::Store { .. } => 1,
         })
         .sum()
 }
 
-fn expression(expr: &Expr) -> usize {
+/// About the instructions that an expression takes.
+pub(crate) fn operations(expr: &Expr) -> usize {
     let node = |node: &ExprNode| match node {
         ExprNode::Argument(..) | ExprNode::Constant(_) => 0,
         ExprNode::Unary(op, _) => function(*op),

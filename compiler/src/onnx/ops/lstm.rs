@@ -69,12 +69,15 @@ fn lstm(c: &mut Context<'_, '_>) -> Results {
         };
         let mut state = State { hidden: initial(c, 5)?, cell: initial(c, 6)? };
         let of_input = weights.of_input(c, rows)?;
-        let mut sequence = vec![state.hidden; steps];
+        let mut sequence = Vec::with_capacity(steps);
         for step in 0..steps {
             let place = if is_backward { steps - 1 - step } else { step };
             let of_input = part(c, of_input, 0, place * batch, batch)?;
             state = weights.step(c, of_input, state, hidden)?;
-            sequence[place] = state.hidden;
+            sequence.push(state.hidden);
+        }
+        if is_backward {
+            sequence.reverse();
         }
         sequences.push(stacked(c, &sequence, 0)?);
         last.push(state);
@@ -87,8 +90,8 @@ fn lstm(c: &mut Context<'_, '_>) -> Results {
 
 fn refuse_variants(c: &Context<'_, '_>) -> Imported<()> {
     let activations = c.texts("activations")?;
-    let is_usual = |(place, name): (usize, &String)| name.eq_ignore_ascii_case(["sigmoid", "tanh", "tanh"][place % 3]);
-    if !activations.iter().enumerate().all(is_usual) {
+    let usual = ["sigmoid", "tanh", "tanh"].iter().cycle();
+    if !activations.iter().zip(usual).all(|(name, usual)| name.eq_ignore_ascii_case(usual)) {
         return unsupported(format!("activations {activations:?}"));
     }
     let refused = [

@@ -26,7 +26,8 @@ fn scan(c: &mut Context<'_, '_>) -> Results {
     let (axes, backward) = (listed(c, "scan_input_axes", scanned)?, listed(c, "scan_input_directions", scanned)?);
     let axes = sequences.iter().zip(axes).map(|(&id, axis)| c.axis(axis, c.rank(id)?));
     let axes = axes.collect::<Imported<Vec<usize>>>()?;
-    let steps = c.extent(sequences[0], axes[0])?;
+    let (Some(&first), Some(&axis)) = (sequences.first(), axes.first()) else { return invalid("scans nothing") };
+    let steps = c.extent(first, axis)?;
     if steps == 0 || steps > MOST_STEPS {
         return unsupported(format!("{steps} steps; 1 to {MOST_STEPS} are written out"));
     }
@@ -70,7 +71,8 @@ pub(super) fn slice(c: &mut Context<'_, '_>, x: NodeId, axis: usize, place: usiz
 
 /// Slices side by side along a new axis.
 pub(super) fn stacked(c: &mut Context<'_, '_>, parts: &[NodeId], axis: i64) -> Imported<NodeId> {
-    let rank = c.rank(parts[0])? + 1;
+    let Some(&first) = parts.first() else { return invalid("has no steps") };
+    let rank = c.rank(first)? + 1;
     let axis = c.axis(axis, rank)?;
     let mut wide = Vec::with_capacity(parts.len());
     for &part in parts {

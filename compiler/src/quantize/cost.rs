@@ -1,0 +1,145 @@
+//! What layers cost in integers and in numbers, by the backend's cost model.
+
+use std::collections::BTreeMap;
+
+use edgecc_backends::cpu::isa::Architecture;
+use edgecc_ir::{Graph, NodeId, Origin, TypeError};
+
+use super::attempt::Run;
+use super::report::macs;
+use super::{Kept, QuantizeError, SLOWER};
+use crate::compile::{CompileOptions, modelled_costs};
+
+/// A layer whose integers take less than this share of its numbers' cycles is faster whatever stands around it.
+const CLEARLY_FASTER: f64 = 0.5;
+
+/// What the name of a layer's own begins with, beside those of the model, which several layers may share.
+const OWN: &str = "\u{0}layer ";
+
+/// Modelled cycles of a graph.
+struct Cycles {
+    /// Of all steps.
+    total: f64,
+    /// Of the steps that stand for a layer, with what is fused to it, by its own name.
+    of_layers: BTreeMap<String, f64>,
+}
+
+/// A graph whose layers have names of their own.
+fn named(graph: &Graph) -> Result<Graph, TypeError> {
+    let mut named = graph.clone();
+    for id in graph.ids().filter(|&id| graph.op(id).epilogue().is_some()) {
+        let origin = graph.node(id).origin().joined(&Origin::named(own_name(id)));
+        named.rewrite(id, graph.op(id).clone(), graph.operands(id), origin)?;
+    }
+    Ok(named)
+}
+
+fn own_name(layer: NodeId) -> String {
+    format!("{OWN}{}", layer.index())
+}
+
+impl Cycles {
+    /// Those of a graph behind [`edgecc_passes::prepare`].
+    fn of(graph: &Graph, options: &CompileOptions) -> Result<Cycles, QuantizeError> {
+        let mut cycles = Cycles { total: 0.0, of_layers: BTreeMap::new() };
+        for (origin, cost) in modelled_costs(graph, options)? {
+            cycles.total += cost.cycles;
+            for name in origin.0.into_iter().filter(|name| name.starts_with(OWN)) {
+                *cycles.of_layers.entry(name).or_default() += cost.cycles;
+            }
+        }
+        Ok(cycles)
+    }
+
+    fn of_layer(&self, layer: NodeId) -> f64 {
+        self.of_layers.get(&own_name(layer)).copied().unwrap_or(0.0)
+    }
+}
+
+/// Modelled cycles of a graph in numbers and with all of its layers in integers.
+pub(super) struct Compared {
+    numbers: Cycles,
+    integers: Cycles,
+    /// Whether the model knows both kinds of kernels; elsewhere than on aarch64 it does not know those that sum integers.
+    is_known: bool,
+}
+
+impl Compared {
+    /// What a layer's integers are worth, at least 1: the cycles that they save, or its multiply-adds where those are not known.
+    pub(super) fn worth(&self, graph: &Graph, layer: NodeId) -> f64 {
+        let saved = self.numbers.of_layer(layer) - self.integers.of_layer(layer);
+        let worth = if self.is_known { saved } else { macs(graph, layer) as f64 };
+        worth.max(1.0)
+    }
+
+    /// Cycles of a layer in numbers and in integers, where they are known.
+    pub(super) fn of_layer(&self, layer: NodeId) -> Option<[f64; 2]> {
+        self.is_known.then(|| [&self.numbers, &self.integers].map(|cycles| cycles.of_layer(layer)))
+    }
+
+    /// Cycles of the network, likewise.
+    pub(super) fn total(&self) -> Option<[f64; 2]> {
+        self.is_known.then_some([self.numbers.total, self.integers.total])
+    }
+
+    /// Cycles of a layer's integers as a share of those of its numbers.
+    fn share(&self, layer: NodeId) -> f64 {
+        self.integers.of_layer(layer) / self.numbers.of_layer(layer).max(1.0)
+    }
+}
+
+impl Run<'_> {
+    /// Cycles in numbers, and in integers but for some layers.
+    pub(super) fn compared(&self, kept: &Kept) -> Result<Compared, QuantizeError> {
+        let named = named(&self.graph)?;
+        Ok(Compared {
+            numbers: Cycles::of(&named, self.options)?,
+            integers: Cycles::of(&self.integers(&named, kept)?, self.options)?,
+            is_known: self.options.architecture == Architecture::Aarch64,
+        })
+    }
+
+    /// Layers of `free` that are not faster in integers, conversions around them included, beyond those of `kept`.
+    ///
+    /// Each layer that is not clearly faster is tried alone, first those that gain least; then all of these together, and all
+    /// layers. None where the model does not know.
+    pub(super) fn slower(
+        &self,
+        free: &[NodeId],
+        kept: &Kept,
+        compared: &Compared,
+        progress: &mut dyn FnMut(String),
+    ) -> Result<Kept, QuantizeError> {
+        let mut slower = Kept::new();
+        if !compared.is_known {
+            return Ok(slower);
+        }
+        let share = |layer: &NodeId| compared.share(*layer);
+        let mut doubtful: Vec<NodeId> = free.iter().copied().filter(|layer| share(layer) > CLEARLY_FASTER).collect();
+        doubtful.sort_by(|a, b| share(b).total_cmp(&share(a)));
+        let cycles = |more: &Kept| {
+            let with: Kept = kept.iter().chain(more).map(|(&layer, &reason)| (layer, reason)).collect();
+            Ok::<f64, QuantizeError>(Cycles::of(&self.integers(&self.graph, &with)?, self.options)?.total)
+        };
+        let mut least = compared.integers.total;
+        for (number, &layer) in doubtful.iter().enumerate() {
+            progress(format!("comparing layer {} of {}", number + 1, doubtful.len()));
+            let mut tried = slower.clone();
+            tried.insert(layer, SLOWER);
+            let cycles = cycles(&tried)?;
+            if cycles <= least {
+                (least, slower) = (cycles, tried);
+            }
+        }
+        for together in [&doubtful[..], free] {
+            let tried: Kept = together.iter().map(|&layer| (layer, SLOWER)).collect();
+            if tried.len() > slower.len() {
+                let cycles = cycles(&tried)?;
+                if cycles < least {
+                    (least, slower) = (cycles, tried);
+                }
+            }
+        }
+        Ok(slower)
+    }
+}
