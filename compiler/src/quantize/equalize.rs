@@ -76,14 +76,16 @@ impl Channel {
     }
 }
 
-/// The graph with factors and shifts where they are worth it, and where those are.
+/// The graph with factors and shifts where they are worth it, and where those are: in weights alone, or `everywhere`, so that the
+/// network multiplies by them too.
 pub(super) fn equalize(
     graph: &Graph,
     options: &CompileOptions,
-    points: &Points,
+    (points, everywhere): (&Points, bool),
     (samples, threads): (&Samples, usize),
 ) -> Result<(Graph, Vec<Equalized>), QuantizeError> {
-    let sites = equalization_sites(graph, &points.values);
+    let mut sites = equalization_sites(graph, &points.values);
+    sites.retain(|site| site.is_free || everywhere);
     let values: Vec<NodeId> = sites.iter().map(|site| site.value).collect();
     let mut equalized = (graph.clone(), Vec::new());
     if values.is_empty() {

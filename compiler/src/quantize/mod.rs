@@ -20,7 +20,7 @@ use crate::calibrate::samples::Samples;
 use crate::compile::{CompileError, CompileOptions};
 use crate::names::{layers, values};
 use crate::recipe::RangeRule;
-use attempt::Run;
+use attempt::{Reference, Run};
 pub use decided::{Decided, insert_decided};
 pub use equalize::Equalized;
 use equalize::equalize;
@@ -104,7 +104,7 @@ pub enum QuantizeError {
 ///
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
 /// outputs nearer to the float model's. Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32
-/// instead of looked up by 8 bits; where it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most
+/// instead of looked up by 8 bits, with factors for the channels of their results; where it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most
 /// for the cycles that it saves, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
@@ -128,39 +128,18 @@ pub fn quantize(
     }
     progress("running the float model".into());
     let reference = run.reference(graph, samples)?;
-    progress("running the integers".into());
-    let mut best = run.attempt(&kept, &reference)?;
-    let mut steps = vec![("rounded to the nearest", best.1.quality())];
-    let mut changes = Vec::new();
-    if let Some(wanted) = how.choice(how.equalize) {
-        progress("equalizing channels".into());
-        // Layers that keep their numbers are no reason for other factors: they may be those of a recipe that was made with them.
-        let (equalized, found) = equalize(graph, options, &points(graph, &Kept::new()), (samples, threads))?;
-        let other = Run::of(equalized, options, (how, &kept), (samples, threads))?;
-        let attempt = other.attempt(&kept, &reference)?;
-        steps.push(("channels equalized", attempt.1.quality()));
-        if wanted.unwrap_or(attempt.1.quality() > best.1.quality()) {
-            (run, best, changes) = (other, attempt, found);
-        }
-    }
-    let mut is_fitted = false;
-    if let Some(wanted) = how.choice(how.fit_rounding) {
-        let nearest = run.layers.clone();
-        run.layers.extend(round_weights(&run, progress)?);
-        let attempt = run.attempt(&kept, &reference)?;
-        steps.push(("weights rounded by the samples", attempt.1.quality()));
-        is_fitted = wanted.unwrap_or(attempt.1.quality() > best.1.quality());
-        match is_fitted {
-            true => best = attempt,
-            false => run.layers = nearest,
-        }
-    }
-    let has_functions = !run.points.functions.is_empty();
-    if has_functions && how.tables.is_none() && how.max_drop.is_some_and(|most| best.1.drop() > most) {
+    let mut fitted = fit(graph, options, (how, &kept), (run, &reference), progress)?;
+    // Functions of numbers leave room for factors behind them.
+    if how.tables.is_none() && how.max_drop.is_some_and(|most| fitted.best.1.drop() > most) {
         progress("functions without tables".into());
-        run.tables = false;
-        best = run.attempt(&kept, &reference)?;
+        let how = QuantizeOptions { tables: Some(false), ..how.clone() };
+        let run = Run::of(graph.clone(), options, (&how, &kept), (samples, threads))?;
+        let other = fit(graph, options, (&how, &kept), (run, &reference), progress)?;
+        if other.best.1.quality() > fitted.best.1.quality() {
+            fitted = other;
+        }
     }
+    let Fitted { run, mut best, steps, changes, is_fitted } = fitted;
     if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
         let order = worst_first(graph, &run.losses(&run.free(&fixed, &kept), progress)?, &compared);
         (kept, best) = run.keep_to(most, &order, &kept, &reference, best, progress)?;
@@ -184,6 +163,55 @@ pub fn quantize(
     *graph = quantised;
     let apart = run.apart.iter().map(|&id| run.graph.node(id).origin().to_string()).collect();
     Ok(Report { equalized: changes, apart, steps, ..report })
+}
+
+/// A quantised graph with its report, before layers go back to numbers.
+struct Fitted<'a> {
+    run: Run<'a>,
+    best: (Graph, Report),
+    steps: Vec<(&'static str, f64)>,
+    changes: Vec<Equalized>,
+    is_fitted: bool,
+}
+
+/// Equalizes channels and rounds weights by the samples, each where the outputs come nearer to the float model's.
+fn fit<'a>(
+    graph: &Graph,
+    options: &'a CompileOptions,
+    (how, kept): (&QuantizeOptions, &Kept),
+    (mut run, reference): (Run<'a>, &Reference<'_>),
+    progress: &mut dyn FnMut(String),
+) -> Result<Fitted<'a>, QuantizeError> {
+    progress("running the integers".into());
+    let (samples, threads) = (run.samples, run.threads);
+    let mut best = run.attempt(kept, reference)?;
+    let mut steps = vec![("rounded to the nearest", best.1.quality())];
+    let mut changes = Vec::new();
+    if let Some(wanted) = how.choice(how.equalize) {
+        progress("equalizing channels".into());
+        // Layers that keep their numbers are no reason for other factors: they may be those of a recipe that was made with them.
+        let all = points(graph, &Kept::new());
+        let (equalized, found) = equalize(graph, options, (&all, !run.tables), (samples, threads))?;
+        let other = Run::of(equalized, options, (how, kept), (samples, threads))?;
+        let attempt = other.attempt(kept, reference)?;
+        steps.push(("channels equalized", attempt.1.quality()));
+        if wanted.unwrap_or(attempt.1.quality() > best.1.quality()) {
+            (run, best, changes) = (other, attempt, found);
+        }
+    }
+    let mut is_fitted = false;
+    if let Some(wanted) = how.choice(how.fit_rounding) {
+        let nearest = run.layers.clone();
+        run.layers.extend(round_weights(&run, progress)?);
+        let attempt = run.attempt(kept, reference)?;
+        steps.push(("weights rounded by the samples", attempt.1.quality()));
+        is_fitted = wanted.unwrap_or(attempt.1.quality() > best.1.quality());
+        match is_fitted {
+            true => best = attempt,
+            false => run.layers = nearest,
+        }
+    }
+    Ok(Fitted { run, best, steps, changes, is_fitted })
 }
 
 /// Layers that keep their numbers, with the reason.
