@@ -125,7 +125,15 @@ pub struct Files {
     pub output: Vec<u8>,
 }
 
+/// Networks that take minutes in the emulator; the environment variable `EDGECC_NETWORKS=all` counts them too.
+const LARGE: [&str; 2] = ["resnet50", "inception_v3"];
+
 impl Network {
+    /// Whether it is counted without being asked for.
+    pub fn is_usual(&self) -> bool {
+        !LARGE.contains(&self.name) || std::env::var("EDGECC_NETWORKS").is_ok_and(|value| value == "all")
+    }
+
     /// Its files: those of the peers, or what a seeded generator writes. `None`, after a visible line, without Python.
     pub fn files(&self, peers: &Path) -> Option<Files> {
         let of_peers = |ending: &str| peers.join(format!("models/{}.{ending}", self.name));

@@ -54,6 +54,9 @@ fn networks_of_integers_execute_few_instructions() {
     for integers in &INTEGERS {
         let OfIntegers { name, core, emulated, bar: Bar { best_peer, most, cosine: least } } = integers;
         let network = integers.network().expect("a network");
+        if !network.is_usual() {
+            continue;
+        }
         let Some(files) = network.files(&peers) else { continue };
         let compiled = integers.compile(network, &files);
         let (trace, output) = bench.count(emulated, &compiled, &files.input, network.shape);
@@ -103,7 +106,7 @@ fn hold_to_bars(precision: Precision, further: impl Fn(&Bench, &Network, &Files,
         Precision::F16 => ("of halves", 0.65),
     };
     say(&format!("{head:<20} {:>9} {:>9} {:>6} {:>10} {:>9}", "edgecc M", "peer M", "ratio", "cosine", "weights"));
-    for network in &NETWORKS {
+    for network in NETWORKS.iter().filter(|network| network.is_usual()) {
         let (name, Bar { best_peer, most, cosine: least }) = (network.name, network.bar(precision));
         let Some(files) = network.files(&peers) else { continue };
         let compiled = network.compile(&files, precision, Kernels::Encoded);
