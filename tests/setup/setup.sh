@@ -40,7 +40,7 @@ install "models of cores" llvm-19
 install "fonts of rendered characters" fonts-cabin fonts-dejavu-core fonts-freefont-ttf fonts-liberation fonts-open-sans
 install "a software GPU" libvulkan1 mesa-vulkan-drivers
 install "a browser" chromium
-install "a second compiler of shaders" npm
+command -v npm >/dev/null || install "a second compiler of shaders" npm
 if [ -d target/node/node_modules/webgpu ]; then
   echo "setup: Tint: there"
 elif command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix target/node webgpu@0.6.2 >/dev/null 2>&1; then
