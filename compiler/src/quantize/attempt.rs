@@ -16,6 +16,7 @@ use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
 
 /// A graph with what is known of its values.
+#[derive(Clone)]
 pub(super) struct Run<'a> {
     pub(super) graph: Graph,
     pub(super) options: &'a CompileOptions,

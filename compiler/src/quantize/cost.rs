@@ -56,47 +56,42 @@ impl Cycles {
     }
 }
 
-/// Modelled cycles of a graph in numbers and with all of its layers in integers.
-pub(super) struct Compared {
-    numbers: Cycles,
-    integers: Cycles,
-    /// Whether the model knows both kinds of kernels; elsewhere than on aarch64 it does not know those that sum integers.
-    is_known: bool,
-}
+/// Modelled cycles of a graph in numbers and with all of its layers in integers. None elsewhere than on aarch64, where the model does
+/// not know kernels that sum integers.
+pub(super) struct Compared(Option<[Cycles; 2]>);
 
 impl Compared {
     /// What a layer's integers are worth, at least 1: the cycles that they save, or its multiply-adds where those are not known.
     pub(super) fn worth(&self, graph: &Graph, layer: NodeId) -> f64 {
-        let saved = self.numbers.of_layer(layer) - self.integers.of_layer(layer);
-        let worth = if self.is_known { saved } else { macs(graph, layer) as f64 };
-        worth.max(1.0)
+        let saved = self.of_layer(layer).map(|[numbers, integers]| numbers - integers);
+        saved.unwrap_or_else(|| macs(graph, layer) as f64).max(1.0)
     }
 
     /// Cycles of a layer in numbers and in integers, where they are known.
     pub(super) fn of_layer(&self, layer: NodeId) -> Option<[f64; 2]> {
-        self.is_known.then(|| [&self.numbers, &self.integers].map(|cycles| cycles.of_layer(layer)))
+        self.0.as_ref().map(|both| both.each_ref().map(|cycles| cycles.of_layer(layer)))
     }
 
     /// Cycles of the network, likewise.
     pub(super) fn total(&self) -> Option<[f64; 2]> {
-        self.is_known.then_some([self.numbers.total, self.integers.total])
+        self.0.as_ref().map(|both| both.each_ref().map(|cycles| cycles.total))
     }
 
     /// Cycles of a layer's integers as a share of those of its numbers.
     fn share(&self, layer: NodeId) -> f64 {
-        self.integers.of_layer(layer) / self.numbers.of_layer(layer).max(1.0)
+        self.of_layer(layer).map_or(0.0, |[numbers, integers]| integers / numbers.max(1.0))
     }
 }
 
 impl Run<'_> {
     /// Cycles in numbers, and in integers but for some layers.
     pub(super) fn compared(&self, kept: &Kept) -> Result<Compared, QuantizeError> {
+        if self.options.architecture != Architecture::Aarch64 {
+            return Ok(Compared(None));
+        }
         let named = named(&self.graph)?;
-        Ok(Compared {
-            numbers: Cycles::of(&named, self.options)?,
-            integers: Cycles::of(&self.integers(&named, kept)?, self.options)?,
-            is_known: self.options.architecture == Architecture::Aarch64,
-        })
+        let numbers = Cycles::of(&named, self.options)?;
+        Ok(Compared(Some([numbers, Cycles::of(&self.integers(&named, kept)?, self.options)?])))
     }
 
     /// Layers of `free` that are not faster in integers, conversions around them included, beyond those of `kept`.
@@ -111,9 +106,7 @@ impl Run<'_> {
         progress: &mut dyn FnMut(String),
     ) -> Result<Kept, QuantizeError> {
         let mut slower = Kept::new();
-        if !compared.is_known {
-            return Ok(slower);
-        }
+        let Some([_, mut least]) = compared.total() else { return Ok(slower) };
         let share = |layer: &NodeId| compared.share(*layer);
         let mut doubtful: Vec<NodeId> = free.iter().copied().filter(|layer| share(layer) > CLEARLY_FASTER).collect();
         doubtful.sort_by(|a, b| share(b).total_cmp(&share(a)));
@@ -121,7 +114,6 @@ impl Run<'_> {
             let with: Kept = kept.iter().chain(more).map(|(&layer, &reason)| (layer, reason)).collect();
             Ok::<f64, QuantizeError>(Cycles::of(&self.integers(&self.graph, &with)?, self.options)?.total)
         };
-        let mut least = compared.integers.total;
         for (number, &layer) in doubtful.iter().enumerate() {
             progress(format!("comparing layer {} of {}", number + 1, doubtful.len()));
             let mut tried = slower.clone();

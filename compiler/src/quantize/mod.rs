@@ -128,12 +128,12 @@ pub fn quantize(
     }
     progress("running the float model".into());
     let reference = run.reference(graph, samples)?;
+    let without_tables = (how.tables.is_none() && how.max_drop.is_some()).then(|| Run { tables: false, ..run.clone() });
     let mut fitted = fit(graph, options, (how, &kept), (run, &reference), progress)?;
     // Functions of numbers leave room for factors behind them.
-    if how.tables.is_none() && how.max_drop.is_some_and(|most| fitted.best.1.drop() > most) {
+    if let Some(run) = without_tables.filter(|_| how.max_drop.is_some_and(|most| fitted.best.1.drop() > most)) {
         progress("functions without tables".into());
         let how = QuantizeOptions { tables: Some(false), ..how.clone() };
-        let run = Run::of(graph.clone(), options, (&how, &kept), (samples, threads))?;
         let other = fit(graph, options, (&how, &kept), (run, &reference), progress)?;
         if other.best.1.quality() > fitted.best.1.quality() {
             fitted = other;
