@@ -127,3 +127,11 @@ pub fn outputs_emulated(
     };
     processors.iter().map(run).collect()
 }
+
+/// The largest difference as a part of the largest result.
+pub fn difference(expected: &Tensor, actual: &[f64]) -> f64 {
+    assert_eq!(expected.elements(), actual.len());
+    let expected: Vec<f64> = expected.scalars().map(|value| value.as_f64()).collect();
+    let largest = expected.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    expected.iter().zip(actual).fold(0.0, |most: f64, (a, b)| most.max((a - b).abs())) / largest
+}

@@ -21,14 +21,34 @@ struct Case {
     kind: Kind,
     /// `[1,C,H,W]` or `[1,H,W,C]`.
     extents: [usize; 4],
-    scale: f32,
-    mean: [f32; 3],
-    deviation: [f32; 3],
-    bgr: bool,
+    scaling: Scaling,
     task: Task,
     /// Crops that calibrate, and others that test.
     crops: [usize; 2],
 }
+
+/// How samples 0..255 become numbers.
+#[derive(Clone, Copy)]
+struct Scaling {
+    scale: f32,
+    mean: [f32; 3],
+    deviation: [f32; 3],
+    bgr: bool,
+}
+
+const fn scaled(scale: f32, mean: f32) -> Scaling {
+    Scaling { scale, mean: [mean; 3], deviation: [1.0; 3], bgr: false }
+}
+
+/// From 0 to 1.
+const SHARES: Scaling = scaled(1.0 / 255.0, 0.0);
+/// From -1 to 1.
+const AROUND_ZERO: Scaling = scaled(1.0 / 127.5, 1.0);
+const ULTRAFACE: Scaling = scaled(1.0 / 128.0, 127.0 / 128.0);
+/// As they are, blue first.
+const PLAIN_BGR: Scaling = Scaling { bgr: true, ..scaled(1.0, 0.0) };
+const SQUEEZENET: Scaling = Scaling { mean: [103.939, 116.779, 123.68], ..PLAIN_BGR };
+const TEXT: Scaling = Scaling { mean: [0.5; 3], deviation: [0.5; 3], bgr: true, ..SHARES };
 
 /// What outputs mean.
 enum Task {
@@ -51,139 +71,30 @@ struct Detection {
     corners: [f64; 4],
 }
 
+const fn case(
+    name: &'static str,
+    kind: Kind,
+    extents: [usize; 4],
+    scaling: Scaling,
+    task: Task,
+    crops: [usize; 2],
+) -> Case {
+    Case { name, kind, extents, scaling, task, crops }
+}
+
 const CASES: &[Case] = &[
-    Case {
-        name: "squeezenet_fp16",
-        kind: Kind::Scenes,
-        extents: [1, 3, 224, 224],
-        scale: 1.0,
-        mean: [103.939, 116.779, 123.68],
-        deviation: [1.0; 3],
-        bgr: true,
-        task: Task::Classes,
-        crops: [64, 200],
-    },
-    Case {
-        name: "mlperftiny_vww96_fp32",
-        kind: Kind::Scenes,
-        extents: [1, 96, 96, 3],
-        scale: 1.0 / 255.0,
-        mean: [0.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Classes,
-        crops: [64, 200],
-    },
-    Case {
-        name: "ch_ppocr_mobile_v2.0_cls_infer",
-        kind: Kind::Text,
-        extents: [1, 3, 48, 192],
-        scale: 1.0 / 255.0,
-        mean: [0.5; 3],
-        deviation: [0.5; 3],
-        bgr: true,
-        task: Task::Classes,
-        crops: [64, 200],
-    },
-    Case {
-        name: "portrait_mnv3_fp32",
-        kind: Kind::Scenes,
-        extents: [1, 256, 256, 3],
-        scale: 1.0 / 255.0,
-        mean: [0.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Pixels(3),
-        crops: [32, 32],
-    },
-    Case {
-        name: "ultraface_slim320",
-        kind: Kind::Faces,
-        extents: [1, 3, 240, 320],
-        scale: 1.0 / 128.0,
-        mean: [127.0 / 128.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Boxes(ultraface_slim),
-        crops: [32, 64],
-    },
-    Case {
-        name: "ultraface_rfb320",
-        kind: Kind::Faces,
-        extents: [1, 3, 240, 320],
-        scale: 1.0 / 128.0,
-        mean: [127.0 / 128.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Boxes(ultraface_rfb),
-        crops: [32, 64],
-    },
-    Case {
-        name: "yunet_n_dynamic",
-        kind: Kind::Faces,
-        extents: [1, 3, 192, 256],
-        scale: 1.0,
-        mean: [0.0; 3],
-        deviation: [1.0; 3],
-        bgr: true,
-        task: Task::Boxes(yunet),
-        crops: [32, 64],
-    },
-    Case {
-        name: "blazeface_front_128",
-        kind: Kind::Faces,
-        extents: [1, 128, 128, 3],
-        scale: 1.0 / 127.5,
-        mean: [1.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Boxes(blazeface),
-        crops: [32, 64],
-    },
-    Case {
-        name: "yolox_nano",
-        kind: Kind::Scenes,
-        extents: [1, 3, 416, 416],
-        scale: 1.0,
-        mean: [0.0; 3],
-        deviation: [1.0; 3],
-        bgr: true,
-        task: Task::Boxes(yolox),
-        crops: [32, 32],
-    },
-    Case {
-        name: "mp_face_landmark",
-        kind: Kind::Faces,
-        extents: [1, 3, 192, 192],
-        scale: 1.0 / 127.5,
-        mean: [1.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Landmarks,
-        crops: [64, 64],
-    },
-    Case {
-        name: "bodypix_mobilenetv1_050_s16",
-        kind: Kind::Scenes,
-        extents: [1, 241, 321, 3],
-        scale: 1.0 / 127.5,
-        mean: [1.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Numbers(3),
-        crops: [32, 32],
-    },
-    Case {
-        name: "super_resolution_10",
-        kind: Kind::Scenes,
-        extents: [1, 1, 224, 224],
-        scale: 1.0 / 255.0,
-        mean: [0.0; 3],
-        deviation: [1.0; 3],
-        bgr: false,
-        task: Task::Numbers(1),
-        crops: [16, 8],
-    },
+    case("squeezenet_fp16", Kind::Scenes, [1, 3, 224, 224], SQUEEZENET, Task::Classes, [64, 200]),
+    case("mlperftiny_vww96_fp32", Kind::Scenes, [1, 96, 96, 3], SHARES, Task::Classes, [64, 200]),
+    case("ch_ppocr_mobile_v2.0_cls_infer", Kind::Text, [1, 3, 48, 192], TEXT, Task::Classes, [64, 200]),
+    case("portrait_mnv3_fp32", Kind::Scenes, [1, 256, 256, 3], SHARES, Task::Pixels(3), [32, 32]),
+    case("ultraface_slim320", Kind::Faces, [1, 3, 240, 320], ULTRAFACE, Task::Boxes(ultraface_slim), [32, 64]),
+    case("ultraface_rfb320", Kind::Faces, [1, 3, 240, 320], ULTRAFACE, Task::Boxes(ultraface_rfb), [32, 64]),
+    case("yunet_n_dynamic", Kind::Faces, [1, 3, 192, 256], PLAIN_BGR, Task::Boxes(yunet), [32, 64]),
+    case("blazeface_front_128", Kind::Faces, [1, 128, 128, 3], AROUND_ZERO, Task::Boxes(blazeface), [32, 64]),
+    case("yolox_nano", Kind::Scenes, [1, 3, 416, 416], PLAIN_BGR, Task::Boxes(yolox), [32, 32]),
+    case("mp_face_landmark", Kind::Faces, [1, 3, 192, 192], AROUND_ZERO, Task::Landmarks, [64, 64]),
+    case("bodypix_mobilenetv1_050_s16", Kind::Scenes, [1, 241, 321, 3], AROUND_ZERO, Task::Numbers(3), [32, 32]),
+    case("super_resolution_10", Kind::Scenes, [1, 1, 224, 224], SHARES, Task::Numbers(1), [16, 8]),
 ];
 
 fn centred([x, y, width, height]: [f64; 4], score: f64) -> Detection {
@@ -378,12 +289,8 @@ fn prepared(folder: &Path, case: &Case) -> (Graph, CompileOptions) {
 }
 
 fn runs(graph: &Graph, case: &Case, seed: usize) -> Option<Vec<Vec<Array>>> {
-    let normalisation = Normalisation {
-        scale: case.scale,
-        mean: case.mean.to_vec(),
-        deviation: case.deviation.to_vec(),
-        bgr: case.bgr,
-    };
+    let Scaling { scale, mean, deviation, bgr } = case.scaling;
+    let normalisation = Normalisation { scale, mean: mean.to_vec(), deviation: deviation.to_vec(), bgr };
     let size =
         if case.extents[3] <= 3 { [case.extents[1], case.extents[2]] } else { [case.extents[2], case.extents[3]] };
     let dtype = graph.ty(graph.inputs()[0]).dtype;

@@ -4,8 +4,8 @@
 
 use edgecc::compile::{CompileOptions, compile_graph};
 use edgecc_backends::cpu::isa::Architecture;
-use edgecc_ir::{Graph, Tensor, eval};
-use edgecc_tests::graphs::{Way, outputs_emulated};
+use edgecc_ir::{Graph, eval};
+use edgecc_tests::graphs::{Way, difference, outputs_emulated};
 use edgecc_tests::networks::{Activation, Network};
 use edgecc_tests::report::say;
 use edgecc_tests::{cross, numbers, run};
@@ -63,14 +63,6 @@ fn steps(graph: &Graph, way: Way) -> usize {
         CompileOptions { kernels, allow_size, core, precision, chains, ..run::options(Architecture::Aarch64, &[]) };
     let program = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles").best.program;
     program.steps.iter().filter(|step| step.name.ends_with("_strassen")).count()
-}
-
-/// The largest difference as a part of the largest result.
-fn difference(expected: &Tensor, actual: &[f64]) -> f64 {
-    assert_eq!(expected.elements(), actual.len());
-    let expected: Vec<f64> = expected.scalars().map(|value| value.as_f64()).collect();
-    let largest = expected.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-    expected.iter().zip(actual).fold(0.0, |most: f64, (a, b)| most.max((a - b).abs())) / largest
 }
 
 #[test]

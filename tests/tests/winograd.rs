@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use edgecc_backends::contraction::Element;
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_backends::winograd::best_axes;
-use edgecc_ir::{Graph, Tensor, eval};
-use edgecc_tests::graphs::{Way, artifact, outputs_emulated, outputs_here};
+use edgecc_ir::{Graph, eval};
+use edgecc_tests::graphs::{Way, artifact, difference, outputs_emulated, outputs_here};
 use edgecc_tests::networks::{Activation, Network};
 use edgecc_tests::report::say;
 use edgecc_tests::{cross, numbers};
@@ -72,14 +72,6 @@ fn graph(case: &Case) -> Graph {
     }
     network.activate(Activation::Relu);
     network.finish()
-}
-
-/// The largest difference as a part of the largest result.
-fn difference(expected: &Tensor, actual: &[f64]) -> f64 {
-    assert_eq!(expected.elements(), actual.len());
-    let expected: Vec<f64> = expected.scalars().map(|value| value.as_f64()).collect();
-    let largest = expected.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-    expected.iter().zip(actual).fold(0.0, |most: f64, (a, b)| most.max((a - b).abs())) / largest
 }
 
 #[test]
