@@ -15,7 +15,9 @@ use edgecc_device::tensor_file::Array;
 use edgecc_format::{Dim, ElementType, Port};
 use edgecc_ir::{DType, Graph, Shape, Tensor, eval};
 use edgecc_passes::prune::{Pruned, Ranking, Recipe, prune as cut};
+use edgecc_tests::executed::{Bench, total};
 use edgecc_tests::graphs::{Way, artifact, outputs_emulated, outputs_here};
+use edgecc_tests::measured::{NETWORKS, Network as Measured};
 use edgecc_tests::models::{MODELS, Row};
 use edgecc_tests::networks::{Activation, Network, layers};
 use edgecc_tests::reference::{self, shared};
@@ -188,6 +190,46 @@ fn models_of_half_the_multiply_adds_compute_what_the_evaluator_does() {
         let left = check_model(&file, &inputs).unwrap_or_else(|error| panic!("{name}: {error}"));
         say(&format!("{name}: {left:.3} of the multiply-adds left, {:.0} s", started.elapsed().as_secs_f64()));
     }
+}
+
+/// What half of the multiply-adds may execute of what all of them do.
+const MOST_OF_HALF: f64 = 0.6;
+
+/// `cargo test -p edgecc-tests --test prune -- --ignored --nocapture measured`: minutes.
+#[test]
+#[ignore = "minutes"]
+fn measured_networks_of_half_the_multiply_adds_execute_little_more_than_half_of_the_instructions() {
+    let Some(peers) = shared("peers") else { return };
+    let Some(bench) = Bench::new() else { return };
+    for network in &NETWORKS {
+        let Some(files) = network.files(&peers) else { continue };
+        let [whole, half] = executed_whole_and_half(&bench, network, &files.model, &files.input);
+        let ratio = half / whole;
+        say(&format!("{:<20} {whole:>8.1} M, {half:>8.1} M of half: {ratio:.3}", network.name));
+        assert!(ratio <= MOST_OF_HALF, "{}: {ratio}", network.name);
+    }
+}
+
+/// Millions of instructions of a network and of its half, whose output is the evaluator's.
+fn executed_whole_and_half(bench: &Bench, network: &Measured, model: &Path, input: &[u8]) -> [f64; 2] {
+    let bytes = input.to_vec();
+    let array = Array { element_type: ElementType::F32, extents: network.shape.to_vec(), bytes };
+    let shapes = run::shapes(model, std::slice::from_ref(&array)).expect("a model");
+    let options = CompileOptions { allow_size: network.allow_size, ..run::options(Architecture::Aarch64, &shapes) };
+    let (graph, _) = prepare(model, &options, &mut |_| {}).expect("a model");
+    let pruned = by_weights(&graph, 0.5);
+    let left = pruned.macs[1] / pruned.macs[0];
+    assert!(left <= 0.5, "{}: {left} of the multiply-adds are left", network.name);
+    let expected = eval::run(&pruned.graph, &[to_tensor(&array).expect("a tensor")]).expect("values");
+    let [(whole, _), (half, output)] = [graph, pruned.graph].map(|graph| {
+        let compiled = compile_prepared(graph, &options, &mut |_| {}).expect("the network compiles");
+        let (trace, output) = bench.count("cortex-a76", &compiled, input, network.shape);
+        (total(&trace).total() as f64 / 1e6, output)
+    });
+    let output =
+        Array { element_type: ElementType::F32, extents: expected[0].shape().extents().to_vec(), bytes: output };
+    assert_close(network.name, &expected, &[output.to_f64()]);
+    [whole, half]
 }
 
 /// The person detector of MLPerf Tiny, integers from end to end: pruned and fitted as numbers, then integers again, it still

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use edgecc_ir::{Graph, NodeId, Op};
+use edgecc_ir::{ExprNode, Graph, NodeId, Op};
 
 use super::classes::{Axis, Class, Fixed, Reason};
 use super::propagate::Channels;
+
+/// Multiply-adds that take as long as a function that is approximated, such as a sigmoid.
+const TRANSCENDENTAL: f64 = 16.0;
 
 /// Where the classes of a group occur.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -102,18 +105,18 @@ fn kept(graph: &Graph, channels: &mut Channels, groups: &[Group], node: NodeId) 
     Some(Kept { node, why: channels.classes.why(first).unwrap_or(together) })
 }
 
-/// The multiply-adds of a contraction: a product of extents, some of which shrink.
+/// Multiply-adds, or as many as take as long: a product of extents, some of which shrink.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
-    /// Product of the extents that stay.
+    /// Product of the extents that stay, and of what each position takes.
     constant: f64,
     /// For each extent that may shrink: positions, and the groups among them with positions of a class.
     extents: Vec<(usize, Vec<(usize, usize)>)>,
 }
 
 impl Work {
-    /// The multiply-adds where `removed` classes of each group are gone.
-    pub(crate) fn macs(&self, removed: &[usize]) -> f64 {
+    /// What is left where `removed` classes of each group are gone.
+    pub(crate) fn amount(&self, removed: &[usize]) -> f64 {
         let left = |(extent, groups): &(usize, Vec<(usize, usize)>)| {
             let gone: usize = groups.iter().map(|&(group, positions)| removed[group] * positions).sum();
             (extent - gone) as f64
@@ -130,11 +133,25 @@ impl Work {
 /// The multiply-adds of every contraction, in the graph's order.
 pub(crate) fn work(graph: &Graph, groups: &[Group]) -> Vec<(NodeId, Work)> {
     let contractions = graph.order().into_iter().filter(|&id| result_axis(graph, id).is_some());
-    contractions.map(|id| (id, work_of(graph, groups, id))).collect()
+    contractions.map(|id| (id, work_of(graph, groups, factors(graph, id), 1.0))).collect()
 }
 
-fn work_of(graph: &Graph, groups: &[Group], id: NodeId) -> Work {
-    let axes = factors(graph, id);
+/// What element-wise functions take, in multiply-adds.
+pub(crate) fn elementwise_work(graph: &Graph, groups: &[Group]) -> Vec<Work> {
+    let of_map = |id: NodeId| {
+        let Op::Map(expr) = graph.op(id) else { return None };
+        let of_node = |node: &ExprNode| match node.operands().next() {
+            None => 0.0,
+            Some(_) if node.is_transcendental() => TRANSCENDENTAL,
+            Some(_) => 1.0,
+        };
+        let axes = (0..graph.ty(id).shape.rank()).map(|axis| (id, axis)).collect();
+        Some(work_of(graph, groups, axes, expr.nodes().iter().map(of_node).sum()))
+    };
+    graph.order().into_iter().filter_map(of_map).collect()
+}
+
+fn work_of(graph: &Graph, groups: &[Group], axes: Vec<(NodeId, usize)>, each: f64) -> Work {
     let among = |node: NodeId, axis: usize| -> Vec<(usize, usize)> {
         let of_group = |(place, group): (usize, &Group)| {
             let slot = group.slots.iter().find(|slot| slot.node == node && slot.axis == axis)?;
@@ -142,7 +159,7 @@ fn work_of(graph: &Graph, groups: &[Group], id: NodeId) -> Work {
         };
         groups.iter().enumerate().filter_map(of_group).collect()
     };
-    let mut work = Work { constant: 1.0, extents: Vec::new() };
+    let mut work = Work { constant: each, extents: Vec::new() };
     for (node, axis) in axes {
         let (extent, groups) = (graph.ty(node).shape.dim(axis), among(node, axis));
         match groups.is_empty() {

@@ -24,7 +24,7 @@ pub use cut::{CutError, Kept};
 pub use importance::depth_axis;
 
 use classes::Class;
-use groups::{Group, groups, work};
+use groups::{Group, elementwise_work, groups, work};
 use propagate::Channels;
 use select::{Bounds, select};
 use unshare::unshare_vectors;
@@ -43,7 +43,7 @@ pub enum Norm {
 pub enum Ranking {
     /// Channels within their group: every group keeps the same share.
     Local,
-    /// Importance lost for multiply-adds saved, among all groups.
+    /// Importance lost for time saved, among all groups: multiply-adds, and element-wise functions as multiply-adds.
     Global,
 }
 
@@ -143,7 +143,7 @@ pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<
     let importance = importance::importance(graph, &mut channels, &groups, recipe.norm, activations);
     let bounds: Vec<Bounds> = groups.iter().map(|group| bounds(recipe, group)).collect();
     let macs: Vec<_> = work.iter().map(|(_, work)| work.clone()).collect();
-    let removed = select(recipe, &bounds, &importance, &macs);
+    let removed = select(recipe, &bounds, &importance, &macs, &elementwise_work(graph, &groups));
     let gone = gone(&groups, &importance, &removed);
     let kept = kept(graph, &mut channels, &gone);
     let mut smaller = graph.clone();
@@ -151,7 +151,7 @@ pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<
     verify(&smaller)?;
     let none = vec![0; groups.len()];
     let sum = |removed: &[usize], of: &dyn Fn(usize) -> bool| -> f64 {
-        macs.iter().enumerate().filter(|(place, _)| of(*place)).map(|(_, work)| work.macs(removed)).sum()
+        macs.iter().enumerate().filter(|(place, _)| of(*place)).map(|(_, work)| work.amount(removed)).sum()
     };
     let reported = |(place, group): (usize, &Group)| PrunedGroup {
         names: group.makers.iter().map(|&id| name(graph, id)).collect(),

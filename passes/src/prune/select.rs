@@ -50,18 +50,24 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
 }
 
 /// For each group the number of classes that go, so that the recipe's share of the multiply-adds does; fewer where bounds
-/// forbid it. `importance` is that of each class.
-pub(crate) fn select(recipe: &Recipe, bounds: &[Bounds], importance: &[Vec<f64>], work: &[Work]) -> Vec<usize> {
+/// forbid it. `importance` is that of each class; `macs` are what the share is of, `elementwise` is what goes with them.
+pub(crate) fn select(
+    recipe: &Recipe,
+    bounds: &[Bounds],
+    importance: &[Vec<f64>],
+    macs: &[Work],
+    elementwise: &[Work],
+) -> Vec<usize> {
     let none = vec![0; bounds.len()];
-    let target = total(work, &none) * (1.0 - recipe.fraction);
+    let target = total(macs, &none) * (1.0 - recipe.fraction);
     match recipe.ranking {
-        Ranking::Local => local(bounds, work, target),
-        Ranking::Global => global(bounds, importance, work, target),
+        Ranking::Local => local(bounds, macs, target),
+        Ranking::Global => global(bounds, importance, [macs, elementwise], target),
     }
 }
 
 fn total(work: &[Work], removed: &[usize]) -> f64 {
-    work.iter().map(|work| work.macs(removed)).sum()
+    work.iter().map(|work| work.amount(removed)).sum()
 }
 
 /// Every group keeps the same share of its width, but for rounding.
@@ -78,23 +84,28 @@ fn local(bounds: &[Bounds], work: &[Work], target: f64) -> Vec<usize> {
 
 /// The step that saves most for what it loses, again and again. A step loses the logarithm of what its group's importance
 /// shrinks by, so that the more a group has lost, the more its next channels count.
-fn global(bounds: &[Bounds], importance: &[Vec<f64>], work: &[Work], target: f64) -> Vec<usize> {
+fn global(bounds: &[Bounds], importance: &[Vec<f64>], [macs, elementwise]: [&[Work]; 2], target: f64) -> Vec<usize> {
     let lost: Vec<Vec<f64>> = importance.iter().map(|classes| running_losses(classes)).collect();
-    let concerned: Vec<Vec<usize>> = (0..bounds.len())
-        .map(|group| (0..work.len()).filter(|&place| work[place].depends_on(group)).collect())
-        .collect();
+    let concerned = |work: &[Work]| -> Vec<Vec<usize>> {
+        let of_group = |group| (0..work.len()).filter(|&place| work[place].depends_on(group)).collect();
+        (0..bounds.len()).map(of_group).collect()
+    };
+    let (concerned_macs, concerned_elementwise) = (concerned(macs), concerned(elementwise));
     let mut removed: Vec<usize> = bounds.iter().map(|bounds| bounds.all - bounds.most).collect();
-    let mut left = total(work, &removed);
+    let mut left = total(macs, &removed);
     while left > target {
         let step = |group: usize| {
             let bounds = bounds[group];
             let more = bounds.all - bounds.below(bounds.all - removed[group])?;
             let mut after = removed.clone();
             after[group] = more;
-            let saved: f64 =
-                concerned[group].iter().map(|&place| work[place].macs(&removed) - work[place].macs(&after)).sum();
+            let saved = |work: &[Work], concerned: &[Vec<usize>]| -> f64 {
+                concerned[group].iter().map(|&place| work[place].amount(&removed) - work[place].amount(&after)).sum()
+            };
+            let saved_macs = saved(macs, &concerned_macs);
+            let saved_time = saved_macs + saved(elementwise, &concerned_elementwise);
             let loss = lost[group][more] - lost[group][removed[group]];
-            (saved > 0.0).then(|| (loss.max(0.0) / saved, group, more, saved))
+            (saved_macs > 0.0).then(|| (loss.max(0.0) / saved_time, group, more, saved_macs))
         };
         let best = (0..bounds.len()).filter_map(step).min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let Some((_, group, more, saved)) = best else { break };
