@@ -175,8 +175,15 @@ fn every_tile_of_halves() {
         for channels in 1..=8 {
             let spec = in_halves(&dense(1, Window::matrix(29), 11, vectors * 8 + channels));
             let tile = Tile { rows, vectors };
-            let schedule =
-                Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: false, panel_tiles: 1 };
+            let schedule = Schedule {
+                lanes: 8,
+                tile,
+                block_tiles: 2,
+                block_panels: 2,
+                packs_rows: false,
+                together: false,
+                panel_tiles: 1,
+            };
             for machine in [Machine::MaximalAarch64, Machine::InOrderAarch64] {
                 check_scheduled(machine, "tiles of halves", &spec, &schedule);
             }
@@ -210,6 +217,7 @@ fn every_tile_of_the_tables() {
             block_tiles: 2,
             block_panels: 2,
             packs_rows: false,
+            together: false,
             panel_tiles: 1,
         };
         for machine in [Machine::Host, Machine::CortexA72, Machine::InOrderAarch64] {
@@ -227,7 +235,15 @@ fn packed_rows_of_every_tile() {
     {
         for block_panels in [1, 3] {
             let tile = Tile { rows, vectors };
-            let schedule = Schedule { lanes: 4, tile, block_tiles: 2, block_panels, packs_rows: true, panel_tiles: 1 };
+            let schedule = Schedule {
+                lanes: 4,
+                tile,
+                block_tiles: 2,
+                block_panels,
+                packs_rows: true,
+                together: false,
+                panel_tiles: 1,
+            };
             let spec = dense(2, Window::matrix(pixels), depth, channels);
             let alone =
                 ContractionSpec { operands: Vec::new(), epilogue: Expr::argument(0, DType::F32), ..spec.clone() };
@@ -247,8 +263,15 @@ fn packed_rows_of_halves() {
     for (window, depth) in windows.iter().flat_map(|window| [11, 64, 95, 96, 173, 256].map(|depth| (window, depth))) {
         for (vectors, channels) in [(3, 45), (2, 32), (1, 7)] {
             let tile = Tile { rows: 8, vectors };
-            let schedule =
-                Schedule { lanes: 8, tile, block_tiles: 2, block_panels: 2, packs_rows: true, panel_tiles: 1 };
+            let schedule = Schedule {
+                lanes: 8,
+                tile,
+                block_tiles: 2,
+                block_panels: 2,
+                packs_rows: true,
+                together: false,
+                panel_tiles: 1,
+            };
             let spec = in_halves(&dense(2, window.clone(), depth, channels));
             let epilogue = Element::F16.plain_epilogue();
             let alone = ContractionSpec { operands: Vec::new(), epilogue, ..spec.clone() };
@@ -266,8 +289,15 @@ fn packed_rows_of_a_grid() {
         let window = convolution(extents, [1, 1], 2, 1, [0; 4]);
         for depth in [11, 32] {
             let tile = Tile { rows, vectors };
-            let schedule =
-                Schedule { lanes: 4, tile, block_tiles: 2, block_panels: 2, packs_rows: true, panel_tiles: 1 };
+            let schedule = Schedule {
+                lanes: 4,
+                tile,
+                block_tiles: 2,
+                block_panels: 2,
+                packs_rows: true,
+                together: false,
+                panel_tiles: 1,
+            };
             for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
                 check_scheduled(machine, "grid", &dense(2, window.clone(), depth, 29), &schedule);
             }
@@ -401,6 +431,7 @@ fn epilogues_of_every_function() {
                 block_tiles: 3,
                 block_panels: 2,
                 packs_rows,
+                together: false,
                 panel_tiles: 1,
             };
             let target = CpuTarget::new(Architecture::Aarch64).unwrap();
@@ -432,6 +463,7 @@ fn random_convolutions_with_random_schedules() {
             block_tiles: draw(1, 4),
             block_panels: draw(1, 3),
             packs_rows: false,
+            together: false,
             panel_tiles: 1,
         };
         let machine = [Machine::CortexA72, Machine::Host, Machine::InOrderAarch64][case as usize % 3];
@@ -458,6 +490,7 @@ fn random_convolutions_with_wide_vectors() {
             block_tiles: draw(1, 9),
             block_panels: draw(1, 4),
             packs_rows: false,
+            together: false,
             panel_tiles: 1,
         };
         check_scheduled(Machine::WideHost, &format!("case {case} {:?}", spec.window), &spec, &schedule);

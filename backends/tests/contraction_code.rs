@@ -96,6 +96,7 @@ fn an_oversized_tile_spills() {
         block_tiles: 1,
         block_panels: 1,
         packs_rows: false,
+        together: false,
     };
     assert!(vector_spills(&emit(&spec(Window::matrix(64), 64, 64), &schedule)) > 0);
 }

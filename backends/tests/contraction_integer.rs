@@ -171,8 +171,15 @@ fn every_tile() {
         for channels in [8, 13, 27] {
             let spec = dense(1, Window::matrix(29), 27, channels, Epilogue::Residual);
             let tile = Tile { rows, vectors: 2 };
-            let schedule =
-                Schedule { lanes: 4, panel_tiles: 1, tile, block_tiles: 2, block_panels: 2, packs_rows: false };
+            let schedule = Schedule {
+                lanes: 4,
+                panel_tiles: 1,
+                tile,
+                block_tiles: 2,
+                block_panels: 2,
+                packs_rows: false,
+                together: false,
+            };
             for machine in MACHINES {
                 check_scheduled(machine, "tiles", &spec, &schedule);
             }
@@ -249,6 +256,7 @@ fn random_convolutions_with_random_schedules() {
             block_tiles: draw(1, 4),
             block_panels: draw(1, 3),
             packs_rows: false,
+            together: false,
         };
         let machine = MACHINES[case as usize % 4];
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);

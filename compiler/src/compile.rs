@@ -237,8 +237,13 @@ pub fn generate(
 ) -> Result<Compiled, CompileError> {
     let others = others.into_iter().map(|kind| generate_for(&graph, options, kind)).collect::<Result<Vec<_>, _>>()?;
     let best = generate_for(&graph, options, best)?;
+    let mut layers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for each in std::iter::once(&best).chain(&others) {
+        let heading = heading(options.architecture, options.kernels, each.kind.vectors);
+        layers.entry(heading).or_default().extend(each.program.decisions.keys().map(String::as_str));
+    }
     Ok(Compiled {
-        notes: unused(options, std::iter::once(&best).chain(&others)).into_iter().collect(),
+        notes: unused(&options.schedules, &layers).into_iter().collect(),
         graph,
         best,
         others,
@@ -248,15 +253,10 @@ pub fn generate(
     })
 }
 
-/// Says which given schedules, of those for programs of these kinds, are of no layer.
-fn unused<'a>(options: &CompileOptions, programs: impl Iterator<Item = &'a ForProcessors>) -> Option<String> {
-    let mut layers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for each in programs {
-        let heading = heading(options.architecture, options.kernels, each.kind.vectors);
-        layers.entry(heading).or_default().extend(each.program.decisions.keys().map(String::as_str));
-    }
+/// Says which given schedules are of no layer, of programs of these kinds with these layers.
+pub(crate) fn unused(schedules: &Choices, layers: &BTreeMap<String, BTreeSet<&str>>) -> Option<String> {
     let lines = layers.iter().flat_map(|(heading, layers)| {
-        let unused = options.schedules.under(heading).filter(|(layer, _)| !layers.contains(layer));
+        let unused = schedules.under(heading).filter(|(layer, _)| !layers.contains(layer));
         unused.map(|(_, given)| given.line)
     });
     let mut lines: Vec<usize> = lines.collect();

@@ -1,5 +1,6 @@
 //! The road to shaders: the CPU's up to the graph, then lowering, plan and emission for GPUs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use edgecc_backends::artifact::describe_shaders;
@@ -10,11 +11,12 @@ use edgecc_backends::packings::Packings;
 use edgecc_backends::plan::{Plan, plan_aligned};
 use edgecc_backends::program::Program;
 use edgecc_backends::schedule::Machine;
+use edgecc_backends::schedule::choices::SHADERS;
 use edgecc_backends::schedule::cores::GENERIC;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::Graph;
 
-use crate::compile::{CompileError, CompileOptions, Phase, finish, manifest, prepare, simplify};
+use crate::compile::{CompileError, CompileOptions, Phase, finish, manifest, prepare, simplify, unused};
 
 /// A model compiled to shaders.
 pub struct CompiledShaders {
@@ -38,8 +40,10 @@ pub fn compile(
     options: &CompileOptions,
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<CompiledShaders, CompileError> {
-    let (graph, notes) = prepare(model, options, observe)?;
-    Ok(CompiledShaders { notes, ..compile_prepared(graph, options, None, observe)? })
+    let (graph, mut notes) = prepare(model, options, observe)?;
+    let compiled = compile_prepared(graph, options, None, observe)?;
+    notes.extend(compiled.notes);
+    Ok(CompiledShaders { notes, ..compiled })
 }
 
 /// Compiles a graph to shaders.
@@ -60,12 +64,23 @@ pub fn compile_prepared(
     observe: &mut dyn FnMut(Phase<'_>),
 ) -> Result<CompiledShaders, CompileError> {
     finish(&mut graph, options, observe)?;
-    let program = lower(&graph, LowerOptions { packings, ..LOWERING })?;
+    generate(graph, options, packings)
+}
+
+/// Compiles a graph behind every pass to shaders. Notes name given schedules of no layer.
+pub fn generate(
+    graph: Graph,
+    options: &CompileOptions,
+    packings: Option<&Packings>,
+) -> Result<CompiledShaders, CompileError> {
+    let program = lower(&graph, LowerOptions { packings, choices: Some(&options.schedules), ..LOWERING })?;
     check(&program)?;
     let plan = plan_aligned(&program, OFFSET_ALIGNMENT);
     let shaders = emit(&program, &plan)?;
     let (labels, configuration) = (options.labels.clone(), options.configuration.clone());
-    Ok(CompiledShaders { graph, program, plan, shaders, notes: Vec::new(), labels, configuration })
+    let layers: BTreeSet<&str> = program.decisions.keys().map(String::as_str).collect();
+    let notes = unused(&options.schedules, &BTreeMap::from([(SHADERS.into(), layers)])).into_iter().collect();
+    Ok(CompiledShaders { graph, program, plan, shaders, notes, labels, configuration })
 }
 
 /// Nothing of the CPU's matters but that there is no scratch.

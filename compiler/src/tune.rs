@@ -2,6 +2,11 @@
 //! layers; trials run in turns, one thread, and each step is timed alone, over the operands and caches that it has in the
 //! model. Of each step the shortest time counts.
 
+#[cfg(feature = "gpu")]
+pub mod gpu;
+#[cfg(feature = "gpu")]
+pub mod journal;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -35,6 +40,18 @@ pub enum TuneError {
     /// A trial did not run.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The GPU failed at more than a shader.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] edgecc_runtime::gpu::GpuError),
+    /// The journal.
+    #[cfg(feature = "gpu")]
+    #[error("the journal of trials cannot be kept: {0}")]
+    Journal(#[from] std::io::Error),
+    /// Nothing is left of a layer.
+    #[cfg(feature = "gpu")]
+    #[error("the driver fails at every schedule of {0}")]
+    NoShader(String),
 }
 
 /// A layer's times: the sums of its steps'.

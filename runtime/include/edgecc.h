@@ -28,7 +28,9 @@ typedef enum edgecc_status {
     EDGECC_WRONG_VERSION = 4,    /* another version of the format */
     EDGECC_WRONG_PROCESSOR = 5,  /* compiled for another processor */
     EDGECC_OUT_OF_RESOURCES = 6, /* the system gives no memory, no executable memory or no thread */
-    EDGECC_CANCELLED = 7         /* the run was cancelled */
+    EDGECC_CANCELLED = 7,        /* the run was cancelled */
+    EDGECC_NO_DEVICE = 8,        /* no GPU adapter, none of the name, or one that has less than the model needs */
+    EDGECC_DEVICE_FAILED = 9     /* the GPU's driver refuses a shader, fails, or loses the device again and again */
 } edgecc_status;
 
 typedef enum edgecc_element_type {
@@ -123,6 +125,47 @@ void edgecc_session_cancel(const edgecc_session *session, bool cancel);
 
 /* Sets what persists from run to run back to zeros. */
 void edgecc_session_reset_state(edgecc_session *session);
+
+/* GPUs: of the library that was built with its feature gpu. Define EDGECC_GPU in front of this header. A model may then have
+ * shaders beside the processor's program (--target aarch64,wgsl) or alone (--target wgsl), and its sessions are run alike
+ * wherever they run. A run on a GPU copies the buffers and waits for the answer; cancelling keeps it from starting. A device that
+ * is lost meanwhile is opened anew, once a run. */
+#ifdef EDGECC_GPU
+typedef struct edgecc_gpu edgecc_gpu;
+
+/* Seconds of a run; below 0 where there was none. */
+typedef struct edgecc_times {
+    double cpu;
+    double gpu; /* with upload and read-back */
+} edgecc_times;
+
+/* Writes the name of an adapter, counted from 0, with its end, cut to what there is room for. EDGECC_INVALID_ARGUMENT behind
+ * the last one. */
+edgecc_status edgecc_gpu_adapter(size_t index, char *name, size_t bytes);
+
+/* Opens the first adapter whose name has this part, or the fastest where it is null. In the folder cache, if not null, is kept
+ * what the driver makes of shaders, so that later sessions start sooner; whoever can write there can do what the driver lets
+ * such files do. */
+edgecc_status edgecc_gpu_open(const char *adapter, const char *cache, edgecc_gpu **gpu);
+
+/* Frees a device; null is allowed. A device may be freed before its sessions. */
+void edgecc_gpu_free(edgecc_gpu *gpu);
+
+/* The name of the adapter; lives as long as the device. */
+const char *edgecc_gpu_name(const edgecc_gpu *gpu);
+
+/* Makes a session on a GPU. EDGECC_WRONG_PROCESSOR if the artifact has no shaders. */
+edgecc_status edgecc_session_create_on(const edgecc_model *model, const edgecc_gpu *gpu, edgecc_session **session);
+
+/* Makes a session on the processor and one on the GPU, runs each on zeros twice, times the second run, and keeps the session
+ * that is faster. Where there is one alone, since the artifact has one program, gpu is null, or the GPU fails, it is not timed
+ * against anything and kept; why the GPU failed is the last error, though the call succeeds. The times are written if not null. */
+edgecc_status edgecc_session_create_fastest(const edgecc_model *model, size_t threads, const edgecc_gpu *gpu,
+                                            edgecc_session **session, edgecc_times *times);
+
+/* What a session runs on: cpu, or the name of the adapter. Lives as long as the session. */
+const char *edgecc_session_device(const edgecc_session *session);
+#endif
 
 #ifdef __cplusplus
 }

@@ -4,17 +4,22 @@
 // Every public function takes raw pointers from C; the contract stands in the header.
 #![allow(unsafe_code, clippy::missing_safety_doc)]
 
+#[cfg(feature = "gpu")]
+mod gpu;
+mod handles;
 mod status;
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr;
 
 use crate::sharing::Sharing;
-use crate::{
-    Buffer, CancelFlag, LoadOptions, Model, Pool, PoolOptions, Port, Session, SessionOptions, Verify, big_cores,
-};
+use crate::{Buffer, LoadOptions, Model, Pool, PoolOptions, SessionOptions, Verify, big_cores};
 
+#[cfg(feature = "gpu")]
+pub use gpu::*;
+use handles::PortText;
+pub use handles::{ModelHandle, PoolHandle, PortInfo, SessionHandle};
 pub use status::Status;
 use status::{Failure, guard};
 
@@ -23,48 +28,6 @@ pub const EDGECC_ABI_VERSION: u32 = 1;
 
 /// Verify the hash of the weights too.
 pub const EDGECC_VERIFY_WEIGHTS: u32 = 1;
-
-/// `edgecc_model`: a loaded model and its ports as C reads them.
-pub struct ModelHandle {
-    model: Model,
-    inputs: Vec<PortText>,
-    outputs: Vec<PortText>,
-    labels: Vec<CString>,
-}
-
-/// `edgecc_pool`: threads for sessions.
-pub struct PoolHandle {
-    pool: Pool,
-}
-
-/// `edgecc_session`: a session and the flag that may be raised while it runs.
-pub struct SessionHandle {
-    session: Session,
-    cancel: CancelFlag,
-}
-
-/// `edgecc_port`: an input or output, valid as long as its model.
-#[repr(C)]
-pub struct PortInfo {
-    /// UTF-8, ends with a zero byte.
-    pub name: *const c_char,
-    /// An `EDGECC_F32` or other constant.
-    pub element_type: u32,
-    /// Number of dimensions.
-    pub rank: u32,
-    /// Outermost dimension first; the bound where an extent is known at run time.
-    pub dims: *const u64,
-    /// Bytes of the dense row-major tensor.
-    pub bytes: usize,
-}
-
-/// What a [`PortInfo`] points to.
-struct PortText {
-    name: CString,
-    element_type: u32,
-    dims: Vec<u64>,
-    bytes: usize,
-}
 
 /// The version of this library's interface, to be compared with the header's.
 #[unsafe(no_mangle)]
@@ -87,9 +50,13 @@ pub unsafe extern "C" fn edgecc_model_open(path: *const c_char, flags: u32, mode
         // SAFETY: the path is a string that ends with a zero byte.
         let path = path_of(unsafe { CStr::from_ptr(path) })?;
         // SAFETY: the header passes the artifact's contract on to the caller.
-        let loaded = unsafe { Model::open(path, load_options(flags)?) }?;
+        let loaded = unsafe { Model::open(&path, load_options(flags)?) };
+        #[cfg(feature = "gpu")]
+        let handle = gpu::model(loaded, gpu::Source::File(&path))?;
+        #[cfg(not(feature = "gpu"))]
+        let handle = ModelHandle::of_processor(loaded?)?;
         // SAFETY: the caller's pointer takes a handle.
-        unsafe { model.write(Box::into_raw(Box::new(ModelHandle::new(loaded)?))) };
+        unsafe { model.write(Box::into_raw(Box::new(handle))) };
         Ok(())
     })
 }
@@ -108,9 +75,13 @@ pub unsafe extern "C" fn edgecc_model_from_bytes(
         // SAFETY: the caller's memory has this many bytes.
         let artifact = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), bytes) };
         // SAFETY: the header passes the artifact's contract on to the caller.
-        let loaded = unsafe { Model::from_bytes(artifact, load_options(flags)?) }?;
+        let loaded = unsafe { Model::from_bytes(artifact, load_options(flags)?) };
+        #[cfg(feature = "gpu")]
+        let handle = gpu::model(loaded, gpu::Source::Bytes(artifact))?;
+        #[cfg(not(feature = "gpu"))]
+        let handle = ModelHandle::of_processor(loaded?)?;
         // SAFETY: the caller's pointer takes a handle.
-        unsafe { model.write(Box::into_raw(Box::new(ModelHandle::new(loaded)?))) };
+        unsafe { model.write(Box::into_raw(Box::new(handle))) };
         Ok(())
     })
 }
@@ -198,7 +169,7 @@ pub unsafe extern "C" fn edgecc_session_create(
         not_null("session", session)?;
         // SAFETY: the handle is alive or null.
         let model = unsafe { model.as_ref() }.ok_or(Failure::Null("model"))?;
-        let handle = SessionHandle::new(model.model.session(SessionOptions { threads })?);
+        let handle = SessionHandle::on_processor(model.processor()?.session(SessionOptions { threads })?);
         // SAFETY: the caller's pointer takes a handle.
         unsafe { session.write(Box::into_raw(Box::new(handle))) };
         Ok(())
@@ -217,7 +188,7 @@ pub unsafe extern "C" fn edgecc_session_create_in(
         // SAFETY: the handles are alive or null.
         let (model, pool) = unsafe { (model.as_ref(), pool.as_ref()) };
         let (model, pool) = (model.ok_or(Failure::Null("model"))?, pool.ok_or(Failure::Null("pool"))?);
-        let handle = SessionHandle::new(model.model.session_in(&pool.pool)?);
+        let handle = SessionHandle::on_processor(model.processor()?.session_in(&pool.pool)?);
         // SAFETY: the caller's pointer takes a handle.
         unsafe { session.write(Box::into_raw(Box::new(handle))) };
         Ok(())
@@ -246,10 +217,11 @@ pub unsafe extern "C" fn edgecc_session_run(
         not_null("session", session)?;
         // SAFETY: the caller's arrays have these lengths.
         let (inputs, outputs) = unsafe { (buffers(inputs, input_count)?, buffers(outputs, output_count)?) };
-        // SAFETY: the handle is alive and no other call uses its session; the cancel flag beside it is not borrowed.
-        let session = unsafe { &mut *ptr::addr_of_mut!((*session).session) };
+        // SAFETY: the handle is alive and no other call uses its session; the flag beside it is only ever shared.
+        let (runner, cancel) =
+            unsafe { (&mut *ptr::addr_of_mut!((*session).runner), &*ptr::addr_of!((*session).cancel)) };
         // SAFETY: the caller's buffers have their lengths, and nobody else uses the outputs meanwhile.
-        Ok(unsafe { session.run_on(inputs, outputs) }?)
+        unsafe { runner.run(inputs, outputs, cancel) }
     })
 }
 
@@ -269,38 +241,8 @@ pub unsafe extern "C" fn edgecc_session_cancel(session: *const SessionHandle, ca
 pub unsafe extern "C" fn edgecc_session_reset_state(session: *mut SessionHandle) {
     if !session.is_null() {
         // SAFETY: the handle is alive and no other call uses its session.
-        unsafe { &mut *ptr::addr_of_mut!((*session).session) }.reset_state();
+        unsafe { &mut *ptr::addr_of_mut!((*session).runner) }.reset_state();
     }
-}
-
-impl ModelHandle {
-    fn new(model: Model) -> Result<ModelHandle, Failure> {
-        let labels = model.labels().iter().map(|label| text(label)).collect::<Result<_, _>>()?;
-        let inputs = model.inputs().iter().map(PortText::new).collect::<Result<_, _>>()?;
-        let outputs = model.outputs().iter().map(PortText::new).collect::<Result<_, _>>()?;
-        Ok(ModelHandle { model, inputs, outputs, labels })
-    }
-}
-
-impl SessionHandle {
-    fn new(session: Session) -> SessionHandle {
-        SessionHandle { cancel: session.cancel_flag(), session }
-    }
-}
-
-impl PortText {
-    fn new(port: &Port) -> Result<PortText, Failure> {
-        Ok(PortText {
-            name: text(&port.name)?,
-            element_type: port.element_type as u32,
-            dims: port.dims.iter().map(|dim| dim.capacity()).collect(),
-            bytes: port.bytes().unwrap_or(0) as usize,
-        })
-    }
-}
-
-fn text(text: &str) -> Result<CString, Failure> {
-    CString::new(text).map_err(|_| Failure::NotText)
 }
 
 fn not_null<T>(name: &'static str, pointer: *const T) -> Result<(), Failure> {

@@ -59,6 +59,9 @@ pub(crate) struct LoadedModel {
     pub program: usize,
     /// The chosen program's code.
     pub code: ExecutableCode,
+    /// The code of all programs, where there are shaders among them; else nothing.
+    #[cfg(feature = "gpu")]
+    pub code_section: Vec<u8>,
     /// The mapped file, or a copy of the weights.
     memory: Mmap,
     weights: Range<usize>,
@@ -128,14 +131,29 @@ impl Model {
     ) -> Result<Model, LoadError> {
         let Verified { manifest, code, weights } = verified;
         let program = processor::choose(&manifest.programs, options.program)?;
-        let code = ExecutableCode::new(program_code(&manifest, program, &code)).map_err(LoadError::ExecutableMemory)?;
+        let executable = program_code(&manifest, program, &code);
+        let executable = ExecutableCode::new(executable).map_err(LoadError::ExecutableMemory)?;
         let (memory, weights) = place_weights(weights)?;
-        let model = Model { shared: Arc::new(LoadedModel { manifest, program, code, memory, weights }) };
+        let loaded = LoadedModel {
+            program,
+            code: executable,
+            #[cfg(feature = "gpu")]
+            code_section: if manifest.programs.iter().any(crate::gpu::is_shaders) { code } else { Vec::new() },
+            manifest,
+            memory,
+            weights,
+        };
+        let model = Model { shared: Arc::new(loaded) };
         match options.verify {
             Verify::Structure => {}
             Verify::Full => model.verify_weights()?,
         }
         Ok(model)
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(crate) fn loaded(&self) -> Arc<LoadedModel> {
+        Arc::clone(&self.shared)
     }
 
     /// Checks the weights against their hash. Reads every byte of them.

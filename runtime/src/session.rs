@@ -49,6 +49,11 @@ impl CancelFlag {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    #[cfg(all(feature = "capi", feature = "gpu"))]
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Lets runs go on again.
     pub fn lower(&self) {
         self.0.store(false, Ordering::Relaxed);
@@ -241,7 +246,7 @@ fn check_size(direction: &'static str, port: &Port, got: usize) -> Result<(), Ru
     }
 }
 
-fn check_sizes(
+pub(crate) fn check_sizes(
     direction: &'static str,
     ports: &[Port],
     mut sizes: impl ExactSizeIterator<Item = usize>,

@@ -6,7 +6,7 @@ use edgecc_runtime::ElementType;
 use edgecc_runtime::capi::{EDGECC_ABI_VERSION, EDGECC_VERIFY_WEIGHTS, Status};
 
 const HEADER: &str = include_str!("../include/edgecc.h");
-const LIBRARY: &str = include_str!("../src/capi.rs");
+const LIBRARY: [&str; 2] = [include_str!("../src/capi.rs"), include_str!("../src/capi/gpu.rs")];
 
 /// Function name to return type and parameters, as `type name` in C.
 type Declarations = BTreeMap<String, (String, Vec<String>)>;
@@ -44,7 +44,7 @@ fn declared() -> Declarations {
 }
 
 fn exported() -> Declarations {
-    let functions = LIBRARY.split("extern \"C\" fn ").skip(1).map(|text| {
+    let functions = LIBRARY.iter().flat_map(|file| file.split("extern \"C\" fn ").skip(1)).map(|text| {
         let signature = text.split_once('{').expect("the function has a body").0;
         let (name, rest) = signature.split_once('(').expect("the function has parameters");
         let (parameters, result) = rest.rsplit_once(')').expect("the parameters end");
@@ -71,6 +71,8 @@ fn in_c(kind: &str) -> String {
         "ModelHandle" => "edgecc_model".into(),
         "PoolHandle" => "edgecc_pool".into(),
         "SessionHandle" => "edgecc_session".into(),
+        "GpuHandle" => "edgecc_gpu".into(),
+        "Times" => "edgecc_times".into(),
         "PortInfo" => "edgecc_port".into(),
         "Buffer" => "edgecc_buffer".into(),
         pointer => match (pointer.strip_prefix("*const "), pointer.strip_prefix("*mut ")) {
@@ -108,6 +110,8 @@ fn constants_have_the_same_values() {
         ("EDGECC_WRONG_PROCESSOR", Status::WrongProcessor),
         ("EDGECC_OUT_OF_RESOURCES", Status::OutOfResources),
         ("EDGECC_CANCELLED", Status::Cancelled),
+        ("EDGECC_NO_DEVICE", Status::NoDevice),
+        ("EDGECC_DEVICE_FAILED", Status::DeviceFailed),
     ];
     for (name, status) in statuses {
         assert_eq!(constant(name), Some(status as u32), "{name}");

@@ -7,6 +7,7 @@ use edgecc::compile::{CompileOptions, prepare};
 use edgecc::shaders::{CompiledShaders, compile, compile_graph, compile_prepared};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_backends::packings::Packings;
+use edgecc_backends::schedule::choices::Choices;
 use edgecc_device::tensor_file::Array;
 use edgecc_ir::{Graph, Tensor};
 use edgecc_passes::precision::Precision;
@@ -46,6 +47,12 @@ pub fn compile_for(model: &Path, inputs: &[Array]) -> Result<CompiledShaders, St
 /// The same, with values and weights kept in halves.
 pub fn compile_in_halves(model: &Path, inputs: &[Array]) -> Result<CompiledShaders, String> {
     let options = CompileOptions { precision: Precision::F16, ..options(&run::shapes(model, inputs)?) };
+    compile(model, &options, &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// The same, by schedules that are given.
+pub fn compile_with(model: &Path, inputs: &[Array], schedules: Choices) -> Result<CompiledShaders, String> {
+    let options = CompileOptions { schedules, ..options(&run::shapes(model, inputs)?) };
     compile(model, &options, &mut |_| {}).map_err(|error| error.to_string())
 }
 

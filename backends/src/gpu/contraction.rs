@@ -12,7 +12,7 @@ use super::writer::Writer;
 use crate::contraction::{ContractionSpec, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::pack::PackedLayout;
-use crate::schedule::{Schedule, gpu};
+use crate::schedule::Schedule;
 
 /// A contraction as a shader computes it.
 pub(super) struct Contraction<'a> {
@@ -34,8 +34,8 @@ impl<'a> Contraction<'a> {
     pub(super) fn new(spec: &'a ContractionSpec, schedule: &Schedule) -> Contraction<'a> {
         let layout = PackedLayout::of(spec, schedule);
         let input = Channels::of(&spec.input, &spec.batch, spec.depth);
-        let Schedule { tile, panel_tiles, .. } = *schedule;
-        let is_together = input.quads && gpu::sums_together(spec, tile);
+        let Schedule { tile, panel_tiles, together, .. } = *schedule;
+        let is_together = input.quads && together;
         Contraction { spec, layout, rows: tile.rows, vectors: tile.vectors, panel_tiles, is_together, input }
     }
 

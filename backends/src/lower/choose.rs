@@ -3,7 +3,7 @@
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Element};
 use crate::cpu::isa::Halves;
 use crate::program::Decision;
-use crate::schedule::choices::{Choice, Given, heading};
+use crate::schedule::choices::{Choice, Given, SHADERS, heading};
 use crate::schedule::{DepthwiseSchedule, Schedule, depthwise_schedules, gpu, layer, schedules};
 
 use super::{Lowering, Processor};
@@ -11,19 +11,16 @@ use super::{Lowering, Processor};
 impl Lowering<'_> {
     /// How a contraction runs.
     pub(crate) fn schedule(&mut self, spec: &ContractionSpec) -> Schedule {
-        if self.options.processor == Processor::Gpu {
-            let panel = self.options.packings.and_then(|packings| packings.panel(&layer::of_contraction(spec)));
-            return gpu::schedule(spec, panel);
-        }
         let layer = layer::of_contraction(spec);
-        let possible = schedules(spec, &self.options.machine);
+        let possible = self.schedules(spec);
         let chosen = match self.given(&layer) {
             Some(Given { choice: Choice::Contraction(given), line }) => {
-                let is_known = |known: &Schedule| (known.tile, known.packs_rows) == (given.tile, given.packs_rows);
-                if !possible.iter().any(is_known) {
+                let found = possible.iter().find(|known| self.is_same(known, &given));
+                if found.is_none() {
                     self.refuse_choice(Choice::Contraction(given), line);
                 }
-                given
+                let Schedule { block_tiles, block_panels, .. } = given;
+                Schedule { block_tiles, block_panels, ..*found.unwrap_or(&possible[0]) }
             }
             // Where there is no such algorithm, that was refused before.
             Some(Given { choice: Choice::Winograd | Choice::Strassen, .. }) | None => possible[0],
@@ -33,19 +30,37 @@ impl Lowering<'_> {
             }
         };
         self.decide(layer, Choice::Contraction(chosen), possible.into_iter().map(Choice::Contraction));
-        match (spec.element, self.options.halves) {
-            (Element::F16, Halves::Widened) => chosen.widened(),
-            (Element::F16, Halves::Native) | (Element::F32 | Element::I8, _) => chosen,
+        match (self.options.processor, spec.element, self.options.halves) {
+            (Processor::Cpu, Element::F16, Halves::Widened) => chosen.widened(),
+            (Processor::Cpu, Element::F16, Halves::Native)
+            | (Processor::Cpu, Element::F32 | Element::I8, _)
+            | (Processor::Gpu, ..) => chosen,
         }
+    }
+
+    /// Schedules of direct sums, the best first.
+    fn schedules(&self, spec: &ContractionSpec) -> Vec<Schedule> {
+        let panel = || self.options.packings?.panel(&layer::of_contraction(spec));
+        match self.options.processor {
+            Processor::Cpu => schedules(spec, &self.options.machine),
+            Processor::Gpu => gpu::schedules(spec, panel()),
+        }
+    }
+
+    /// Whether a schedule is the one that was given; blocks are free on CPUs.
+    fn is_same(&self, known: &Schedule, given: &Schedule) -> bool {
+        let kernel = |one: &Schedule| (one.tile, one.packs_rows, one.together);
+        let blocks = |one: &Schedule| (one.block_tiles, one.block_panels);
+        kernel(known) == kernel(given) && (self.options.processor == Processor::Cpu || blocks(known) == blocks(given))
     }
 
     /// How a depthwise convolution or max pool runs.
     pub(crate) fn depthwise_schedule(&mut self, spec: &DepthwiseSpec) -> DepthwiseSchedule {
-        if self.options.processor == Processor::Gpu {
-            return gpu::depthwise_schedule(spec);
-        }
         let layer = layer::of_depthwise(spec);
-        let possible = depthwise_schedules(spec, self.options.machine.architecture);
+        let possible = match self.options.processor {
+            Processor::Cpu => depthwise_schedules(spec, self.options.machine.architecture),
+            Processor::Gpu => gpu::depthwise_schedules(spec),
+        };
         let chosen = match self.given(&layer) {
             Some(Given { choice, line }) => {
                 let found = possible.iter().find(|known| choice == Choice::Columns(known.columns));
@@ -73,7 +88,7 @@ impl Lowering<'_> {
         }
         let Some((algorithm, pays)) = possible else { return false };
         let takes = given.map_or(pays, |given| given.choice == algorithm);
-        let sums = schedules(direct, &self.options.machine).into_iter().map(Choice::Contraction);
+        let sums = self.schedules(direct).into_iter().map(Choice::Contraction);
         let first = sums.clone().next().unwrap_or(algorithm);
         self.decide(layer, if takes { algorithm } else { first }, std::iter::once(algorithm).chain(sums));
         takes
@@ -81,7 +96,11 @@ impl Lowering<'_> {
 
     fn given(&self, layer: &str) -> Option<Given> {
         let machine = &self.options.machine;
-        self.options.choices?.get(&heading(machine.architecture, machine.kernels, machine.vectors), layer)
+        let heading = match self.options.processor {
+            Processor::Cpu => heading(machine.architecture, machine.kernels, machine.vectors),
+            Processor::Gpu => SHADERS.into(),
+        };
+        self.options.choices?.get(&heading, layer)
     }
 
     fn refuse_choice(&mut self, choice: Choice, line: usize) {

@@ -5,6 +5,8 @@
 //! [aarch64]
 //! contraction f32 batch 1x1 .. rows adjacent = tile 8x3 packed blocks 16x2
 //! depthwise f32 batch 1 .. takes products = columns 6
+//! [wgsl]
+//! contraction f32 batch 1x1 .. rows adjacent = tile 1x1 together blocks 1x1
 //! ```
 
 use std::collections::BTreeMap;
@@ -30,9 +32,10 @@ pub enum Choice {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Choice::Contraction(Schedule { tile, packs_rows, block_tiles, block_panels, .. }) => {
+            Choice::Contraction(Schedule { tile, packs_rows, together, block_tiles, block_panels, .. }) => {
                 let packed = if *packs_rows { " packed" } else { "" };
-                write!(f, "tile {}x{}{packed} blocks {block_tiles}x{block_panels}", tile.rows, tile.vectors)
+                let together = if *together { " together" } else { "" };
+                write!(f, "tile {}x{}{packed}{together} blocks {block_tiles}x{block_panels}", tile.rows, tile.vectors)
             }
             Choice::Winograd => f.write_str("winograd"),
             Choice::Strassen => f.write_str("strassen"),
@@ -57,12 +60,13 @@ impl Choice {
             Some((count(a)?, count(b)?))
         };
         let words: Vec<&str> = text.split(' ').collect();
-        let (tile, packs_rows, blocks) = match *words.as_slice() {
+        let (tile, [packs_rows, together], blocks) = match *words.as_slice() {
             ["winograd"] => return Some(Choice::Winograd),
             ["strassen"] => return Some(Choice::Strassen),
             ["columns", columns] => return count(columns).map(Choice::Columns),
-            ["tile", tile, "blocks", blocks] => (tile, false, blocks),
-            ["tile", tile, "packed", "blocks", blocks] => (tile, true, blocks),
+            ["tile", tile, "blocks", blocks] => (tile, [false, false], blocks),
+            ["tile", tile, "packed", "blocks", blocks] => (tile, [true, false], blocks),
+            ["tile", tile, "together", "blocks", blocks] => (tile, [false, true], blocks),
             _ => return None,
         };
         let (rows, vectors) = pair(tile)?;
@@ -74,6 +78,7 @@ impl Choice {
             block_tiles,
             block_panels,
             packs_rows,
+            together,
         }))
     }
 }
@@ -81,6 +86,9 @@ impl Choice {
 fn count(text: &str) -> Option<i64> {
     text.parse::<u32>().ok().filter(|&count| count > 0).map(i64::from)
 }
+
+/// The heading of programs of shaders.
+pub const SHADERS: &str = "wgsl";
 
 /// The heading of programs of a kind.
 pub fn heading(architecture: Architecture, kernels: Kernels, vectors: Vectors) -> String {
@@ -100,7 +108,7 @@ fn headings() -> Vec<String> {
     let of = |(architecture, vectors)| {
         [Kernels::Encoded, Kernels::Clif].map(|kernels| heading(architecture, kernels, vectors))
     };
-    machines.flat_map(of).collect()
+    machines.flat_map(of).chain([SHADERS.to_string()]).collect()
 }
 
 /// A choice and the number of its line, from 1; 0 of one that was not read.
@@ -206,7 +214,7 @@ mod tests {
     fn text() -> String {
         format!(
             "[aarch64]\n{CONVOLUTION} = tile 8x3 packed blocks 16x2\n{POOL} = columns 6\n\
-             [x86_64 avx512f avx512vl]\n{CONVOLUTION} = winograd\n"
+             [wgsl]\n{CONVOLUTION} = tile 1x2 together blocks 1x1\n[x86_64 avx512f avx512vl]\n{CONVOLUTION} = winograd\n"
         )
     }
 
@@ -216,7 +224,15 @@ mod tests {
         assert_eq!(choices.to_string(), text());
         let given = choices.get("aarch64", CONVOLUTION).expect("a line");
         let tile = Tile { rows: 8, vectors: 3 };
-        let schedule = Schedule { tile, panel_tiles: 1, lanes: 8, block_tiles: 16, block_panels: 2, packs_rows: true };
+        let schedule = Schedule {
+            tile,
+            panel_tiles: 1,
+            lanes: 8,
+            block_tiles: 16,
+            block_panels: 2,
+            packs_rows: true,
+            together: false,
+        };
         assert_eq!(given, Given { choice: Choice::Contraction(schedule), line: 2 });
         assert_eq!(choices.get("x86_64", POOL), None);
     }

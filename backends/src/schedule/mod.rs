@@ -44,6 +44,8 @@ pub struct Schedule {
     pub block_panels: i64,
     /// Rows of whole tiles are first copied to the worker's scratch, `[tile][k][row]`, so that loads bring rows side by side.
     pub packs_rows: bool,
+    /// On GPUs: a group computes each tile together, each invocation a part of the depth.
+    pub together: bool,
 }
 
 impl Schedule {
@@ -229,7 +231,15 @@ pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
     let of = |place: usize| {
         let (tile, packs_rows) = costs[place].1;
         let (block_tiles, block_panels) = blocks(machine, spec, tile);
-        Schedule { tile, panel_tiles: 1, lanes: spec.element.lanes(), block_tiles, block_panels, packs_rows }
+        Schedule {
+            tile,
+            panel_tiles: 1,
+            lanes: spec.element.lanes(),
+            block_tiles,
+            block_panels,
+            packs_rows,
+            together: false,
+        }
     };
     order.into_iter().map(of).collect()
 }

@@ -22,10 +22,28 @@ pub fn bench(arguments: &BenchArguments) -> CliResult {
     let result = match &mut runner {
         Runner::Cpu(model, session) => measure(model, session, &options)?,
         #[cfg(feature = "gpu")]
-        Runner::Gpu(_, session) => edgecc_device::bench::bench_whole(&mut || session.run(), &options)?,
+        Runner::Gpu(_, session) => on_gpu(session, &options)?,
     };
     drop(progress);
+    #[cfg(feature = "gpu")]
+    if let Runner::Gpu(_, session) = &runner {
+        eprintln!("note: steps are timed {}", session.clock());
+    }
     print(&report(&result, arguments.json))
+}
+
+#[cfg(feature = "gpu")]
+fn on_gpu(
+    session: &mut edgecc_runtime::gpu::GpuSession,
+    options: &BenchOptions,
+) -> Result<edgecc_device::bench::BenchResult, edgecc_runtime::gpu::GpuError> {
+    use edgecc_device::bench::{bench_whole, profile};
+    let whole = bench_whole(&mut || session.run(), options)?;
+    let program = session.program()?.clone();
+    Ok(edgecc_device::bench::BenchResult {
+        steps: profile(&program, &mut |report| session.run_profiled(report))?,
+        ..whole
+    })
 }
 
 /// The time from the load of an artifact of shaders to its first answer, where the driver has to compile them and where what it

@@ -113,7 +113,7 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
     let compiled = crate::shaders::compile_prepared(graph, &options, None, &mut observe)?;
     drop(progress);
     dump.result?;
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().chain(&compiled.notes).for_each(|note| eprintln!("note: {note}"));
     let path = arguments.output.as_deref();
     match arguments.emit {
         Stage::Graph => write_text(path, &compiled.graph.to_text()),
@@ -165,7 +165,7 @@ fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name:
     let shaders = crate::shaders::compile_prepared(graph, &for_shaders, Some(&processors.best.packings), &mut observe)?;
     drop(progress);
     dump.result?;
-    notes.iter().chain(&processors.notes).for_each(|note| eprintln!("note: {note}"));
+    notes.iter().chain(&processors.notes).chain(&shaders.notes).for_each(|note| eprintln!("note: {note}"));
     let compiled = CompiledForBoth { processors, shaders };
     let size = write_artifact(path, |out| compiled.write(out))?;
     let Shaders { modules, dispatches } = &compiled.shaders.shaders;

@@ -197,6 +197,6 @@ fn fastest(_: Model, gpu: Result<Runner, CliError>, _: usize) -> Result<Runner, 
 }
 
 #[cfg(not(feature = "gpu"))]
-fn without_gpus() -> CliError {
+pub(super) fn without_gpus() -> CliError {
     CliError::Usage("this edgecc was built without GPUs: build it with --features gpu".into())
 }

@@ -77,11 +77,7 @@ fn schedules(path: Option<&Path>) -> Result<Choices, CliError> {
 
 /// Compile options of a verb that makes shaders.
 pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<CompileOptions, CliError> {
-    let refused = [
-        ("--kernels clif", reading.kernels == KernelWriter::Clif),
-        ("--schedules", reading.schedules.is_some()),
-        ("--no-chains", reading.no_chains),
-    ];
+    let refused = [("--kernels clif", reading.kernels == KernelWriter::Clif), ("--no-chains", reading.no_chains)];
     if let Some((flag, _)) = refused.into_iter().find(|(_, given)| *given) {
         return Err(CliError::Usage(format!("{flag} is not for shaders")));
     }
@@ -93,7 +89,7 @@ pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<C
 
 /// The same without what decides about machine code alone.
 pub fn without_processor_flags(reading: &ModelArguments) -> ModelArguments {
-    ModelArguments { kernels: KernelWriter::Encoded, schedules: None, no_chains: false, ..reading.clone() }
+    ModelArguments { kernels: KernelWriter::Encoded, no_chains: false, ..reading.clone() }
 }
 
 fn constants(reading: &ModelArguments) -> Result<BTreeMap<String, Tensor>, CliError> {

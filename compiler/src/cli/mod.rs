@@ -111,16 +111,18 @@ impl CliError {
         match self {
             CliError::Compile(error) | CliError::Tune(TuneError::Compile(error)) => compile_code(error),
             CliError::Tune(TuneError::Load(_) | TuneError::Session(_) | TuneError::Run(_)) => 1,
+            #[cfg(feature = "gpu")]
+            CliError::Tune(TuneError::Gpu(error)) => gpu_code(error),
+            #[cfg(feature = "gpu")]
+            CliError::Tune(TuneError::NoShader(_)) => 1,
+            #[cfg(feature = "gpu")]
+            CliError::Tune(TuneError::Journal(_)) => 4,
             CliError::Load { source: LoadError::Io { .. }, .. } => 4,
             CliError::Load { .. } | CliError::Evaluate(_) => 1,
             CliError::Session(SessionError::ThreadCount { .. }) => 2,
             CliError::Run(_) | CliError::Session(SessionError::Memory { .. } | SessionError::Thread(_)) => 1,
             #[cfg(feature = "gpu")]
-            CliError::Gpu(edgecc_runtime::gpu::GpuError::Io { .. }) => 4,
-            #[cfg(feature = "gpu")]
-            CliError::Gpu(edgecc_runtime::gpu::GpuError::Limit { .. }) => 5,
-            #[cfg(feature = "gpu")]
-            CliError::Gpu(_) => 1,
+            CliError::Gpu(error) => gpu_code(error),
             CliError::Usage(_) => 2,
             CliError::Export(crate::onnx::ExportError::Unsupported(_)) => 1,
             CliError::Export(crate::onnx::ExportError::TooLarge(_)) => 5,
@@ -134,6 +136,16 @@ impl CliError {
             CliError::Picture(_) => 2,
             CliError::Io { .. } | CliError::TensorFile(_) => 4,
         }
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn gpu_code(error: &edgecc_runtime::gpu::GpuError) -> u8 {
+    use edgecc_runtime::gpu::GpuError;
+    match error {
+        GpuError::Io { .. } => 4,
+        GpuError::Limit { .. } | GpuError::Feature { .. } => 5,
+        _ => 1,
     }
 }
 

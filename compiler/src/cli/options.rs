@@ -325,11 +325,26 @@ pub struct BenchArguments {
     pub reading: ModelArguments,
 }
 
+/// What schedules are measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TuneDevice {
+    /// This machine's processor
+    Cpu,
+    /// A GPU
+    Gpu,
+}
+
 /// `edgecc tune`.
 #[derive(Debug, Args)]
 pub struct TuneArguments {
     /// The model
     pub model: PathBuf,
+    /// What to measure on: cpu, gpu
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = TuneDevice::Cpu, hide_possible_values = true)]
+    pub device: TuneDevice,
+    /// A part of the GPU adapter's name [default: the fastest]
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
     /// The processor whose schedules are compared with others
     #[arg(long, value_name = "NAME", default_value = "host")]
     pub cpu: String,

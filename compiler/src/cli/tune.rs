@@ -7,7 +7,7 @@ use edgecc_backends::schedule::choices::Choices;
 use edgecc_device::files::write_whole;
 
 use super::loading::{compile_options, for_core};
-use super::options::TuneArguments;
+use super::options::{TuneArguments, TuneDevice};
 use super::progress::Progress;
 use super::{CliError, CliResult, print};
 use crate::compile::{finish, prepare};
@@ -16,6 +16,16 @@ use crate::tune::{Tuned, tune as measure};
 
 /// Times schedules of every layer on this machine and writes the best ones.
 pub fn tune(arguments: &TuneArguments) -> CliResult {
+    match arguments.device {
+        TuneDevice::Cpu if arguments.adapter.is_some() => {
+            Err(CliError::Usage("--adapter belongs to --device gpu".into()))
+        }
+        TuneDevice::Cpu => on_processor(arguments),
+        TuneDevice::Gpu => on_gpu(arguments),
+    }
+}
+
+fn on_processor(arguments: &TuneArguments) -> CliResult {
     let usage = |error: crate::target::TargetError| CliError::Usage(error.to_string());
     let host = target("host").map_err(usage)?;
     let core = processor(&arguments.cpu).map_err(usage)?;
@@ -28,14 +38,48 @@ pub fn tune(arguments: &TuneArguments) -> CliResult {
     let (choices, tuned) = measure(&graph, &options, budget, &mut |work| progress.phase(|| work))?;
     drop(progress);
     notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let text = file(&choices, core.name);
-    write_whole(&arguments.output, |out| out.write_all(text.as_bytes()).map(|()| text.len() as u64))
-        .map_err(|source| CliError::Io { path: arguments.output.clone(), source })?;
+    let how = format!("edgecc tune`; compile with --cpu {}", core.name);
+    write(arguments, &how, &choices)?;
     print(&tuned.iter().map(table).collect::<String>())
 }
 
-fn file(choices: &Choices, cpu: &str) -> String {
-    format!("# Measured by `edgecc tune`; compile with --cpu {cpu} --schedules THIS FILE.\n{choices}")
+#[cfg(feature = "gpu")]
+fn on_gpu(arguments: &TuneArguments) -> CliResult {
+    use super::loading::shader_options;
+    use crate::tune::{TuneError, gpu, journal::Journal};
+    use edgecc_runtime::gpu::{Gpu, GpuOptions};
+    let gpu = Gpu::open(&GpuOptions { adapter: arguments.adapter.clone(), cache: None })?;
+    eprintln!("note: measures on {}", gpu.adapter());
+    let mut journal = arguments.output.clone().into_os_string();
+    journal.push(".journal");
+    let mut journal = Journal::open(journal.into()).map_err(TuneError::Journal)?;
+    journal.excluded().for_each(|what| eprintln!("note: left out, since a driver failed at it: {what}"));
+    let options = shader_options(&arguments.reading, Vec::new())?;
+    let progress = Progress::start("reading the model");
+    let mut phase = |phase: crate::compile::Phase<'_>| progress.phase(|| format!("compiling, past {}", phase.name));
+    let (mut graph, notes) = prepare(&arguments.model, &options, &mut phase)?;
+    finish(&mut graph, &options, &mut phase)?;
+    let budget = Duration::from_secs(arguments.budget);
+    let mut say = |work| progress.phase(|| work);
+    let (choices, tuned) = gpu::tune(&graph, &options, &gpu, &mut journal, budget, &mut say)?;
+    drop(progress);
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let how = format!("edgecc tune --device gpu` on {}; compile with --target wgsl", gpu.adapter());
+    write(arguments, &how, &choices)?;
+    print(&table(&tuned))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn on_gpu(_: &TuneArguments) -> CliResult {
+    Err(super::device::without_gpus())
+}
+
+/// Writes the schedules' file.
+fn write(arguments: &TuneArguments, how: &str, choices: &Choices) -> CliResult {
+    let text = format!("# Measured by `{how} --schedules THIS FILE.\n{choices}");
+    write_whole(&arguments.output, |out| out.write_all(text.as_bytes()).map(|()| text.len() as u64))
+        .map(|_| ())
+        .map_err(|source| CliError::Io { path: arguments.output.clone(), source })
 }
 
 /// A line for each layer and one for the whole model.

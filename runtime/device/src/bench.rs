@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use edgecc_format::step::Action;
-use edgecc_runtime::{Model, RunError, Session};
+use edgecc_runtime::{Model, Program, RunError, Session};
 use serde_json::{Value, json};
 
 use crate::statistics::{Latency, latency};
@@ -52,7 +52,7 @@ const PROFILED_RUNS: usize = 5;
 /// Times a session on whatever its inputs hold.
 pub fn bench(model: &Model, session: &mut Session, options: &BenchOptions) -> Result<BenchResult, RunError> {
     let whole = bench_whole(&mut || session.run(), options)?;
-    Ok(BenchResult { steps: profile(model, session)?, ..whole })
+    Ok(BenchResult { steps: profile(model.program(), &mut |report| session.run_profiled(report))?, ..whole })
 }
 
 /// Times whole runs, whatever runs.
@@ -101,12 +101,15 @@ fn tenths(samples: &[u64]) -> Vec<Latency> {
     parts.iter().filter_map(|part| latency(part)).collect()
 }
 
-/// The median time of every step.
-pub fn profile(model: &Model, session: &mut Session) -> Result<Vec<StepTime>, RunError> {
-    let calls: Vec<_> = model.program().steps.iter().filter_map(|step| step.action.as_ref()).collect();
+/// The median time of every step of a program, by runs that report them.
+pub fn profile<E>(
+    program: &Program,
+    run: &mut dyn FnMut(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
+) -> Result<Vec<StepTime>, E> {
+    let calls: Vec<_> = program.steps.iter().filter_map(|step| step.action.as_ref()).collect();
     let mut times = vec![Vec::with_capacity(PROFILED_RUNS); calls.len()];
     for _ in 0..PROFILED_RUNS {
-        session.run_profiled(|step, nanoseconds| times[step].push(nanoseconds))?;
+        run(&mut |step, nanoseconds| times[step].push(nanoseconds))?;
     }
     let step = |(action, samples): (&&Action, &Vec<u64>)| match action {
         Action::Call(call) => StepTime {

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::fmt;
 
+#[cfg(feature = "gpu")]
+use crate::gpu::GpuError;
 use crate::{FormatError, LoadError, RunError, SessionError};
 
 /// `edgecc_status`: what a call came to.
@@ -26,6 +28,10 @@ pub enum Status {
     OutOfResources = 6,
     /// The run was cancelled.
     Cancelled = 7,
+    /// No GPU adapter, none of the name, or one that has less than the model needs.
+    NoDevice = 8,
+    /// The GPU's driver refuses a shader, fails, or loses the device again and again.
+    DeviceFailed = 9,
 }
 
 /// Why a call failed.
@@ -37,6 +43,9 @@ pub(crate) enum Failure {
     Load(LoadError),
     Session(SessionError),
     Run(RunError),
+    ShadersAlone,
+    #[cfg(feature = "gpu")]
+    Gpu(GpuError),
 }
 
 impl Failure {
@@ -44,6 +53,9 @@ impl Failure {
         match self {
             Failure::Null(_) | Failure::Index(_) | Failure::Flags(_) => Status::InvalidArgument,
             Failure::NotText => Status::BadArtifact,
+            Failure::ShadersAlone => Status::WrongProcessor,
+            #[cfg(feature = "gpu")]
+            Failure::Gpu(error) => gpu_status(error),
             Failure::Load(error) => load_status(error),
             Failure::Session(SessionError::ThreadCount { .. }) => Status::InvalidArgument,
             Failure::Session(SessionError::Memory { .. } | SessionError::Thread(_)) => Status::OutOfResources,
@@ -58,10 +70,31 @@ impl Failure {
 fn load_status(error: &LoadError) -> Status {
     match error {
         LoadError::Io { .. } => Status::CannotRead,
-        LoadError::Format(FormatError::Version { .. }) => Status::WrongVersion,
-        LoadError::Format(_) => Status::BadArtifact,
+        LoadError::Format(error) => format_status(error),
         LoadError::Architecture { .. } | LoadError::Features { .. } => Status::WrongProcessor,
         LoadError::ExecutableMemory(_) | LoadError::Memory { .. } => Status::OutOfResources,
+    }
+}
+
+fn format_status(error: &FormatError) -> Status {
+    match error {
+        FormatError::Version { .. } => Status::WrongVersion,
+        _ => Status::BadArtifact,
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn gpu_status(error: &GpuError) -> Status {
+    match error {
+        GpuError::Io { .. } => Status::CannotRead,
+        GpuError::Format(error) => format_status(error),
+        GpuError::NoShaders { .. } => Status::WrongProcessor,
+        GpuError::NoAdapter { .. } | GpuError::Open { .. } | GpuError::Limit { .. } | GpuError::Feature { .. } => {
+            Status::NoDevice
+        }
+        GpuError::Shader { .. } | GpuError::Driver { .. } | GpuError::Lost { .. } | GpuError::Timeout { .. } => {
+            Status::DeviceFailed
+        }
     }
 }
 
@@ -72,6 +105,9 @@ impl fmt::Display for Failure {
             Failure::Index(index) => write!(out, "there is no number {index}"),
             Failure::Flags(flags) => write!(out, "unknown flags {flags:#x}"),
             Failure::NotText => out.write_str("a name in the artifact, or the path, is no text that C can hold"),
+            Failure::ShadersAlone => out.write_str("the artifact has no program for this processor, only shaders"),
+            #[cfg(feature = "gpu")]
+            Failure::Gpu(error) => error.fmt(out),
             Failure::Load(error) => error.fmt(out),
             Failure::Session(error) => error.fmt(out),
             Failure::Run(error) => error.fmt(out),
@@ -97,6 +133,13 @@ impl From<RunError> for Failure {
     }
 }
 
+#[cfg(feature = "gpu")]
+impl From<GpuError> for Failure {
+    fn from(error: GpuError) -> Failure {
+        Failure::Gpu(error)
+    }
+}
+
 thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
@@ -104,10 +147,15 @@ thread_local! {
 /// Calls, and keeps the text of a failure.
 pub(crate) fn guard(call: impl FnOnce() -> Result<(), Failure>) -> Status {
     let Err(failure) = call() else { return Status::Ok };
+    keep(&failure);
+    failure.status()
+}
+
+/// Keeps the text of a failure.
+pub(crate) fn keep(failure: &Failure) {
     let mut text = failure.to_string();
     text.retain(|character| character != '\0');
     LAST_ERROR.with(|last| *last.borrow_mut() = CString::new(text).unwrap_or_default());
-    failure.status()
 }
 
 /// The text of this thread's last failure; empty before the first. Valid until the next.

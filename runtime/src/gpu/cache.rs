@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use edgecc_format::hash;
+use edgecc_format::{Program, hash};
 
 use super::device::Opened;
 use super::model::Loaded;
@@ -21,12 +21,12 @@ pub(super) struct Cache {
 impl Cache {
     /// Reads the cache; none where no folder is named or the adapter has no such thing.
     #[allow(unsafe_code)]
-    pub(super) fn read(model: &Loaded, opened: &Opened) -> Option<Cache> {
+    pub(super) fn read(model: &Loaded, program: &Program, opened: &Opened) -> Option<Cache> {
         let folder = opened.cache.as_ref()?;
         if !opened.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let path = folder.join(format!("{}.pipelines", key(model, opened)?));
+        let path = folder.join(format!("{}.pipelines", key(model, program, opened)?));
         let kept = std::fs::read(&path).ok().and_then(checked);
         let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: kept.as_deref(), fallback: true };
         // SAFETY: the bytes are what `get_data` gave for this adapter and driver, by name and by hash; the folder is the app's.
@@ -54,9 +54,9 @@ fn checked(file: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 /// Names shaders, adapter and driver; none where pipelines of the interface cannot be kept.
-fn key(model: &Loaded, opened: &Opened) -> Option<String> {
+fn key(model: &Loaded, program: &Program, opened: &Opened) -> Option<String> {
     let adapter = wgpu::util::pipeline_cache_key(&opened.info)?;
     let driver = [adapter.as_str(), opened.adapter(), &opened.info.driver].join("\n");
-    let whole = [hash(driver.as_bytes()), hash(model.texts())].concat();
+    let whole = [hash(driver.as_bytes()), hash(model.texts(program))].concat();
     Some(hash(&whole).iter().map(|byte| format!("{byte:02x}")).collect())
 }

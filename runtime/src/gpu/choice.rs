@@ -27,10 +27,11 @@ pub struct Fastest {
     pub gpu: Result<Duration, GpuError>,
 }
 
-/// Times one run of each, on whatever the inputs hold, behind one that counts for nothing. A GPU that fails is no choice, and the
-/// result tells why.
+/// Times one run of each, on whatever the inputs hold, behind one that counts for nothing: the GPU's with upload and read-back.
+/// What persists from run to run is set back. A GPU that fails is no choice, and the result tells why.
 pub fn fastest(mut cpu: Session, gpu: Result<GpuSession, GpuError>) -> Result<Fastest, RunError> {
     let on_cpu = time(&mut || cpu.run())?;
+    cpu.reset_state();
     let timed = gpu.and_then(|mut session| {
         let on_gpu = time(&mut || session.run())?;
         Ok((session, on_gpu))

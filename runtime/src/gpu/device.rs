@@ -52,10 +52,23 @@ struct Faults {
     other: Arc<Mutex<Option<String>>>,
 }
 
+/// What a device is opened with where its adapter has it: what programs may ask for, by WebGPU's names.
+const FEATURES: [(&str, wgpu::Features); 2] =
+    [("shader-f16", wgpu::Features::SHADER_F16), ("subgroups", wgpu::Features::SUBGROUP)];
+/// The same for what the runtime uses itself: a clock of steps, and a cache of pipelines.
+const OWN_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::PIPELINE_CACHE);
+
 /// How long a run may take before it counts as hung.
 const LONGEST_RUN: Duration = Duration::from_secs(300);
 
 impl Gpu {
+    /// The names of the adapters that there are, as [`Gpu::adapter`] has them.
+    pub fn adapters() -> Vec<String> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapters = block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+        adapters.iter().map(|adapter| name(&adapter.get_info())).collect()
+    }
+
     /// Opens an adapter, with all that it offers in size and nothing that it offers to shaders beyond WebGPU.
     pub fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
         let opened = Opened::new(options)?;
@@ -104,7 +117,8 @@ impl Opened {
         let name = name(&info);
         let descriptor = wgpu::DeviceDescriptor {
             label: None,
-            required_features: adapter.features() & wgpu::Features::PIPELINE_CACHE,
+            required_features: FEATURES.iter().fold(OWN_FEATURES, |all, (_, feature)| all | *feature)
+                & adapter.features(),
             required_limits: adapter.limits(),
             ..wgpu::DeviceDescriptor::default()
         };
@@ -160,6 +174,12 @@ impl Opened {
 
     pub(super) fn failed(&self, reason: String) -> GpuError {
         GpuError::Driver { adapter: self.name.clone(), reason }
+    }
+
+    /// Whether the device has a feature, by WebGPU's name of it.
+    pub(super) fn has_feature(&self, wanted: &str) -> bool {
+        let known = FEATURES.iter().find(|(name, _)| *name == wanted);
+        known.is_some_and(|(_, feature)| self.device.features().contains(*feature))
     }
 
     /// Fails where the adapter offers less than a model needs.

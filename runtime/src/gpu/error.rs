@@ -53,6 +53,14 @@ pub enum GpuError {
         /// What the model needs.
         needed: u64,
     },
+    /// The adapter lacks what the model's shaders use.
+    #[error("adapter {adapter} does not have {missing}, which the model needs")]
+    Feature {
+        /// The adapter.
+        adapter: String,
+        /// The features that the least demanding program lacks, separated by commas, by WebGPU's names.
+        missing: String,
+    },
     /// The driver refuses a shader.
     #[error("adapter {adapter} refuses shader `{shader}`: {reason}")]
     Shader {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use edgecc_format::{BINDING_ALIGNMENT, BufferKind, BufferRef, Port};
+use edgecc_format::{BINDING_ALIGNMENT, BufferKind, BufferRef, Port, Program};
 use wgpu::BufferUsages;
 
 use super::device::Opened;
 use super::error::GpuError;
-use super::model::Loaded;
+use super::model::{Loaded, calls};
 
 /// Whole vectors of four floats are bound, in bytes.
 const GRANULE: u64 = 16;
@@ -27,9 +27,9 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Allocates everything that a model's program needs and fills the weights.
-    pub(super) fn new(model: &Loaded, gpu: &Opened) -> Result<Memory, GpuError> {
-        let (places, weights_bytes) = place_weights(model);
-        check_limits(model, gpu, weights_bytes)?;
+    pub(super) fn new(model: &Loaded, program: &Program, gpu: &Opened) -> Result<Memory, GpuError> {
+        let (places, weights_bytes) = place_weights(program);
+        check_limits(model, program, gpu, weights_bytes)?;
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let make = |bytes: u64, usage: BufferUsages| {
             gpu.device.create_buffer(&wgpu::BufferDescriptor {
@@ -46,7 +46,7 @@ impl Memory {
         let memory = Memory {
             weights: make(weights_bytes, BufferUsages::STORAGE | BufferUsages::COPY_DST),
             places,
-            arena: make(model.program().arena_bytes, BufferUsages::STORAGE),
+            arena: make(program.arena_bytes, BufferUsages::STORAGE),
             inputs: ports(&model.manifest.inputs, BufferUsages::COPY_DST),
             outputs: ports(&model.manifest.outputs, BufferUsages::COPY_SRC),
             staging: make(staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST),
@@ -55,7 +55,7 @@ impl Memory {
             return Err(gpu.failed(error.to_string()));
         }
         for (&(offset, length), &place) in &memory.places {
-            let bytes = model.weights.get(offset as usize..(offset + length) as usize).unwrap_or(&[]);
+            let bytes = model.weights().get(offset as usize..(offset + length) as usize).unwrap_or(&[]);
             write(gpu, &memory.weights, place, bytes);
         }
         gpu.check()?;
@@ -98,8 +98,8 @@ pub(super) fn write(gpu: &Opened, buffer: &wgpu::Buffer, offset: u64, bytes: &[u
 }
 
 /// Gives each run of weights that a step reads a place that can be bound; the bytes of all.
-fn place_weights(model: &Loaded) -> (BTreeMap<(u64, u64), u64>, u64) {
-    let buffers = model.calls().flat_map(|call| &call.buffers);
+fn place_weights(program: &Program) -> (BTreeMap<(u64, u64), u64>, u64) {
+    let buffers = calls(program).flat_map(|call| &call.buffers);
     let mut places = BTreeMap::new();
     for buffer in buffers.filter(|buffer| buffer.kind() == BufferKind::Weights) {
         places.insert((buffer.offset, buffer.length), 0);
@@ -112,18 +112,18 @@ fn place_weights(model: &Loaded) -> (BTreeMap<(u64, u64), u64>, u64) {
     (places, end)
 }
 
-fn check_limits(model: &Loaded, gpu: &Opened, weights_bytes: u64) -> Result<(), GpuError> {
+fn check_limits(model: &Loaded, program: &Program, gpu: &Opened, weights_bytes: u64) -> Result<(), GpuError> {
     let limits = gpu.device.limits();
     let port = |port: &Port| port.bytes().unwrap_or(u64::MAX / 2);
     let ports = model.manifest.inputs.iter().chain(&model.manifest.outputs).map(port).max().unwrap_or(0);
-    let largest = weights_bytes.max(model.program().arena_bytes).max(ports);
+    let largest = weights_bytes.max(program.arena_bytes).max(ports);
     gpu.require("maxBufferSize", limits.max_buffer_size, padded(largest))?;
-    let bound = model.calls().flat_map(|call| &call.buffers).map(|buffer| padded(buffer.length)).max().unwrap_or(0);
+    let bound = calls(program).flat_map(|call| &call.buffers).map(|buffer| padded(buffer.length)).max().unwrap_or(0);
     gpu.require("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size, bound)?;
-    let bindings = model.calls().map(|call| call.buffers.len()).max().unwrap_or(0);
+    let bindings = calls(program).map(|call| call.buffers.len()).max().unwrap_or(0);
     let most = u64::from(limits.max_storage_buffers_per_shader_stage);
     gpu.require("maxStorageBuffersPerShaderStage", most, bindings as u64)?;
-    let groups = model.calls().flat_map(|call| &call.groups).max().copied().unwrap_or(0);
+    let groups = calls(program).flat_map(|call| &call.groups).max().copied().unwrap_or(0);
     let most = u64::from(limits.max_compute_workgroups_per_dimension);
     gpu.require("maxComputeWorkgroupsPerDimension", most, u64::from(groups))
 }

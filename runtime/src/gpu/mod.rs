@@ -24,10 +24,13 @@ mod error;
 mod memory;
 mod model;
 mod pipelines;
+mod profile;
 mod session;
 
 pub use choice::{AnySession, Fastest, fastest};
 pub use device::{Gpu, GpuOptions};
 pub use error::GpuError;
 pub use model::ShaderModel;
+pub(crate) use model::is_shaders;
+pub use profile::{Clock, StepTimer};
 pub use session::GpuSession;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use edgecc_format::{ARCHITECTURE_WGSL, Call, FormatError, Kernel, Manifest, Port, Program, step::Action};
 
-use super::device::Gpu;
+use super::device::{Gpu, Opened};
 use super::error::GpuError;
+use super::profile::StepTimer;
 use super::session::GpuSession;
+use crate::model::{LoadedModel, Model};
 
 /// A model as shaders, shared by any number of sessions. Clones share.
 #[derive(Debug, Clone)]
@@ -18,10 +20,20 @@ pub struct ShaderModel {
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) manifest: Manifest,
-    /// The program of shaders among the manifest's.
-    program: usize,
-    code: Vec<u8>,
-    pub(super) weights: Vec<u8>,
+    /// The programs of shaders among the manifest's, the best first; never none.
+    programs: Vec<usize>,
+    bytes: Bytes,
+}
+
+/// The code section and the weights.
+#[derive(Debug)]
+enum Bytes {
+    Own {
+        code: Vec<u8>,
+        weights: Vec<u8>,
+    },
+    /// Those of an artifact that is loaded for the processor too.
+    Shared(Arc<LoadedModel>),
 }
 
 impl ShaderModel {
@@ -36,12 +48,26 @@ impl ShaderModel {
     pub fn from_bytes(bytes: &[u8]) -> Result<ShaderModel, GpuError> {
         let edgecc_format::View { manifest, code, weights } = edgecc_format::read(bytes)?;
         edgecc_format::verify_weights(&manifest, weights)?;
-        let names = || manifest.programs.iter().map(|program| program.architecture.as_str());
-        let program = names()
-            .position(|name| name == ARCHITECTURE_WGSL)
-            .ok_or_else(|| GpuError::NoShaders { found: names().collect::<Vec<_>>().join(", ") })?;
         let (code, weights) = (code.to_vec(), weights.to_vec());
-        Ok(ShaderModel { shared: Arc::new(Loaded { manifest, program, code, weights }) })
+        ShaderModel::new(manifest, Bytes::Own { code, weights })
+    }
+
+    /// The shaders of an artifact that is loaded for the processor, over the same weights, which are as verified as there.
+    pub fn beside(model: &Model) -> Result<ShaderModel, GpuError> {
+        let loaded = model.loaded();
+        ShaderModel::new(loaded.manifest.clone(), Bytes::Shared(loaded))
+    }
+
+    fn new(manifest: Manifest, bytes: Bytes) -> Result<ShaderModel, GpuError> {
+        let all = || manifest.programs.iter().enumerate();
+        let mut shaders: Vec<(usize, &Program)> = all().filter(|(_, program)| is_shaders(program)).collect();
+        if shaders.is_empty() {
+            let names: Vec<&str> = all().map(|(_, program)| program.architecture.as_str()).collect();
+            return Err(GpuError::NoShaders { found: names.join(", ") });
+        }
+        shaders.sort_by_key(|(_, program)| std::cmp::Reverse(program.rank));
+        let programs = shaders.into_iter().map(|(place, _)| place).collect();
+        Ok(ShaderModel { shared: Arc::new(Loaded { manifest, programs, bytes }) })
     }
 
     /// The inputs, in graph order.
@@ -59,38 +85,63 @@ impl ShaderModel {
         &self.shared.manifest.labels
     }
 
-    /// The program of shaders.
-    pub fn program(&self) -> &Program {
-        self.shared.program()
-    }
-
     /// Makes a session: the memory of one run at a time, and pipelines, on a device.
     pub fn session(&self, gpu: &Gpu) -> Result<GpuSession, GpuError> {
         GpuSession::new(Arc::clone(&self.shared), gpu.clone())
     }
+
+    /// What times single steps on a device, pipelines made one by one.
+    pub fn step_timer(&self, gpu: &Gpu) -> Result<StepTimer, GpuError> {
+        StepTimer::new(Arc::clone(&self.shared), gpu)
+    }
+}
+
+/// Whether a program is one of shaders.
+pub(crate) fn is_shaders(program: &Program) -> bool {
+    program.architecture == ARCHITECTURE_WGSL
+}
+
+/// What a run of a program does, in order.
+pub(super) fn calls(program: &Program) -> impl Iterator<Item = &Call> {
+    program.steps.iter().filter_map(|step| step.action.as_ref()).map(|Action::Call(call)| call)
 }
 
 impl Loaded {
-    #[allow(clippy::indexing_slicing)] // The load chose it among them.
-    pub(super) fn program(&self) -> &Program {
-        &self.manifest.programs[self.program]
+    /// The best program that a device runs.
+    pub(super) fn program_for(&self, gpu: &Opened) -> Result<&Program, GpuError> {
+        let programs = || self.programs.iter().filter_map(|&place| self.manifest.programs.get(place));
+        let missing = |program: &Program| -> Vec<String> {
+            program.required_features.iter().filter(|feature| !gpu.has_feature(feature)).cloned().collect()
+        };
+        let found = programs().find(|program| missing(program).is_empty());
+        let least = || programs().last().map(missing).unwrap_or_default().join(", ");
+        found.ok_or_else(|| GpuError::Feature { adapter: gpu.adapter().to_owned(), missing: least() })
     }
 
-    /// What a run does, in order.
-    pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.program().steps.iter().filter_map(|step| step.action.as_ref()).map(|Action::Call(call)| call)
+    fn code(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Own { code, .. } => code,
+            Bytes::Shared(model) => &model.code_section,
+        }
     }
 
-    /// The texts of all shaders.
-    pub(super) fn texts(&self) -> &[u8] {
-        let start = self.program().code_offset as usize;
-        self.code.get(start..start + self.program().code_length as usize).unwrap_or(&[])
+    pub(super) fn weights(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Own { weights, .. } => weights,
+            Bytes::Shared(model) => model.weights(),
+        }
+    }
+
+    /// The texts of all shaders of a program.
+    pub(super) fn texts(&self, program: &Program) -> &[u8] {
+        let start = program.code_offset as usize;
+        self.code().get(start..start + program.code_length as usize).unwrap_or(&[])
     }
 
     /// The text of a shader.
-    pub(super) fn text(&self, kernel: &Kernel) -> Result<&str, GpuError> {
-        let start = (self.program().code_offset + kernel.offset) as usize;
-        let bytes = self.code.get(start..start + kernel.length as usize).unwrap_or(&[]);
+    pub(super) fn text(&self, program: &Program, kernel: &Kernel) -> Result<&str, GpuError> {
+        let start = kernel.offset as usize;
+        let bytes = self.texts(program).get(start..start + kernel.length as usize).unwrap_or(&[]);
         let no_text = |_| FormatError::Invalid { place: format!("shader `{}`", kernel.name), problem: "it is no text" };
         Ok(std::str::from_utf8(bytes).map_err(no_text)?)
     }

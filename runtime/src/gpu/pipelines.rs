@@ -1,11 +1,11 @@
 //! Shaders as pipelines of a device.
 
-use edgecc_format::{BufferKind, BufferRef, Kernel};
+use edgecc_format::{BufferKind, BufferRef, Kernel, Program};
 
 use super::cache::Cache;
 use super::device::{Opened, block_on};
 use super::error::GpuError;
-use super::model::Loaded;
+use super::model::{Loaded, calls};
 
 /// A shader, ready to be dispatched.
 #[derive(Debug)]
@@ -16,15 +16,15 @@ pub(super) struct Pipeline {
 
 /// Pipelines of all shaders that a program calls, in the order of its kernels; none for a shader that no step calls. Drivers
 /// take their time over each, so that threads share them.
-pub(super) fn pipelines(model: &Loaded, gpu: &Opened) -> Result<Vec<Option<Pipeline>>, GpuError> {
-    let kernels = &model.program().kernels;
+pub(super) fn pipelines(model: &Loaded, program: &Program, gpu: &Opened) -> Result<Vec<Option<Pipeline>>, GpuError> {
+    let kernels = &program.kernels;
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let share = kernels.len().div_ceil(threads).max(1);
-    let cache = Cache::read(model, gpu);
+    let cache = Cache::read(model, program, gpu);
     let driver = cache.as_ref().map(|cache| &cache.driver);
     let make = |place: usize, kernel: &Kernel| {
-        let call = model.calls().find(|call| call.kernel as usize == place);
-        call.map(|call| pipeline(model, gpu, driver, kernel, &call.buffers)).transpose()
+        let call = calls(program).find(|call| call.kernel as usize == place);
+        call.map(|call| pipeline(gpu, driver, kernel, model.text(program, kernel)?, &call.buffers)).transpose()
     };
     let shares: Vec<Result<Vec<_>, GpuError>> = std::thread::scope(|scope| {
         let shares = kernels.chunks(share).enumerate().map(|(number, part)| {
@@ -47,14 +47,13 @@ pub(super) fn pipelines(model: &Loaded, gpu: &Opened) -> Result<Vec<Option<Pipel
 }
 
 /// The pipeline of a shader whose calls bind memory of these kinds.
-fn pipeline(
-    model: &Loaded,
+pub(super) fn pipeline(
     gpu: &Opened,
     cache: Option<&wgpu::PipelineCache>,
     kernel: &Kernel,
+    text: &str,
     buffers: &[BufferRef],
 ) -> Result<Pipeline, GpuError> {
-    let text = model.text(kernel)?;
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let entries: Vec<wgpu::BindGroupLayoutEntry> = buffers.iter().enumerate().map(entry).collect();
     let layout =

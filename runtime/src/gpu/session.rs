@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, mpsc};
 
-use edgecc_format::Call;
+use edgecc_format::{Call, Port, Program};
 
 use super::device::{Gpu, Opened};
 use super::error::GpuError;
 use super::memory::{Memory, staged_bytes, write};
-use super::model::Loaded;
+use super::model::{Loaded, calls};
 use super::pipelines::{Pipeline, pipelines};
+use super::profile::{Clock, nanoseconds};
 
 /// Runs a model on a device. Everything is recorded when it is made; a run copies the inputs, submits once, and reads the
 /// outputs back. Where the device is lost meanwhile it is opened anew, once, and the run begins again.
@@ -34,7 +35,7 @@ struct Prepared {
 
 /// A step.
 #[derive(Debug)]
-struct Dispatch {
+pub(super) struct Dispatch {
     pipeline: wgpu::ComputePipeline,
     buffers: wgpu::BindGroup,
     groups: [u32; 3],
@@ -43,7 +44,7 @@ struct Dispatch {
 impl GpuSession {
     pub(super) fn new(model: Arc<Loaded>, gpu: Gpu) -> Result<GpuSession, GpuError> {
         let prepared = Prepared::new(&model, gpu.opened()?)?;
-        let zeros = |ports: &[edgecc_format::Port]| -> Vec<Vec<u8>> {
+        let zeros = |ports: &[Port]| -> Vec<Vec<u8>> {
             ports.iter().map(|port| vec![0; port.bytes().unwrap_or(0) as usize]).collect()
         };
         let (inputs, outputs) = (zeros(&model.manifest.inputs), zeros(&model.manifest.outputs));
@@ -53,6 +54,16 @@ impl GpuSession {
     /// The device that it runs on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// The inputs, in graph order.
+    pub fn inputs(&self) -> &[Port] {
+        &self.model.manifest.inputs
+    }
+
+    /// The outputs, in graph order.
+    pub fn outputs(&self) -> &[Port] {
+        &self.model.manifest.outputs
     }
 
     /// How often the device was lost and opened anew.
@@ -70,13 +81,38 @@ impl GpuSession {
         self.outputs.get(index).map_or(&[], |output| output.as_slice())
     }
 
+    /// The program that runs: the best that the device has all features for.
+    pub fn program(&self) -> Result<&Program, GpuError> {
+        self.model.program_for(&self.prepared.opened)
+    }
+
     /// Runs once, and waits for the outputs.
     pub fn run(&mut self) -> Result<(), GpuError> {
-        match self.prepared.run(&self.inputs, &mut self.outputs) {
+        self.attempt(Prepared::run)
+    }
+
+    /// Runs as [`GpuSession::run`] does and reports the nanoseconds of every step.
+    pub fn run_profiled(&mut self, mut report: impl FnMut(usize, u64)) -> Result<(), GpuError> {
+        let times = self.attempt(Prepared::run_profiled)?;
+        times.into_iter().enumerate().for_each(|(step, nanoseconds)| report(step, nanoseconds));
+        Ok(())
+    }
+
+    /// What tells the time of steps.
+    pub fn clock(&self) -> Clock {
+        Clock::of(&self.prepared.opened)
+    }
+
+    /// Does something on the device; where that is lost meanwhile, once more on one that is opened anew.
+    fn attempt<T>(
+        &mut self,
+        act: impl Fn(&Prepared, &[Vec<u8>], &mut [Vec<u8>]) -> Result<T, GpuError>,
+    ) -> Result<T, GpuError> {
+        match act(&self.prepared, &self.inputs, &mut self.outputs) {
             Err(_) if self.prepared.opened.is_lost() => {
                 self.prepared = Prepared::new(&self.model, self.gpu.opened()?)?;
                 self.losses += 1;
-                self.prepared.run(&self.inputs, &mut self.outputs)
+                act(&self.prepared, &self.inputs, &mut self.outputs)
             }
             result => result,
         }
@@ -86,20 +122,54 @@ impl GpuSession {
 impl Prepared {
     fn new(model: &Loaded, opened: Arc<Opened>) -> Result<Prepared, GpuError> {
         opened.check()?;
-        let memory = Memory::new(model, &opened)?;
-        let pipelines = pipelines(model, &opened)?;
-        let dispatches = model.calls().filter_map(|call| dispatch(&opened, &memory, &pipelines, call)).collect();
+        let program = model.program_for(&opened)?;
+        let memory = Memory::new(model, program, &opened)?;
+        let pipelines = pipelines(model, program, &opened)?;
+        let of_call = |call: &Call| {
+            let pipeline = pipelines.get(call.kernel as usize)?.as_ref()?;
+            Dispatch::new(&opened, &memory, pipeline, call)
+        };
+        let dispatches = calls(program).filter_map(of_call).collect();
         opened.check()?;
         let staged = model.manifest.outputs.iter().map(staged_bytes).collect();
         Ok(Prepared { opened, memory, dispatches, staged })
     }
 
     fn run(&self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        self.write(inputs)?;
+        let mut encoder = self.encoder();
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
+        drop(pass);
+        self.copy_outputs(&mut encoder);
+        self.submit(encoder, outputs)
+    }
+
+    /// Runs step by step; the nanoseconds of each.
+    fn run_profiled(&self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<Vec<u64>, GpuError> {
+        self.write(inputs)?;
+        let times = nanoseconds(&self.opened, &self.dispatches.iter().collect::<Vec<_>>(), 1)?;
+        let mut encoder = self.encoder();
+        self.copy_outputs(&mut encoder);
+        self.submit(encoder, outputs)?;
+        Ok(times)
+    }
+
+    fn write(&self, inputs: &[Vec<u8>]) -> Result<(), GpuError> {
         self.opened.check()?;
         for (bytes, buffer) in inputs.iter().zip(&self.memory.inputs) {
             write(&self.opened, buffer, 0, bytes);
         }
-        let submission = self.opened.queue.submit([self.record()]);
+        Ok(())
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.opened.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// Submits what ends with the outputs in the staging buffer, and reads them.
+    fn submit(&self, encoder: wgpu::CommandEncoder, outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        let submission = self.opened.queue.submit([encoder.finish()]);
         let (sender, receiver) = mpsc::channel();
         self.memory.staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // Nobody waits behind a run that failed.
@@ -113,23 +183,12 @@ impl Prepared {
         }
     }
 
-    /// The commands of a run.
-    fn record(&self) -> wgpu::CommandBuffer {
-        let mut encoder = self.opened.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for dispatch in &self.dispatches {
-            let [x, y, z] = dispatch.groups;
-            pass.set_pipeline(&dispatch.pipeline);
-            pass.set_bind_group(0, &dispatch.buffers, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
-        drop(pass);
+    fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder) {
         let mut at = 0;
         for (buffer, &bytes) in self.memory.outputs.iter().zip(&self.staged) {
             encoder.copy_buffer_to_buffer(buffer, 0, &self.memory.staging, at, bytes);
             at += bytes;
         }
-        encoder.finish()
     }
 
     fn read_back(&self, outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
@@ -146,19 +205,30 @@ impl Prepared {
     }
 }
 
-/// A checked call with its buffers bound.
-fn dispatch(gpu: &Opened, memory: &Memory, pipelines: &[Option<Pipeline>], call: &Call) -> Option<Dispatch> {
-    let Pipeline { layout, pipeline } = pipelines.get(call.kernel as usize)?.as_ref()?;
-    let entries: Option<Vec<wgpu::BindGroupEntry<'_>>> = call
-        .buffers
-        .iter()
-        .enumerate()
-        .map(|(place, buffer)| {
-            let resource = wgpu::BindingResource::Buffer(memory.binding(buffer)?);
-            Some(wgpu::BindGroupEntry { binding: place as u32, resource })
-        })
-        .collect();
-    let buffers = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries? });
-    let groups = call.groups.first_chunk().copied()?;
-    Some(Dispatch { pipeline: pipeline.clone(), buffers, groups })
+impl Dispatch {
+    /// A checked call with its buffers bound.
+    pub(super) fn new(gpu: &Opened, memory: &Memory, pipeline: &Pipeline, call: &Call) -> Option<Dispatch> {
+        let Pipeline { layout, pipeline } = pipeline;
+        let entries: Option<Vec<wgpu::BindGroupEntry<'_>>> = call
+            .buffers
+            .iter()
+            .enumerate()
+            .map(|(place, buffer)| {
+                let resource = wgpu::BindingResource::Buffer(memory.binding(buffer)?);
+                Some(wgpu::BindGroupEntry { binding: place as u32, resource })
+            })
+            .collect();
+        let entries = entries?;
+        let buffers =
+            gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+        let groups = call.groups.first_chunk().copied()?;
+        Some(Dispatch { pipeline: pipeline.clone(), buffers, groups })
+    }
+
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let [x, y, z] = self.groups;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.buffers, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
