@@ -5,15 +5,22 @@ mod support;
 
 use edgecc_backends::contraction::{Combination, ContractionSpec, DepthwiseSpec, Strides, Tap, Window};
 use edgecc_backends::cpu::contraction::{EmittedKernel, emit_contraction, emit_depthwise, pack_depthwise};
-use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Integers, Kernels};
+use edgecc_backends::cpu::isa::{Architecture, CpuTarget, Integers, Kernels, Vectors};
 use edgecc_backends::pack::{PackedLayout, TapTable, pack_weights};
 use edgecc_backends::schedule::{Machine as Scheduled, Schedule, Tile, depthwise_schedule, schedule};
-use edgecc_ir::{DType, Scalar};
+use edgecc_ir::{DType, ExprNode, Scalar};
 use support::data::{Random, at, convolution};
 use support::integers::{Elements, Epilogue, dense, dense_depthwise, met, results, sum_of};
 use support::{Buffer, Machine, run};
 
-const MACHINES: [Machine; 4] = [Machine::Host, Machine::CortexA72, Machine::MaximalAarch64, Machine::InOrderAarch64];
+const MACHINES: [Machine; 6] = [
+    Machine::Host,
+    Machine::WideHost,
+    Machine::SummingHost,
+    Machine::CortexA72,
+    Machine::MaximalAarch64,
+    Machine::InOrderAarch64,
+];
 
 /// Every writer and level of instructions that the machine has.
 fn targets(machine: Machine) -> Vec<CpuTarget> {
@@ -71,7 +78,8 @@ fn check_weights(machine: Machine, name: &str, spec: &ContractionSpec, schedule:
     };
     for target in targets(machine) {
         let kernel = emit_contraction(&target, name, spec, schedule).unwrap();
-        let is_written = target.kernels == Kernels::Encoded && target.architecture == Architecture::Aarch64;
+        let sums = target.architecture == Architecture::Aarch64 || machine == Machine::SummingHost && !is_gated(spec);
+        let is_written = target.kernels == Kernels::Encoded && sums;
         let is_known = is_written && spec.window.is_interior() && spec.output.channel == 1 && has_rows(spec);
         assert!(kernel.encoded || !is_known, "{name} on {machine:?} by Cranelift");
         let mut random = Random(name.len() as u64 * 77 + 5);
@@ -114,6 +122,11 @@ fn has_rows(spec: &ContractionSpec) -> bool {
     !is_list && (run >= 8 || [1, 2, 4].contains(&run))
 }
 
+/// Whether the epilogue asks for a table.
+fn is_gated(spec: &ContractionSpec) -> bool {
+    spec.epilogue.nodes().iter().any(ExprNode::is_transcendental)
+}
+
 fn bytes_of(values: &[f32]) -> Buffer {
     Buffer::new(&values.iter().map(|&value| value as i8 as u8).collect::<Vec<u8>>())
 }
@@ -124,7 +137,8 @@ fn unwritten(kernel: &EmittedKernel) -> Buffer {
 
 fn check(name: &str, spec: &ContractionSpec) {
     for machine in MACHINES {
-        let schedule = schedule(spec, &Scheduled::new(machine.architecture()));
+        let vectors = machine.target().vectors;
+        let schedule = schedule(spec, &Scheduled { vectors, ..Scheduled::new(machine.architecture()) });
         check_scheduled(machine, name, spec, &schedule);
     }
 }
@@ -258,7 +272,7 @@ fn random_convolutions_with_random_schedules() {
             packs_rows: false,
             together: false,
         };
-        let machine = MACHINES[case as usize % 4];
+        let machine = MACHINES[case as usize % MACHINES.len()];
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
 }
@@ -276,6 +290,9 @@ fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
         let is_dense = spec.window.is_interior() && fits && !name.contains("dilated");
         let is_known = is_written && is_dense && spec.combination == Combination::Products && spec.operands.len() < 3;
         // Columns of wide windows may lie beyond offsets.
+        let is_host = target.kernels == Kernels::Encoded && target.architecture == Architecture::X86_64;
+        let is_whole_vectors = target.vectors != Vectors::Baseline || spec.channels % 8 == 0;
+        let is_known = is_known || is_host && is_whole_vectors && !is_gated && spec.window.is_interior();
         let is_largest = is_written && spec.combination == Combination::Maximum && !is_whole;
         let is_known = is_known || is_largest && !name.contains("dilated") && spec.channels >= 8;
         assert!(kernel.encoded || !is_known, "{name} on {machine:?} by Cranelift");

@@ -201,7 +201,10 @@ pub fn kinds(graph: &Graph, options: &CompileOptions) -> (Kind, Vec<Kind>) {
             let integers: Vec<Integers> = if sums_integers(graph) { integers.collect() } else { vec![Integers::Plain] };
             integers.into_iter().map(|integers| Kind { halves, integers, ..Kind::default() }).collect()
         }
-        Architecture::X86_64 => vec![Kind { vectors: Vectors::Avx512, ..Kind::default() }],
+        Architecture::X86_64 => {
+            let sums = sums_integers(graph).then_some(Vectors::Avx512Vnni);
+            sums.into_iter().chain([Vectors::Avx512]).map(|vectors| Kind { vectors, ..Kind::default() }).collect()
+        }
     };
     let mut kinds = able.into_iter().filter(|&kind| kind != Kind::default());
     match kinds.next() {

@@ -175,6 +175,17 @@ impl Formula {
         self
     }
 
+    /// The same formula with the number that is rounded kept within whole bounds: the integer is what one saturated to them is.
+    pub fn bounded(mut self, bounds: [f64; 2]) -> Formula {
+        let Op::One(LanesOne::ToInteger, number) = self.ops[self.root] else { return self };
+        let [low, high] = bounds.map(|bound| self.number(bound));
+        let above = self.two(Lanes::Maximum, number, low);
+        let within = self.two(Lanes::Minimum, above, high);
+        self.root = self.push(Op::One(LanesOne::ToInteger, within));
+        self.keep_used();
+        self
+    }
+
     fn with(self, expr: &Expr) -> Option<Formula> {
         let mut formula = self;
         let mut values: Vec<Id> = Vec::new();

@@ -156,17 +156,20 @@ pub enum Vectors {
     Baseline,
     /// Sixteen lanes of f32 (AVX-512F, and VL for eight).
     Avx512,
+    /// The same, which also sum four products of bytes to a lane (AVX-512VNNI, and BW).
+    Avx512Vnni,
 }
 
 impl Vectors {
     /// All of them.
-    pub const ALL: [Vectors; 2] = [Vectors::Baseline, Vectors::Avx512];
+    pub const ALL: [Vectors; 3] = [Vectors::Baseline, Vectors::Avx512, Vectors::Avx512Vnni];
 
     /// What the code needs beyond the architecture's baseline, by Rust's names of features.
     pub const fn required_features(self) -> &'static [&'static str] {
         match self {
             Vectors::Baseline => &[],
             Vectors::Avx512 => &["avx512f", "avx512vl"],
+            Vectors::Avx512Vnni => &["avx512f", "avx512vl", "avx512bw", "avx512vnni"],
         }
     }
 }

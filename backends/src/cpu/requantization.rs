@@ -31,6 +31,18 @@ pub(super) struct Bytes {
     pub limits: [Option<u8>; 2],
 }
 
+impl Bytes {
+    /// Signed bytes that are the words.
+    pub const PLAIN: Bytes = Bytes { signed: true, zero: 0, limits: [None; 2] };
+
+    /// The least and the largest number before the zero point is added.
+    pub fn bounds(self) -> [f64; 2] {
+        let own = if self.signed { [-128, 127] } else { [0, 255] };
+        let number = |limit: u8| if self.signed { i64::from(limit as i8) } else { i64::from(limit) };
+        [0, 1].map(|end| (self.limits[end].map_or(own[end], number) - i64::from(self.zero)) as f64)
+    }
+}
+
 /// Zero points that may be added to halves without a word that saturates being told from one that does not.
 const LARGEST_ZERO: f64 = 256.0;
 
@@ -49,6 +61,19 @@ impl Requantization {
         };
         let (start, formula) = formula.without_start(operands, &[is_per_channel]);
         Some(Requantization { start, formula, bytes, table: table.map(|table| table.bytes) })
+    }
+}
+
+impl Requantization {
+    /// The operand that starts the sums, the formula with numbers kept within what bytes hold before they are rounded, for processors
+    /// whose integers do not saturate, and how results become bytes. `None` where there is a table.
+    pub fn within_bounds(self) -> Option<(Option<u16>, Formula, Option<Bytes>)> {
+        let Requantization { start, formula, bytes, table } = self;
+        let formula = match bytes {
+            Some(bytes) => formula.bounded(bytes.bounds()),
+            None => formula,
+        };
+        table.is_none().then_some((start, formula, bytes))
     }
 }
 

@@ -139,13 +139,14 @@ impl Machine {
 
     fn table(&self, element: Element) -> &'static CoreTable {
         match (self.architecture, self.kernels) {
-            _ if element == Element::I8 => bytes::table(self.integers),
+            (Architecture::Aarch64, _) if element == Element::I8 => bytes::table(self.integers),
+            (Architecture::X86_64, _) if element == Element::I8 => bytes::host_table(self.vectors),
             (Architecture::Aarch64, Kernels::Encoded) => match element {
                 Element::F16 => &aarch64::HALVES_TABLE,
                 Element::F32 | Element::I8 => &aarch64::TABLE,
             },
             (Architecture::Aarch64, Kernels::Clif) => &aarch64::CLIF_TABLE,
-            (Architecture::X86_64, _) if self.vectors == Vectors::Avx512 && element == Element::F32 => {
+            (Architecture::X86_64, _) if self.vectors != Vectors::Baseline && element == Element::F32 => {
                 &x86_64::WIDE_TABLE
             }
             (Architecture::X86_64, Kernels::Encoded) => &x86_64::AVX2_TABLE,
@@ -400,5 +401,6 @@ fn blocks(machine: &Machine, spec: &ContractionSpec, tile: Tile) -> (i64, i64) {
         block_tiles = divide_up(block_tiles, 2);
     }
     let parts = divide_up(units, blocks(block_tiles)).clamp(1, panels.max(1));
-    (block_tiles, divide_up(panels, parts).max(1))
+    let together = if spec.element == Element::I8 { bytes::panels_together(machine) } else { 1 };
+    (block_tiles, divide_up(divide_up(panels, parts).max(1), together) * together)
 }

@@ -90,11 +90,12 @@ impl Machine {
         let (halves, vectors) = match self {
             Machine::Host | Machine::CortexA72 => (Halves::Widened, Vectors::Baseline),
             Machine::WideHost => (Halves::Widened, Vectors::Avx512),
+            Machine::SummingHost => (Halves::Widened, Vectors::Avx512Vnni),
             Machine::MaximalAarch64 | Machine::InOrderAarch64 => (Halves::Native, Vectors::Baseline),
         };
         let integers = match self {
             Machine::MaximalAarch64 | Machine::InOrderAarch64 => Integers::Matrix,
-            Machine::Host | Machine::WideHost | Machine::CortexA72 => Integers::Plain,
+            Machine::Host | Machine::WideHost | Machine::SummingHost | Machine::CortexA72 => Integers::Plain,
         };
         let core = if self == Machine::InOrderAarch64 { Core::InOrder } else { Core::OutOfOrder };
         let target = CpuTarget::new(self.architecture()).expect("a target");
@@ -105,7 +106,7 @@ impl Machine {
     pub fn architecture(self) -> Architecture {
         match self {
             Machine::Host => Architecture::host().expect("a host that code is emitted for"),
-            Machine::WideHost => Architecture::X86_64,
+            Machine::WideHost | Machine::SummingHost => Architecture::X86_64,
             Machine::CortexA72 | Machine::MaximalAarch64 | Machine::InOrderAarch64 => Architecture::Aarch64,
         }
     }
@@ -117,6 +118,8 @@ pub enum Machine {
     Host,
     /// This machine with AVX-512, where it has that.
     WideHost,
+    /// The same with sums of products of bytes.
+    SummingHost,
     CortexA72,
     MaximalAarch64,
     /// The same, with instructions in the order of a core that issues in order.
@@ -126,8 +129,8 @@ pub enum Machine {
 /// Runs the range once per neighbouring pair of `cuts`. `None`, after a visible line, where the emulator is missing.
 pub fn run(machine: Machine, code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> Option<Vec<Buffer>> {
     let result = match machine {
-        Machine::WideHost if !has_wide_vectors() => return None,
-        Machine::Host | Machine::WideHost => run_here(code, buffers, cuts),
+        Machine::WideHost | Machine::SummingHost if !has_wide_vectors(machine) => return None,
+        Machine::Host | Machine::WideHost | Machine::SummingHost => run_here(code, buffers, cuts),
         Machine::CortexA72 => run_emulated("cortex-a72", code, buffers, cuts)?,
         Machine::MaximalAarch64 | Machine::InOrderAarch64 => run_emulated("max", code, buffers, cuts)?,
     };
@@ -138,14 +141,19 @@ pub fn run(machine: Machine, code: &[u8], buffers: &[Buffer], cuts: &[u32]) -> O
 }
 
 /// Whether this machine has AVX-512; says so once where it has not.
-fn has_wide_vectors() -> bool {
+fn has_wide_vectors(machine: Machine) -> bool {
     static SAID: std::sync::Once = std::sync::Once::new();
     #[cfg(target_arch = "x86_64")]
-    let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+    let has = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && (machine == Machine::WideHost
+            || is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni"));
     #[cfg(not(target_arch = "x86_64"))]
     let has = false;
     if !has {
-        SAID.call_once(|| drop(writeln!(std::io::stderr(), "skipped: kernels with AVX-512, which this machine lacks")));
+        SAID.call_once(|| {
+            drop(writeln!(std::io::stderr(), "skipped: kernels for {machine:?}, whose AVX-512 this machine lacks"))
+        });
     }
     has
 }

@@ -15,7 +15,7 @@ use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{CpuTarget, Integers};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
-use crate::schedule::bytes::MOST_PLAIN_SUMS;
+use crate::schedule::bytes::{MOST_PLAIN_SUMS, panels_at_once};
 use edgecc_ir::DType;
 
 use super::address::{add_batch, split};
@@ -132,6 +132,8 @@ struct Contraction<'a> {
     further: Vec<Further>,
     /// Registers for the rows of a tile that have an address each.
     rows: Vec<X>,
+    /// Where tiles go over two panels: the weights of the second while they are read.
+    second_weights: Option<X>,
 }
 
 /// Emits a contraction, where it has a shape and an epilogue that is written here.
@@ -141,16 +143,21 @@ pub fn emit_contraction(
     schedule: &Schedule,
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
-    let contraction = Contraction::of(target, spec, schedule)?;
-    let mut assembler = Assembler::new(target, contraction.slots());
-    assembler.reads_apart();
-    contraction.emit(&mut assembler)?;
-    let code = assembler.finish(target.listing);
-    Some(EmittedKernel::new(code, contraction.units(), footprints(&contraction.layout)))
+    // An epilogue may ask for more registers than sums of two panels leave.
+    let emitted = (1..=panels_at_once(spec, schedule, target.integers)).rev().find_map(|panels| {
+        let contraction = Contraction::of(target, spec, schedule, panels)?;
+        let mut assembler = Assembler::new(target, contraction.slots());
+        assembler.reads_apart();
+        contraction.emit(&mut assembler)?;
+        Some((contraction.units(), contraction.layout, assembler.finish(target.listing)))
+    });
+    let (units, layout, code) = emitted?;
+    Some(EmittedKernel::new(code, units, footprints(&layout)))
 }
 
 impl<'a> Contraction<'a> {
-    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &Schedule) -> Option<Self> {
+    /// `panels`: those that a tile goes over at once, where there are as many.
+    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &Schedule, panels: i64) -> Option<Self> {
         let schedule = match (spec.element, target.integers) {
             (Element::I8, Integers::Plain) => schedule.of_sums(MOST_PLAIN_SUMS),
             _ => *schedule,
@@ -188,6 +195,7 @@ impl<'a> Contraction<'a> {
         // Steps are in bytes.
         let output_step = spec.output.column * types[operand::OUTPUT].size() as i64;
         let mut pool = register::POOL.to_vec();
+        let second_weights = if panels > 1 { Some(pool.pop()?) } else { None };
         let mut locate = |number: u16| {
             let strides = &spec.operands[number as usize - 1];
             let per_pixel = (strides.row != 0 && spec.window.height > 1) || (strides.column != 0 && geometry.width > 1);
@@ -207,6 +215,10 @@ impl<'a> Contraction<'a> {
         };
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
         let layout = PackedLayout::of(spec, &schedule);
+        // Tables take the registers from the sixteenth on.
+        if panels > 1 && table.is_some() {
+            return None;
+        }
         if further.iter().any(|further| types[further_operand(further.number)].size() == 1 && !further.is_whole()) {
             return None;
         }
@@ -224,6 +236,7 @@ impl<'a> Contraction<'a> {
             start,
             further,
             rows: pool,
+            second_weights,
         })
     }
 
@@ -262,7 +275,7 @@ impl<'a> Contraction<'a> {
     }
 
     fn shape(&self, rows: i64, columns: Columns) -> Shape {
-        Shape { element: self.spec.element, rows, columns }
+        Shape { element: self.spec.element, rows, columns, first: 0 }
     }
 
     /// Every operand that is read beside input and weights.
@@ -427,25 +440,13 @@ impl<'a> Contraction<'a> {
 
     /// Full panels of the unit, then the narrower one where the unit holds it.
     fn panels(&self, a: &mut Assembler) -> Option<()> {
-        let (full, vectors) = (self.layout.full_panels(), self.schedule.tile.vectors);
-        let [left, scratch, ..] = register::SCRATCH;
-        if full > 0 {
-            let (head, exit) = (a.here(), a.label());
-            a.slot(Access::Load, left, slot::PANELS_LEFT);
-            a.push(Instruction::SubsImmediate(left, left, 1));
-            a.push(Instruction::BranchIf(Cond::Less, exit));
-            a.slot(Access::Store, left, slot::PANELS_LEFT);
-            self.lines(a, Columns { vectors, last_lanes: self.lanes() })?;
-            for (slot, bytes) in [
-                (slot::WEIGHTS, self.layout.panel_elements() * self.size()),
-                (slot::CHANNEL, self.layout.panel * self.size()),
-            ] {
-                a.slot(Access::Load, left, slot);
-                a.add(left, left, bytes, scratch);
-                a.slot(Access::Store, left, slot);
-            }
-            a.push(Instruction::Branch(head));
-            a.place(exit);
+        let full = self.layout.full_panels();
+        if self.second_weights.is_some() {
+            self.full_panels(a, 2)?;
+        }
+        let pairs = full % 2 == 0 && (self.panel_blocks() == 1 || self.schedule.block_panels % 2 == 0);
+        if full > 0 && !(self.second_weights.is_some() && pairs) {
+            self.full_panels(a, 1)?;
         }
         let channels = self.layout.last_channels();
         if channels > 0 {
@@ -454,9 +455,31 @@ impl<'a> Contraction<'a> {
                 self.unless_beyond(a, slot::FIRST_PANEL, self.schedule.block_panels, full, exit);
             }
             let vectors = divide_up(channels, self.lanes());
-            self.lines(a, Columns { vectors, last_lanes: channels - (vectors - 1) * self.lanes() })?;
+            self.lines(a, Columns { panels: 1, vectors, last_lanes: channels - (vectors - 1) * self.lanes() })?;
             a.place(exit);
         }
+        Some(())
+    }
+
+    /// As many full panels as the unit has left, `panels` at a time.
+    fn full_panels(&self, a: &mut Assembler, panels: i64) -> Option<()> {
+        let [left, scratch, ..] = register::SCRATCH;
+        let (head, exit) = (a.here(), a.label());
+        a.slot(Access::Load, left, slot::PANELS_LEFT);
+        a.push(Instruction::SubsImmediate(left, left, panels as u16));
+        a.push(Instruction::BranchIf(Cond::Less, exit));
+        a.slot(Access::Store, left, slot::PANELS_LEFT);
+        self.lines(a, Columns { panels, vectors: self.schedule.tile.vectors, last_lanes: self.lanes() })?;
+        for (slot, bytes) in [
+            (slot::WEIGHTS, panels * self.layout.panel_elements() * self.size()),
+            (slot::CHANNEL, panels * self.layout.panel * self.size()),
+        ] {
+            a.slot(Access::Load, left, slot);
+            a.add(left, left, bytes, scratch);
+            a.slot(Access::Store, left, slot);
+        }
+        a.push(Instruction::Branch(head));
+        a.place(exit);
         Some(())
     }
 

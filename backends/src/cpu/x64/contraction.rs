@@ -7,11 +7,14 @@ use crate::contraction::{ContractionSpec, Element, Footprint, Strides, divide_up
 use crate::cpu::contraction::geometry::Geometry;
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::formula::{Formula, is_per_channel};
-use crate::cpu::isa::CpuTarget;
+use crate::cpu::isa::{CpuTarget, Vectors};
+use crate::cpu::requantization::{Bytes, Requantization};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
+use edgecc_ir::DType;
 
 use super::PANEL;
+use super::bytes;
 use super::compute;
 use super::tile::Extent;
 use super::units::{RowClip, add_batch, clip_rows, for_each_unit};
@@ -46,7 +49,7 @@ pub(super) mod slot {
     /// The operands for the unit's batch; the input and whatever differs by pixel at the block's first pixel.
     pub const INPUT: usize = units::SLOTS;
     pub const OUTPUT: usize = units::SLOTS + 1;
-    /// The panel at work, and the bytes of output channels before it.
+    /// The panel at work, and the output channels before it.
     pub const WEIGHTS: usize = units::SLOTS + 2;
     pub const CHANNEL: usize = units::SLOTS + 3;
     pub const FIRST_PANEL: usize = units::SLOTS + 4;
@@ -84,7 +87,11 @@ pub(super) struct Contraction<'a> {
     pub schedule: &'a Schedule,
     pub layout: PackedLayout,
     pub geometry: Geometry,
+    /// The operands' types.
+    pub types: Vec<DType>,
     pub formula: Formula,
+    /// How results of the formula become bytes, where they do.
+    pub bytes: Option<Bytes>,
     /// The operand that starts the sums.
     pub start: Option<Further>,
     pub further: Vec<Further>,
@@ -99,7 +106,7 @@ pub fn emit_contraction(
     schedule: &Schedule,
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
-    let contraction = Contraction::of(Width::of_target(target), spec, schedule)?;
+    let contraction = Contraction::of(target, spec, schedule)?;
     let mut writer = Writer::new(contraction.width, contraction.parked_slot() + contraction.parked_words()).ok()?;
     contraction.emit(&mut writer).ok()?;
     let code = writer.finish(target.listing).ok()?;
@@ -107,15 +114,29 @@ pub fn emit_contraction(
 }
 
 impl<'a> Contraction<'a> {
-    fn of(width: Width, spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
+        let width = Width::of_target(target);
         let layout = PackedLayout::of(spec, schedule);
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
-        let is_known = spec.element == Element::F32 && spec.output.channel == 1 && operand_channels_fit;
-        if !is_known || layout.panel != PANEL || schedule.packs_rows || !spans_fit(spec, schedule) {
+        let panel = match spec.element {
+            Element::F32 => PANEL,
+            Element::I8 if target.vectors == Vectors::Avx512Vnni && bytes::knows(spec) => bytes::PANEL,
+            Element::F16 | Element::I8 => return None,
+        };
+        let is_known = spec.output.channel == 1 && operand_channels_fit;
+        if !is_known || layout.panel != panel || schedule.packs_rows || !spans_fit(spec, schedule) {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows, false)?;
-        let (start, formula) = Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?;
+        let (start, formula, bytes) = match spec.element {
+            Element::F32 | Element::F16 => {
+                let (start, formula) =
+                    Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?;
+                (start, formula, None)
+            }
+            Element::I8 => Requantization::of(&spec.epilogue, &spec.operands)?.within_bounds()?,
+        };
+        let types = spec.types();
         let mut pointers = register::FURTHER.into_iter();
         let mut locate = |number: u16| {
             let strides = &spec.operands[number as usize - 1];
@@ -129,18 +150,49 @@ impl<'a> Contraction<'a> {
         let further = formula.operands().into_iter().map(&mut locate).collect::<Option<Vec<_>>>()?;
         // Beside the formula's: a value of each operand, and a mask for what is stored.
         let epilogue_registers = compute::registers(width, &formula)? + further.len() + 1;
-        let contraction =
-            Contraction { width, spec, schedule, layout, geometry, formula, start, further, epilogue_registers };
+        let contraction = Contraction {
+            width,
+            spec,
+            schedule,
+            layout,
+            geometry,
+            types,
+            formula,
+            bytes,
+            start,
+            further,
+            epilogue_registers,
+        };
         contraction.fits_registers().then_some(contraction)
     }
 
     /// Every operand that is read beside input and weights.
-    fn all_further(&self) -> impl Iterator<Item = &Further> {
+    pub(super) fn all_further(&self) -> impl Iterator<Item = &Further> {
         self.start.iter().chain(&self.further)
     }
 
     pub(super) fn strides(&self, further: &Further) -> &Strides {
         &self.spec.operands[further.number as usize - 1]
+    }
+
+    /// Bytes of an element of input and weights.
+    pub(super) fn size(&self) -> i64 {
+        self.spec.element.bytes()
+    }
+
+    /// Bytes of an element of the output.
+    pub(super) fn output_size(&self) -> i64 {
+        self.types[operand::OUTPUT].size() as i64
+    }
+
+    /// The type of a further operand.
+    pub(super) fn type_of(&self, further: &Further) -> DType {
+        self.types[operand::FURTHER + further.number as usize - 1]
+    }
+
+    /// Bytes of an element of a further operand.
+    pub(super) fn size_of(&self, further: &Further) -> i64 {
+        self.type_of(further).size() as i64
     }
 
     /// Lines of one block, or tiles where all pixels are one line.
@@ -186,7 +238,7 @@ impl<'a> Contraction<'a> {
         w.a.imul_2(panel, rax)?;
         w.a.mov(w.slot(slot::FIRST_PANEL), panel)?;
         self.rest_of(w, panel, self.layout.full_panels(), self.schedule.block_panels, slot::PANELS_LEFT)?;
-        w.a.imul_3(rax, panel, (PANEL * 4) as i32)?;
+        w.a.imul_3(rax, panel, self.layout.panel as i32)?;
         w.a.mov(w.slot(slot::CHANNEL), rax)?;
         w.constant(rax, self.block())?;
         w.a.imul_2(block, rax)?;
@@ -216,10 +268,12 @@ impl<'a> Contraction<'a> {
         }
         let address = r10;
         for (index, slot, base, strides, by_block, by_panel) in placed {
+            let size = self.types[index].size() as i64;
             w.operand(address, index)?;
-            w.add(address, base * 4, rax)?;
-            w.add_product(address, block, by_block * 4, rax)?;
-            w.add_product(address, panel, by_panel * 4, rax)?;
+            w.add(address, base * size, rax)?;
+            w.add_product(address, block, by_block * size, rax)?;
+            w.add_product(address, panel, by_panel * size, rax)?;
+            let strides: Vec<i64> = strides.iter().map(|stride| stride * size).collect();
             add_batch(w, address, slot::BATCH, &self.spec.batch, &strides)?;
             w.a.mov(w.slot(slot), address)?;
         }
@@ -253,19 +307,10 @@ impl<'a> Contraction<'a> {
     /// Full panels of the unit, then the narrower one where the unit holds it.
     fn panels(&self, w: &mut Writer) -> Written {
         let full = self.layout.full_panels();
-        if full > 0 {
-            let (mut head, mut exit) = (w.a.create_label(), w.a.create_label());
-            w.a.set_label(&mut head)?;
-            w.a.sub(w.slot(slot::PANELS_LEFT), 1)?;
-            w.a.jl(exit)?;
-            self.lines(w, PANEL)?;
-            for (slot, bytes) in [(slot::WEIGHTS, self.layout.panel_elements() * 4), (slot::CHANNEL, PANEL * 4)] {
-                w.constant(rax, bytes)?;
-                w.a.add(w.slot(slot), rax)?;
-            }
-            w.a.jmp(head)?;
-            w.a.set_label(&mut exit)?;
-            w.a.nop()?;
+        match self.spec.element {
+            Element::I8 => self.together().try_for_each(|panels| self.full_panels(w, panels))?,
+            Element::F32 | Element::F16 if full > 0 => self.full_panels(w, 1)?,
+            Element::F32 | Element::F16 => {}
         }
         let channels = self.layout.last_channels();
         if channels > 0 {
@@ -273,7 +318,9 @@ impl<'a> Contraction<'a> {
             if self.panel_blocks() > 1 {
                 self.unless_beyond(w, slot::FIRST_PANEL, (self.schedule.block_panels, full), exit)?;
             }
-            w.width = self.width.of_tail(channels);
+            if self.spec.element == Element::F32 {
+                w.width = self.width.of_tail(channels);
+            }
             self.lines(w, channels)?;
             w.width = self.width;
             w.a.set_label(&mut exit)?;
@@ -282,9 +329,33 @@ impl<'a> Contraction<'a> {
         Ok(())
     }
 
+    /// As many full panels as the unit has left, so many at a time.
+    fn full_panels(&self, w: &mut Writer, panels: i64) -> Written {
+        let (mut head, mut exit) = (w.a.create_label(), w.a.create_label());
+        w.a.set_label(&mut head)?;
+        w.a.cmp(w.slot(slot::PANELS_LEFT), panels as i32)?;
+        w.a.jl(exit)?;
+        w.a.sub(w.slot(slot::PANELS_LEFT), panels as i32)?;
+        self.lines(w, panels * self.layout.panel)?;
+        let moves = [
+            (slot::WEIGHTS, panels * self.layout.panel_elements() * self.size()),
+            (slot::CHANNEL, panels * self.layout.panel),
+        ];
+        for (slot, by) in moves {
+            w.constant(rax, by)?;
+            w.a.add(w.slot(slot), rax)?;
+        }
+        w.a.jmp(head)?;
+        w.a.set_label(&mut exit)?;
+        Ok(w.a.nop()?)
+    }
+
     /// All lines of the block, for so many channels of a panel.
     fn lines(&self, w: &mut Writer, channels: i64) -> Written {
         self.set_masks(w, channels)?;
+        if self.spec.element == Element::I8 {
+            self.sum_weights(w, channels)?;
+        }
         if self.geometry.lines == 1 {
             self.begin_line(w, false, channels)?;
             return self.line(w, channels);
@@ -304,31 +375,32 @@ impl<'a> Contraction<'a> {
 
     /// Addresses of a line, whose number is in its slot; the only line has none.
     fn begin_line(&self, w: &mut Writer, has_number: bool, channels: i64) -> Written {
-        let (geometry, line) = (&self.geometry, r11);
+        let (geometry, channel, line) = (&self.geometry, rbx, r11);
         if has_number {
             w.a.mov(line, w.slot(slot::LINE))?;
         }
-        let by_line = |w: &mut Writer, address: AsmRegister64, stride: i64| {
-            if has_number { w.add_product(address, line, stride * 4, rax) } else { Ok(()) }
+        let by_line = |w: &mut Writer, address: AsmRegister64, bytes: i64| {
+            if has_number { w.add_product(address, line, bytes, rax) } else { Ok(()) }
         };
+        w.a.mov(channel, w.slot(slot::CHANNEL))?;
         w.a.mov(register::OUTPUT, w.slot(slot::OUTPUT))?;
-        w.a.add(register::OUTPUT, w.slot(slot::CHANNEL))?;
-        by_line(w, register::OUTPUT, self.spec.output.row)?;
+        w.add_product(register::OUTPUT, channel, self.output_size(), rax)?;
+        by_line(w, register::OUTPUT, self.spec.output.row * self.output_size())?;
         for further in self.all_further() {
             w.a.mov(further.pointer, w.slot(slot::FURTHER + further.number as usize - 1))?;
             if further.per_channel {
-                w.a.add(further.pointer, w.slot(slot::CHANNEL))?;
+                w.add_product(further.pointer, channel, self.size_of(further), rax)?;
             }
             if further.per_pixel {
-                by_line(w, further.pointer, self.strides(further).row)?;
+                by_line(w, further.pointer, self.strides(further).row * self.size_of(further))?;
             }
         }
         w.a.mov(register::PANEL, w.slot(slot::WEIGHTS))?;
         w.a.mov(register::TILE, w.slot(slot::INPUT))?;
         let input = &self.spec.input;
         let first = geometry.first_row * input.row + geometry.columns[0] * input.column;
-        w.add(register::TILE, first * 4, rax)?;
-        by_line(w, register::TILE, geometry.step[0] * input.row)?;
+        w.add(register::TILE, first * self.size(), rax)?;
+        by_line(w, register::TILE, geometry.step[0] * input.row * self.size())?;
         if !geometry.rows_inside {
             self.clip_rows(w, has_number, channels)?;
         }
@@ -346,7 +418,7 @@ impl<'a> Contraction<'a> {
             input_height: geometry.input_height,
         };
         let moves = [
-            (register::TILE, geometry.row_step * self.spec.input.row * 4),
+            (register::TILE, geometry.row_step * self.spec.input.row * self.size()),
             (register::PANEL, self.tap_bytes(channels) * geometry.columns.len() as i64),
         ];
         clip_rows(w, &clip, has_number.then_some(r11), moves, slot::ROWS)
@@ -406,7 +478,7 @@ impl<'a> Contraction<'a> {
 
     /// Bytes of the weights of one tap in a panel of this many channels.
     pub(super) fn tap_bytes(&self, channels: i64) -> i64 {
-        self.spec.depth * self.padded(channels) * 4
+        self.spec.depth * self.padded(channels) * self.size()
     }
 
     /// Channels of a panel with the padding behind them.

@@ -1,6 +1,6 @@
 //! Depthwise convolutions, and max pools as windows without weights. A unit of the range is one output row; it is cut into tiles
 //! of columns, and each tile runs over the channels, a vector at a time. Of a row of taps the weights stay in registers while
-//! each input position is loaded once.
+//! each input position is loaded once. Bytes are multiplied as singles, whose sums are exact below 2^24.
 
 use iced_x86::code_asm::{AsmRegister64, ecx, edx, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rcx, rdx, rsi};
 
@@ -9,17 +9,21 @@ use crate::cpu::contraction::geometry::{MOST_BORDER_TILES, TapGrid};
 use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::formula::{Formula, is_per_channel};
 use crate::cpu::isa::CpuTarget;
+use crate::cpu::requantization::{Bytes, Requantization};
 use crate::schedule::LANES;
+use edgecc_ir::{DType, ExprNode};
 
 use super::compute;
 use super::units::{RowClip, add_batch, clip_rows, for_each_unit};
-use super::vector::{Part, Source, Two, Width, at};
+use super::vector::{One, Part, Place, Source, Two, Width, at};
 use super::writer::{Unwritten, Writer, Written};
 
 /// Columns of a tile, at most.
 const MOST_COLUMNS: i64 = 8;
 /// Registers that input positions take in turn.
 const INPUTS: i64 = 3;
+/// Taps whose products of bytes singles sum exactly: each is at most 2^14.
+const MOST_EXACT_TAPS: usize = 1 << 10;
 
 /// Registers of integers, by what they hold.
 mod register {
@@ -68,7 +72,11 @@ struct Depthwise<'a> {
     taps: TapGrid,
     /// Output columns of a tile.
     columns: i64,
+    /// The operands' types.
+    types: Vec<DType>,
     formula: Formula,
+    /// How results of the formula become bytes, where they do.
+    bytes: Option<Bytes>,
     /// The operand that starts the sums, by its number from 1.
     start: Option<u16>,
     /// The operands of the formula, by their numbers, and their addresses.
@@ -92,14 +100,32 @@ pub fn emit_depthwise(
 
 impl<'a> Depthwise<'a> {
     fn of(width: Width, spec: &'a DepthwiseSpec, block: i64) -> Option<Self> {
-        let is_known = spec.element == Element::F32 && block >= spec.channels && spec.window.width > 0;
+        let is_known = block >= spec.channels && spec.window.width > 0;
         let taps = TapGrid::of(&spec.window).filter(|_| is_known)?;
-        let (start, formula) = match spec.combination {
-            Combination::Products => {
-                Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?
+        let (start, formula, bytes) = match (spec.element, spec.combination) {
+            (Element::F16, _) => return None,
+            (Element::F32, Combination::Products) => {
+                let (start, formula) =
+                    Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?;
+                (start, formula, None)
             }
-            Combination::Maximum => (None, Formula::of(spec.element, &spec.epilogue)?),
+            (Element::F32, Combination::Maximum) => (None, Formula::of(spec.element, &spec.epilogue)?, None),
+            (Element::I8, Combination::Products) if spec.window.taps.len() <= MOST_EXACT_TAPS => {
+                Requantization::of(&spec.epilogue, &spec.operands)?.within_bounds()?
+            }
+            (Element::I8, Combination::Maximum) if spec.epilogue == Element::I8.plain_epilogue() => {
+                let ExprNode::Cast(_, largest) = spec.epilogue.node(spec.epilogue.root()) else { return None };
+                (None, Formula::of_integers(&spec.epilogue, largest)?, Some(Bytes::PLAIN))
+            }
+            (Element::I8, _) => return None,
         };
+        let is_bytes = |dtype: &DType| matches!(dtype, DType::I8 | DType::U8);
+        let types = spec.types();
+        // AVX2 has no parts of vectors of bytes.
+        let has_parts = width != Width::Eight || spec.channels % width.lanes() == 0;
+        if types.iter().any(is_bytes) && !has_parts {
+            return None;
+        }
         let numbers = formula.operands();
         if numbers.len() + usize::from(start.is_some()) > register::FURTHER.len() {
             return None;
@@ -114,7 +140,7 @@ impl<'a> Depthwise<'a> {
         }
         let columns = divide_up(spec.window.width, divide_up(spec.window.width, most));
         let further = numbers.into_iter().chain(start).zip(register::FURTHER).collect();
-        let emission = Depthwise { width, spec, block, taps, columns, formula, start, further };
+        let emission = Depthwise { width, spec, block, taps, columns, types, formula, bytes, start, further };
         let inside = emission.inside();
         let border = divide_up(spec.window.width, columns) - (inside[1] - inside[0]);
         (border <= MOST_BORDER_TILES).then_some(emission)
@@ -127,6 +153,16 @@ impl<'a> Depthwise<'a> {
 
     fn strides(&self, number: u16) -> &Strides {
         &self.spec.operands[number as usize - 1]
+    }
+
+    /// Bytes of an element of input and weights.
+    fn size(&self) -> i64 {
+        self.spec.element.bytes()
+    }
+
+    /// Bytes of an element of an operand of the kernel.
+    fn size_of(&self, operand: usize) -> i64 {
+        self.types[operand].size() as i64
     }
 
     fn emit(&self, w: &mut Writer) -> Written {
@@ -154,10 +190,12 @@ impl<'a> Depthwise<'a> {
         }
         let address = register::INPUT;
         for (index, slot, strides) in placed.into_iter().rev() {
+            let size = self.size_of(index);
             w.operand(address, index)?;
-            w.add(address, strides.base * 4, rax)?;
-            w.add_product(address, register::NUMBER, strides.row * 4, rax)?;
-            add_batch(w, address, slot::BATCH, &spec.batch, &strides.batch)?;
+            w.add(address, strides.base * size, rax)?;
+            w.add_product(address, register::NUMBER, strides.row * size, rax)?;
+            let batch: Vec<i64> = strides.batch.iter().map(|stride| stride * size).collect();
+            add_batch(w, address, slot::BATCH, &spec.batch, &batch)?;
             w.a.mov(w.slot(slot), address)?;
         }
         w.operand(register::WEIGHTS, operand::WEIGHTS)?;
@@ -169,7 +207,7 @@ impl<'a> Depthwise<'a> {
                 step: spec.window.step[0],
                 input_height: spec.window.input_height,
             };
-            let row_bytes = self.taps.row_step * spec.input.row * 4;
+            let row_bytes = self.taps.row_step * spec.input.row * self.size();
             let moves = [(register::INPUT, row_bytes), (register::WEIGHTS, self.row_of_weights())];
             clip_rows(w, &clip, Some(register::NUMBER), moves, slot::ROWS)?;
             w.a.mov(w.slot(slot::INPUT), register::INPUT)?;
@@ -188,7 +226,7 @@ impl<'a> Depthwise<'a> {
 
     /// Bytes of the weights of one row of taps.
     fn row_of_weights(&self) -> i64 {
-        self.taps.columns.len() as i64 * self.block * 4
+        self.taps.columns.len() as i64 * self.block * self.size()
     }
 
     /// Tiles from the left: those that meet the border at known columns, those inside in a loop.
@@ -212,17 +250,20 @@ impl<'a> Depthwise<'a> {
     fn tile(&self, w: &mut Writer, columns: Columns) -> Written {
         let spec = self.spec;
         let pixel = spec.window.step[1] * spec.input.column;
-        let mut moving =
-            vec![(register::INPUT, slot::INPUT, pixel, 1), (register::OUTPUT, slot::OUTPUT, spec.output.column, 1)];
+        let output_size = self.size_of(operand::OUTPUT);
+        let mut moving = vec![
+            (register::INPUT, slot::INPUT, pixel * self.size(), self.size()),
+            (register::OUTPUT, slot::OUTPUT, spec.output.column * output_size, output_size),
+        ];
         for &(number, pointer) in &self.further {
-            let strides = self.strides(number);
-            moving.push((pointer, slot::FURTHER + number as usize - 1, strides.column, strides.channel));
+            let (strides, size) = (self.strides(number), self.size_of(operand::FURTHER + number as usize - 1));
+            moving.push((pointer, slot::FURTHER + number as usize - 1, strides.column * size, strides.channel * size));
         }
         w.a.mov(register::WEIGHTS, w.slot(slot::WEIGHTS))?;
         for &(pointer, slot, pixel, _) in &moving {
             w.a.mov(pointer, w.slot(slot))?;
             if pixel != 0 {
-                w.constant(rax, pixel * columns.count * 4)?;
+                w.constant(rax, pixel * columns.count)?;
                 w.a.add(w.slot(slot), rax)?;
             }
         }
@@ -232,9 +273,9 @@ impl<'a> Depthwise<'a> {
             let mut head = w.a.create_label();
             w.a.set_label(&mut head)?;
             self.vector(w, columns, Part::Whole)?;
-            w.a.add(register::WEIGHTS, self.width.bytes() as i32)?;
+            w.a.add(register::WEIGHTS, (self.width.lanes() * self.size()) as i32)?;
             for &(pointer, _, _, channel) in &moving {
-                w.add(pointer, channel * self.width.bytes(), rax)?;
+                w.add(pointer, channel * self.width.lanes(), rax)?;
             }
             w.a.dec(register::VECTORS_LEFT)?;
             w.a.jne(head)?;
@@ -258,7 +299,7 @@ impl<'a> Depthwise<'a> {
         let mut head = w.a.create_label();
         w.a.set_label(&mut head)?;
         self.row_of_taps(w, columns, part)?;
-        w.add(register::ROW, self.taps.row_step * self.spec.input.row * 4, rax)?;
+        w.add(register::ROW, self.taps.row_step * self.spec.input.row * self.size(), rax)?;
         w.add(register::TAPS, self.row_of_weights(), rax)?;
         w.a.dec(register::ROWS_LEFT)?;
         w.a.jne(head)?;
@@ -270,10 +311,11 @@ impl<'a> Depthwise<'a> {
     /// What no tap at all becomes.
     fn start_sums(&self, w: &mut Writer, columns: Columns, part: Part) -> Written {
         let start = self.start.and_then(|number| self.further.iter().find(|&&(other, _)| other == number));
-        match (self.spec.combination, start) {
-            (Combination::Maximum, _) => w.fill(0, f32::NEG_INFINITY.to_bits())?,
-            (Combination::Products, Some(&(_, pointer))) => w.load(0, at(pointer, 0), part)?,
-            (Combination::Products, None) => w.zero(0)?,
+        match (self.spec.combination, self.spec.element, start) {
+            (Combination::Maximum, Element::I8, _) => w.fill(0, f32::from(i8::MIN).to_bits())?,
+            (Combination::Maximum, _, _) => w.fill(0, f32::NEG_INFINITY.to_bits())?,
+            (Combination::Products, Element::F32, Some(&(_, pointer))) => w.load(0, at(pointer, 0), part)?,
+            (Combination::Products, _, _) => w.zero(0)?,
         }
         (1..columns.count as usize).try_for_each(|sum| w.copy(sum, 0))
     }
@@ -286,7 +328,8 @@ impl<'a> Depthwise<'a> {
         if has_weights {
             let of_weights = if part == Part::Whole { part } else { Part::Padded };
             for tap in 0..taps.len() {
-                w.load(weight(tap), at(register::TAPS, tap as i64 * self.block * 4), of_weights)?;
+                let place = at(register::TAPS, tap as i64 * self.block * self.size());
+                self.load_element(w, weight(tap), place, of_weights)?;
             }
         }
         let mut products: Vec<(i64, usize, usize)> = (0..columns.count)
@@ -297,8 +340,8 @@ impl<'a> Depthwise<'a> {
         let first_input = columns.count as usize + if has_weights { taps.len() } else { 0 };
         for (number, met) in products.chunk_by(|a, b| a.0 == b.0).enumerate() {
             let input = first_input + number % INPUTS as usize;
-            let place = (met[0].0 - taps[0]) * self.spec.input.column * 4;
-            w.load(input, at(register::ROW, place), part)?;
+            let place = (met[0].0 - taps[0]) * self.spec.input.column * self.size();
+            self.load_element(w, input, at(register::ROW, place), part)?;
             for &(_, tap, sum) in met {
                 match self.spec.combination {
                     Combination::Products => w.two(Two::MultiplyAdd, sum, input, Source::Register(weight(tap)))?,
@@ -310,6 +353,20 @@ impl<'a> Depthwise<'a> {
         Ok(())
     }
 
+    /// Loads input or weights as singles.
+    fn load_element(&self, w: &mut Writer, d: usize, place: Place, part: Part) -> Written {
+        self.load_as_single(w, d, place, (part, self.spec.element.dtype()))
+    }
+
+    /// Loads numbers; bytes become singles.
+    fn load_as_single(&self, w: &mut Writer, d: usize, place: Place, (part, dtype): (Part, DType)) -> Written {
+        if !matches!(dtype, DType::I8 | DType::U8) {
+            return w.load(d, place, part);
+        }
+        w.load_bytes(d, place, part, dtype == DType::I8)?;
+        w.one(One::FromInteger, d, d)
+    }
+
     /// Whether an input position, relative to that of the tile's first column, lies within the input.
     fn is_within(&self, columns: Columns, position: i64) -> bool {
         let window = &self.spec.window;
@@ -318,21 +375,34 @@ impl<'a> Depthwise<'a> {
 
     /// The epilogue of a column, and its store.
     fn result(&self, w: &mut Writer, columns: Columns, column: i64, part: Part) -> Written {
-        let mut free: Vec<usize> = (columns.count as usize..self.width.registers()).collect();
-        let spare = free.pop();
+        let (mut free, sum) =
+            ((columns.count as usize..self.width.registers()).collect::<Vec<usize>>(), column as usize);
+        let spare = free.pop().ok_or(Unwritten::Registers)?;
+        if self.spec.element == Element::I8 {
+            w.one(One::ToInteger, sum, sum)?;
+            if let Some(&(_, pointer)) = self.further.iter().find(|&&(number, _)| Some(number) == self.start) {
+                w.load(spare, at(pointer, 0), part)?;
+                w.two(Two::AddIntegers, sum, sum, Source::Register(spare))?;
+            }
+        }
         let mut operands = Vec::new();
         for &(number, pointer) in self.further.iter().filter(|&&(number, _)| Some(number) != self.start) {
             let value = free.pop().ok_or(Unwritten::Registers)?;
-            let strides = self.strides(number);
-            let place = at(pointer, column * strides.column * 4);
-            match strides.channel {
-                0 => w.spread(value, place)?,
-                _ => w.load(value, place, part)?,
+            let (strides, dtype) = (self.strides(number), self.types[operand::FURTHER + number as usize - 1]);
+            let place = at(pointer, column * strides.column * dtype.size() as i64);
+            match (strides.channel, dtype.size()) {
+                (0, 4) => w.spread(value, place)?,
+                (0, _) => return Err(Unwritten::Encoding),
+                _ => self.load_as_single(w, value, place, (part, dtype))?,
             }
             operands.push((number, value));
         }
-        compute::emit(w, &self.formula, column as usize, &operands, free)?;
-        w.store(at(register::OUTPUT, column * self.spec.output.column * 4), column as usize, part, spare)
+        compute::emit(w, &self.formula, sum, &operands, free)?;
+        let place = at(register::OUTPUT, column * self.spec.output.column * self.size_of(operand::OUTPUT));
+        match self.bytes {
+            Some(bytes) => w.requantized(place, sum, (part, spare), bytes),
+            None => w.store(place, sum, part, Some(spare)),
+        }
     }
 }
 

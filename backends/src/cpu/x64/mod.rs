@@ -1,6 +1,7 @@
 //! Kernels for x86-64 that we encode ourselves, of eight lanes for AVX2 and of sixteen for AVX-512. Each is an overlay, as those
 //! for aarch64 are: where an emitter returns `None`, Cranelift's kernel of 128 bits takes over.
 
+mod bytes;
 mod compute;
 mod contraction;
 mod depthwise;

@@ -2,10 +2,12 @@
 
 use iced_x86::code_asm::{byte_ptr, ptr, rax};
 
-use crate::contraction::divide_up;
+use crate::contraction::{Element, divide_up};
+
+use edgecc_ir::DType;
 
 use super::contraction::{Contraction, Further, register, slot};
-use super::vector::{Part, Place, Source, Two, Width, at};
+use super::vector::{One, Part, Place, Source, Two, Width, at};
 use super::writer::{Unwritten, Writer, Written};
 use super::{PANEL, compute};
 
@@ -28,12 +30,12 @@ pub(super) struct Extent {
 
 /// Elements that lie side by side in memory for each of some pixels of a tile.
 #[derive(Clone, Copy)]
-struct Run {
+pub(super) struct Run {
     /// The tile's pixels, a half-open range.
-    pixels: [i64; 2],
-    depth: i64,
+    pub pixels: [i64; 2],
+    pub depth: i64,
     /// Input bytes from one pixel to the next.
-    pixel_bytes: i64,
+    pub pixel_bytes: i64,
 }
 
 impl Width {
@@ -60,13 +62,16 @@ impl Width {
 impl Contraction<'_> {
     /// Whether the sums of a tile leave registers for what is multiplied, and some of them for the epilogue.
     pub(super) fn fits_registers(&self) -> bool {
+        if self.spec.element == Element::I8 {
+            return self.bytes_fit_registers();
+        }
         let sums = (self.schedule.tile.rows * self.vectors(PANEL)) as usize;
         let all = self.width.registers();
         sums + self.width.beside_sums() <= all && self.epilogue_registers < all
     }
 
     /// Vectors of so many channels.
-    fn vectors(&self, channels: i64) -> i64 {
+    pub(super) fn vectors(&self, channels: i64) -> i64 {
         divide_up(channels, self.width.lanes())
     }
 
@@ -83,6 +88,9 @@ impl Contraction<'_> {
 
     /// The number of those words.
     pub(super) fn parked_words(&self) -> usize {
+        if self.spec.element == Element::I8 {
+            return self.weight_sums_words();
+        }
         self.parked(Extent { rows: self.schedule.tile.rows, channels: PANEL }) * self.width.bytes() as usize / 8
     }
 
@@ -93,7 +101,7 @@ impl Contraction<'_> {
     }
 
     /// The lanes of a vector of the panel: of operands and results, or of weights.
-    fn part(&self, channels: i64, vector: i64, otherwise: Part) -> Part {
+    pub(super) fn part(&self, channels: i64, vector: i64, otherwise: Part) -> Part {
         let reached = if otherwise == Part::Padded { self.padded(channels) } else { channels };
         if (vector + 1) * self.width.lanes() <= reached { Part::Whole } else { otherwise }
     }
@@ -112,9 +120,12 @@ impl Contraction<'_> {
     /// A tile; `first` is its first pixel where the tile meets the border.
     pub(super) fn tile(&self, w: &mut Writer, extent: Extent, first: Option<i64>) -> Written {
         let geometry = &self.geometry;
-        let pixel_bytes = geometry.step[1] * self.spec.input.column * 4;
+        let pixel_bytes = geometry.step[1] * self.spec.input.column * self.size();
         w.a.mov(register::WEIGHTS, register::PANEL)?;
-        self.start_sums(w, extent)?;
+        match self.spec.element {
+            Element::F32 | Element::F16 => self.start_sums(w, extent)?,
+            Element::I8 => self.start_sums_of_bytes(w, extent)?,
+        }
         if geometry.tap_rows == 1 && geometry.rows_inside {
             w.a.mov(register::ROW, register::TILE)?;
             self.row_of_taps(w, extent, first)?;
@@ -131,14 +142,23 @@ impl Contraction<'_> {
             let mut head = w.a.create_label();
             w.a.set_label(&mut head)?;
             self.row_of_taps(w, extent, first)?;
-            w.add(register::ROW, geometry.row_step * self.spec.input.row * 4, rax)?;
+            w.add(register::ROW, geometry.row_step * self.spec.input.row * self.size(), rax)?;
             w.a.dec(register::ROWS_LEFT)?;
             w.a.jne(head)?;
             w.a.set_label(&mut exit)?;
             w.a.nop()?;
         }
-        self.join_turns(w, extent)?;
-        self.finish(w, extent)?;
+        match self.spec.element {
+            Element::F32 | Element::F16 => {
+                self.join_turns(w, extent)?;
+                self.finish(w, extent)?;
+            }
+            Element::I8 => self.finish_bytes(w, extent)?,
+        }
+        w.add(register::OUTPUT, extent.rows * self.spec.output.column * self.output_size(), rax)?;
+        for further in self.further.iter().filter(|further| further.per_pixel) {
+            w.add(further.pointer, extent.rows * self.strides(further).column * self.size_of(further), rax)?;
+        }
         w.add(register::TILE, extent.rows * pixel_bytes, rax)
     }
 
@@ -177,7 +197,7 @@ impl Contraction<'_> {
     fn row_of_taps(&self, w: &mut Writer, extent: Extent, first: Option<i64>) -> Written {
         let Extent { rows, channels } = extent;
         let geometry = &self.geometry;
-        let pixel_bytes = geometry.step[1] * self.spec.input.column * 4;
+        let pixel_bytes = geometry.step[1] * self.spec.input.column * self.size();
         let reached = |column: i64| first.map_or([0, rows], |first| geometry.reached(first, rows, column));
         let is_whole = geometry.columns.iter().all(|&column| reached(column) == [0, rows]);
         if is_whole && (geometry.merges_columns || geometry.columns.len() == 1) {
@@ -190,7 +210,8 @@ impl Contraction<'_> {
                 w.add(register::WEIGHTS, self.tap_bytes(channels), rax)?;
                 continue;
             }
-            let offset = (column - geometry.columns[0]) * self.spec.input.column * 4 + pixels[0] * pixel_bytes;
+            let offset =
+                (column - geometry.columns[0]) * self.spec.input.column * self.size() + pixels[0] * pixel_bytes;
             self.run(w, extent, Run { pixels, depth: self.spec.depth, pixel_bytes }, offset)?;
         }
         Ok(())
@@ -198,6 +219,9 @@ impl Contraction<'_> {
 
     /// Adds the products of a run that begins `offset` bytes behind the row of taps.
     fn run(&self, w: &mut Writer, extent: Extent, run: Run, offset: i64) -> Written {
+        if self.spec.element == Element::I8 {
+            return self.run_of_bytes(w, extent, run, offset);
+        }
         w.a.lea(register::INPUT, ptr(register::ROW + offset))?;
         let weights_bytes = self.padded(extent.channels) * 4;
         let mut done = 0;
@@ -274,15 +298,11 @@ impl Contraction<'_> {
             self.result(w, extent, (row, vector), register, free.clone())?;
             free.push(register);
         }
-        w.add(register::OUTPUT, extent.rows * self.spec.output.column * 4, rax)?;
-        for further in self.further.iter().filter(|further| further.per_pixel) {
-            w.add(further.pointer, extent.rows * self.strides(further).column * 4, rax)?;
-        }
         Ok(())
     }
 
     /// One vector of results from the sums in a register.
-    fn result(
+    pub(super) fn result(
         &self,
         w: &mut Writer,
         extent: Extent,
@@ -291,7 +311,7 @@ impl Contraction<'_> {
         mut free: Vec<usize>,
     ) -> Written {
         let part = self.part(extent.channels, vector, Part::Existing);
-        let spare = free.pop();
+        let spare = free.pop().ok_or(Unwritten::Registers)?;
         let mut operands = Vec::new();
         for further in &self.further {
             let value = free.pop().ok_or(Unwritten::Registers)?;
@@ -299,8 +319,12 @@ impl Contraction<'_> {
             operands.push((further.number, value));
         }
         compute::emit(w, &self.formula, register, &operands, free)?;
-        let place = at(register::OUTPUT, row * self.spec.output.column * 4 + vector * self.width.bytes());
-        w.store(place, register, part, spare)
+        let size = self.output_size();
+        let place = at(register::OUTPUT, (row * self.spec.output.column + vector * self.width.lanes()) * size);
+        match self.bytes {
+            Some(bytes) => w.requantized(place, register, (part, spare), bytes),
+            None => w.store(place, register, part, Some(spare)),
+        }
     }
 
     fn load_further(
@@ -311,10 +335,16 @@ impl Contraction<'_> {
         value: usize,
         part: Part,
     ) -> Written {
-        let pixel = if further.per_pixel { row * self.strides(further).column * 4 } else { 0 };
-        match further.per_channel {
-            true => w.load(value, at(further.pointer, pixel + vector * self.width.bytes()), part),
-            false => w.spread(value, at(further.pointer, pixel)),
+        let pixel = if further.per_pixel { row * self.strides(further).column } else { 0 };
+        let place = |element: i64| at(further.pointer, element * self.size_of(further));
+        match (further.per_channel, self.type_of(further)) {
+            (true, dtype @ (DType::I8 | DType::U8)) => {
+                w.load_bytes(value, place(pixel + vector * self.width.lanes()), part, dtype == DType::I8)?;
+                w.one(One::FromInteger, value, value)
+            }
+            (true, _) => w.load(value, place(pixel + vector * self.width.lanes()), part),
+            (false, DType::I8 | DType::U8) => Err(Unwritten::Encoding),
+            (false, _) => w.spread(value, place(pixel)),
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn for_each_unit(
     Ok(w.a.zero_bytes()?)
 }
 
-/// Moves an address to the batch of the number in a slot, which counts the batch axes row-major; strides in f32. Uses up rax,
+/// Moves an address to the batch of the number in a slot, which counts the batch axes row-major; strides in bytes. Uses up rax,
 /// rbx and rdx.
 pub(super) fn add_batch(
     w: &mut Writer,
@@ -47,7 +47,7 @@ pub(super) fn add_batch(
     w.a.mov(rax, w.slot(batch))?;
     for (&extent, &stride) in extents.iter().zip(strides).rev() {
         w.split(extent)?;
-        w.add_product(address, rdx, stride * 4, rbx)?;
+        w.add_product(address, rdx, stride, rbx)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use iced_x86::code_asm::{AsmRegister64, AsmRegisterK, k1, k2};
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 use crate::cpu::isa::{CpuTarget, Vectors};
+use crate::cpu::requantization::Bytes;
 
 use super::writer::{Unwritten, Writer, Written};
 
@@ -22,7 +23,7 @@ impl Width {
     pub fn of_target(target: &CpuTarget) -> Width {
         match target.vectors {
             Vectors::Baseline => Width::Eight,
-            Vectors::Avx512 => Width::Sixteen,
+            Vectors::Avx512 | Vectors::Avx512Vnni => Width::Sixteen,
         }
     }
 
@@ -106,7 +107,7 @@ pub(super) enum Source {
     Register(usize),
     /// Every lane its own.
     Memory(Place),
-    /// The same number in every lane; AVX-512 alone has it.
+    /// The same number in every lane, or in every two; AVX-512 alone has it.
     Spread(Place),
 }
 
@@ -125,6 +126,12 @@ pub(super) enum Two {
     SubtractIntegers,
     And,
     ExclusiveOr,
+    /// Of lanes of 64 bits.
+    ExclusiveOrLong,
+    /// Adds to each lane of d the sum of the products of four bytes of a, without sign, with those of b.
+    Dot,
+    /// The numbers of `b` that lanes of 64 bits of `a` say, those of 512 bits.
+    Permute,
     MultiplyAdd,
     /// `d = d - a * b`.
     MultiplySubtract,
@@ -182,6 +189,21 @@ impl Two {
                 Code::VEX_Vxorps_ymm_ymm_ymmm256,
                 Code::EVEX_Vpxord_ymm_k1z_ymm_ymmm256b32,
                 Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32,
+            ],
+            Two::ExclusiveOrLong => [
+                Code::VEX_Vpxor_ymm_ymm_ymmm256,
+                Code::EVEX_Vpxorq_ymm_k1z_ymm_ymmm256b64,
+                Code::EVEX_Vpxorq_zmm_k1z_zmm_zmmm512b64,
+            ],
+            Two::Dot => [
+                Code::VEX_Vpdpbusd_ymm_ymm_ymmm256,
+                Code::EVEX_Vpdpbusd_ymm_k1z_ymm_ymmm256b32,
+                Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
+            ],
+            Two::Permute => [
+                Code::VEX_Vpermd_ymm_ymm_ymmm256,
+                Code::EVEX_Vpermq_ymm_k1z_ymm_ymmm256b64,
+                Code::EVEX_Vpermq_zmm_k1z_zmm_zmmm512b64,
             ],
             Two::MultiplyAdd => [
                 Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256,
@@ -294,6 +316,91 @@ impl Writer {
             ),
         }?;
         Ok(self.a.add_instruction(instruction)?)
+    }
+
+    /// In every 128 bits the first and third numbers of `a` and then of `b`, or the second and fourth.
+    pub fn every_second(&mut self, d: usize, [a, b]: [usize; 2], first: bool) -> Written {
+        let code = self.width.of([
+            Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8,
+            Code::EVEX_Vshufps_ymm_k1z_ymm_ymmm256b32_imm8,
+            Code::EVEX_Vshufps_zmm_k1z_zmm_zmmm512b32_imm8,
+        ]);
+        let [d, a, b] = [d, a, b].map(|number| self.width.register(number));
+        let lanes: u32 = if first { 0x88 } else { 0xdd };
+        Ok(self.a.add_instruction(Instruction::with4(code, d, a, b, lanes)?)?)
+    }
+
+    /// The 64 bits of an integer register in every lane of as many; AVX-512 alone has it.
+    pub fn spread_long(&mut self, d: usize, from: AsmRegister64) -> Written {
+        let code = match self.width {
+            Width::Sixteen => Code::EVEX_Vpbroadcastq_zmm_k1z_r64,
+            Width::Eight | Width::EightMasked => Code::EVEX_Vpbroadcastq_ymm_k1z_r64,
+        };
+        Ok(self.a.add_instruction(Instruction::with2(code, self.width.register(d), Register::from(from))?)?)
+    }
+
+    /// Loads bytes as words; lanes that are not there become zeros, and their memory is not touched. AVX-512 alone has parts.
+    pub fn load_bytes(&mut self, d: usize, place: Place, part: Part, signed: bool) -> Written {
+        let code = match signed {
+            true => self.width.of([
+                Code::VEX_Vpmovsxbd_ymm_xmmm64,
+                Code::EVEX_Vpmovsxbd_ymm_k1z_xmmm64,
+                Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128,
+            ]),
+            false => self.width.of([
+                Code::VEX_Vpmovzxbd_ymm_xmmm64,
+                Code::EVEX_Vpmovzxbd_ymm_k1z_xmmm64,
+                Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128,
+            ]),
+        };
+        let plain = Instruction::with2(code, self.width.register(d), place.operand())?;
+        let instruction = match (part, self.width) {
+            (Part::Whole, _) => plain,
+            (_, Width::EightMasked | Width::Sixteen) => masked(plain, part, true),
+            (_, Width::Eight) => return Err(Unwritten::Encoding),
+        };
+        Ok(self.a.add_instruction(instruction)?)
+    }
+
+    /// Stores words that bytes hold once the zero point is added, as bytes; `spare` may be used up. AVX-512 alone has parts.
+    pub fn requantized(&mut self, place: Place, from: usize, (part, spare): (Part, usize), bytes: Bytes) -> Written {
+        if bytes.zero != 0 {
+            let zero = self.constant_lanes(i32::from(bytes.zero) as u32);
+            self.two(Two::AddIntegers, from, from, zero)?;
+        }
+        let code = match self.width {
+            Width::Eight if part == Part::Whole => return self.pack_eight(place, from, spare, bytes.signed),
+            Width::Eight => return Err(Unwritten::Encoding),
+            Width::EightMasked => Code::EVEX_Vpmovdb_xmmm64_k1z_ymm,
+            Width::Sixteen => Code::EVEX_Vpmovdb_xmmm128_k1z_zmm,
+        };
+        let plain = Instruction::with2(code, place.operand(), self.width.register(from))?;
+        let instruction = if part == Part::Whole { plain } else { masked(plain, part, false) };
+        Ok(self.a.add_instruction(instruction)?)
+    }
+
+    /// Stores eight words as bytes.
+    fn pack_eight(&mut self, place: Place, from: usize, spare: usize, signed: bool) -> Written {
+        let xmm = |number: usize| Register::XMM0 + number as u32;
+        let to_bytes = match signed {
+            true => Code::VEX_Vpacksswb_xmm_xmm_xmmm128,
+            false => Code::VEX_Vpackuswb_xmm_xmm_xmmm128,
+        };
+        let upper =
+            Instruction::with3(Code::VEX_Vextracti128_xmmm128_ymm_imm8, xmm(spare), self.width.register(from), 1u32)?;
+        let halves = Instruction::with3(Code::VEX_Vpackssdw_xmm_xmm_xmmm128, xmm(from), xmm(from), xmm(spare))?;
+        let narrow = Instruction::with3(to_bytes, xmm(from), xmm(from), xmm(from))?;
+        let store = Instruction::with2(Code::VEX_Vmovq_xmmm64_xmm, place.operand(), xmm(from))?;
+        [upper, halves, narrow, store].into_iter().try_for_each(|each| Ok(self.a.add_instruction(each)?))
+    }
+
+    /// Loads the lower half of a vector, with zeros above.
+    pub fn load_half(&mut self, d: usize, place: Place) -> Written {
+        let (code, to) = match self.width {
+            Width::Eight | Width::EightMasked => (Code::VEX_Vmovups_xmm_xmmm128, Register::XMM0),
+            Width::Sixteen => (Code::EVEX_Vmovups_ymm_k1z_ymmm256, Register::YMM0),
+        };
+        Ok(self.a.add_instruction(Instruction::with2(code, to + d as u32, place.operand())?)?)
     }
 
     /// `d = a`.

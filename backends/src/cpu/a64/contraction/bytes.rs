@@ -56,12 +56,13 @@ impl Contraction<'_> {
         let moves_base = may_move && offset == 0;
         let pieces = |begin: i64, end: i64| match () {
             () if self.by_parts(shape) => parts::pieces(begin, end),
-            () if self.by_pairs(shape) => pieces(begin, end, pairs::WIDEST),
+            () if self.by_pairs(shape) => pieces(begin, end, pairs::widest(shape)),
             () => pieces(begin, end, widest(shape)),
         };
         let all = pieces(0, run.depth);
         let fits = |piece: &Piece| (0..shape.rows).all(|row| piece.fits(row * run.pixel_bytes));
-        if !self.by_parts(shape) && run.depth <= UNROLLED && all.iter().all(fits) {
+        let has_offsets = !self.by_parts(shape) && shape.columns.panels == 1;
+        if has_offsets && run.depth <= UNROLLED && all.iter().all(fits) {
             let pointer = if offset == 0 { base } else { register::INPUT };
             a.add(pointer, base, offset, scratch);
             let rows = Rows::Offsets(pointer);

@@ -1,20 +1,27 @@
 //! Contractions of i8 by products of matrices: two pixels by two channels, of eight elements of the depth each. Sums of a pair
 //! of pixels lie in a register for every two channels, `[pixel][channel]`, as many registers behind their places as a pixel has
-//! vectors: so they are parted into pixels without another register. A single pixel goes by dot products.
+//! vectors: so they are parted into pixels without another register. Tiles of up to six pixels go over two panels at once, whose
+//! sums lie one behind the other. A single pixel goes by dot products, but over two panels.
 
 use crate::contraction::Element;
 use crate::cpu::a64::assembler::Assembler;
-use crate::cpu::a64::instruction::{Access, After, Half, Instruction, V, Width};
+use crate::cpu::a64::instruction::{Access, After, Half, Instruction, V, Width, X};
 use crate::cpu::a64::integer::{Integer, Two};
+use crate::cpu::a64::vector::Registers;
 use crate::cpu::isa::Integers;
 
 use super::bytes::{BLOCK, Piece, Rows};
 use super::depth::Run;
-use super::tile::Shape;
+use super::tile::{Columns, Shape};
 use super::{Contraction, register};
 
-/// Elements of the depth of a pixel that are loaded at once.
-pub(super) const WIDEST: i64 = 16;
+/// Elements of the depth of a pixel that are loaded at once: two blocks, or where sums of two panels leave few registers one.
+pub(super) fn widest(shape: Shape) -> i64 {
+    if shape.columns.panels > 1 { BLOCK } else { 2 * BLOCK }
+}
+
+/// The registers of a block of one panel's weights, the last ones.
+const LAST_WEIGHTS: V = V(28);
 
 /// Lanes of 64 bits of one half of two registers.
 fn zip(a: &mut Assembler, half: Half, d: V, n: V, m: V) {
@@ -24,28 +31,36 @@ fn zip(a: &mut Assembler, half: Half, d: V, n: V, m: V) {
 impl Contraction<'_> {
     /// Whether a tile's pixels go in pairs; of an odd number the last is the second of its pair too.
     pub(super) fn by_pairs(&self, shape: Shape) -> bool {
-        self.integers == Integers::Matrix && shape.element == Element::I8 && shape.rows > 1
+        self.integers == Integers::Matrix
+            && shape.element == Element::I8
+            && (shape.rows > 1 || shape.columns.panels > 1)
     }
 
     /// Zeros, or what starts the sums.
     pub(super) fn start_pairs(&self, a: &mut Assembler, shape: Shape) {
-        let vectors = shape.columns.vectors;
+        let (vectors, panels) = (shape.columns.vectors, shape.columns.panels);
         let Some(start) = &self.start else {
-            return (0..pairs(shape) * 2 * vectors).for_each(|place| a.push(Instruction::Zero(sum_at(shape, place))));
+            return (0..panels * panel_sums(shape)).for_each(|place| a.push(Instruction::Zero(sum_at(shape, place))));
         };
         let first = V(first_other(shape) as u8);
-        self.move_vectors(a, Access::Load, first, shape.columns, start.pointer, After::Stay);
-        for pair in 0..pairs(shape) {
-            for place in 0..2 * vectors {
-                let (half, of) =
-                    (if place % 2 == 0 { Half::Lower } else { Half::Upper }, V(first.0 + (place / 2) as u8));
-                zip(a, half, sum_at(shape, pair * 2 * vectors + place), of, of);
+        for panel in 0..panels {
+            let address = self.in_panel(a, start, panel);
+            self.move_vectors(a, Access::Load, first, shape.columns, address, After::Stay);
+            for pair in 0..pairs(shape) {
+                for place in 0..2 * vectors {
+                    let (half, of) =
+                        (if place % 2 == 0 { Half::Lower } else { Half::Upper }, V(first.0 + (place / 2) as u8));
+                    zip(a, half, sum_at(shape, panel * panel_sums(shape) + pair * 2 * vectors + place), of, of);
+                }
             }
         }
     }
 
     /// Loads a piece of each pixel, and adds its products.
     pub(super) fn piece_of_pairs(&self, a: &mut Assembler, shape: Shape, run: Run, rows: &Rows, piece: Piece) {
+        if shape.columns.panels > 1 {
+            return self.block_of_panels(a, shape, rows, piece);
+        }
         let (vectors, first) = (shape.columns.vectors, first_other(shape));
         // One register is free while pairs are made, and then behind them.
         let mut free = V(first as u8);
@@ -80,8 +95,50 @@ impl Contraction<'_> {
         }
     }
 
+    /// Loads a block of each pixel, two pixels to a register, and adds its products with a block of each panel.
+    fn block_of_panels(&self, a: &mut Assembler, shape: Shape, rows: &Rows, piece: Piece) {
+        let (Rows::Each(pointers), Some(second)) = (rows, self.second_weights) else { return };
+        let behind = first_other(shape) as u8;
+        // Sums begin behind as many registers as a pixel has vectors.
+        let inputs: Vec<V> = [V(0), V(1), V(behind)].into_iter().take(pairs(shape) as usize).collect();
+        for (&input, pair) in inputs.iter().zip(pointers.chunks(2)) {
+            load_pair(a, piece, (input, V(behind + 1)), pair);
+        }
+        for (panel, base) in [(0, register::WEIGHTS), (1, second)] {
+            let count = 2 * shape.columns.vectors;
+            a.push(Instruction::Multiple(Access::Load, LAST_WEIGHTS, count as u8, base, After::Past));
+            for place in 0..count {
+                for (pair, &input) in (0..).zip(&inputs) {
+                    let sum = sum_at(shape, panel * panel_sums(shape) + pair * count + place);
+                    let factors = V(LAST_WEIGHTS.0 + place as u8);
+                    a.push(Instruction::Integer(Integer::Two(Two::MatrixProduct, sum, input, factors)));
+                }
+            }
+        }
+    }
+
+    /// The epilogue of every panel, behind which come the next pixels.
+    pub(super) fn finish_pairs(&self, a: &mut Assembler, shape: Shape) -> Option<()> {
+        let panels = shape.columns.panels;
+        for panel in 0..panels {
+            let columns = Columns { panels: 1, ..shape.columns };
+            let part = Shape { columns, first: panel * panel_sums(shape), ..shape };
+            self.part_pairs(a, part);
+            let mut free = Registers::without(part.first as u8, part.sums() as u8);
+            if panel + 1 < panels {
+                let waiting = sum_at(shape, (panel + 1) * panel_sums(shape)).0;
+                free = free.common(Registers::without(waiting, first_other(shape) as u8 - waiting));
+            }
+            self.finish_panel(a, part, panel, free)?;
+            if panels > 1 {
+                self.next_panel(a, shape, panel);
+            }
+        }
+        Some(())
+    }
+
     /// Puts the sums of each pixel into their places.
-    pub(super) fn part_pairs(&self, a: &mut Assembler, shape: Shape) {
+    fn part_pairs(&self, a: &mut Assembler, shape: Shape) {
         let vectors = shape.columns.vectors;
         for pair in 0..pairs(shape) {
             for (row, half) in [(2 * pair, Half::Lower), (2 * pair + 1, Half::Upper)] {
@@ -94,17 +151,42 @@ impl Contraction<'_> {
     }
 }
 
+/// Loads a block of one or two pixels, of one to both halves of the register.
+fn load_pair(a: &mut Assembler, piece: Piece, (to, spare): (V, V), pointers: &[X]) {
+    let width = Width::of_bytes(piece.size);
+    match (pointers, width) {
+        // What repeats behind elements that are fewer than a block meets weights of zero.
+        (&[one], Some(width)) => a.push(Instruction::Integer(Integer::SpreadPost(width, to, one))),
+        (&[one, two], Some(width)) => {
+            piece.load_and_move(a, to, one);
+            let upper = (BLOCK / piece.size) as u8;
+            a.push(Instruction::Integer(Integer::Part(Access::Load, width, to, upper, two, After::Past)));
+        }
+        (&[one, ref others @ ..], None) => {
+            piece.load_and_move(a, to, one);
+            others.iter().for_each(|&two| piece.load_and_move(a, spare, two));
+            zip(a, Half::Lower, to, to, if others.is_empty() { to } else { spare });
+        }
+        _ => {}
+    }
+}
+
 /// Pairs of a tile's pixels.
 fn pairs(shape: Shape) -> i64 {
     (shape.rows + 1) / 2
 }
 
-/// The register of a pair's sums for two channels.
+/// Registers of the sums of a panel's pairs.
+fn panel_sums(shape: Shape) -> i64 {
+    pairs(shape) * 2 * shape.columns.vectors
+}
+
+/// The register of a pair's sums for two channels; the panels' lie one behind the other.
 fn sum_at(shape: Shape, place: i64) -> V {
-    V((shape.columns.vectors + place) as u8)
+    V((shape.first + shape.columns.vectors + place) as u8)
 }
 
 /// The first register behind sums.
 fn first_other(shape: Shape) -> i64 {
-    shape.columns.vectors * (1 + 2 * pairs(shape))
+    shape.columns.vectors + shape.columns.panels * panel_sums(shape)
 }

@@ -18,7 +18,9 @@ const MOST_UNROLLED_ROWS: i64 = 4;
 /// Output channels of a tile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Columns {
-    /// Vectors of weights.
+    /// Panels side by side: of several each is whole.
+    pub panels: i64,
+    /// Vectors of weights of a panel.
     pub vectors: i64,
     /// Channels that exist of the last.
     pub last_lanes: i64,
@@ -31,10 +33,12 @@ pub(super) struct Shape {
     /// Output pixels.
     pub rows: i64,
     pub columns: Columns,
+    /// The first of the registers that sums of singles and bytes take.
+    pub first: i64,
 }
 
 impl Shape {
-    /// The register of a sum.
+    /// The register of a sum, in the first panel.
     pub fn sum(&self, row: i64, vector: i64) -> V {
         V((self.first_sum() + row * self.columns.vectors + vector) as u8)
     }
@@ -42,7 +46,7 @@ impl Shape {
     /// Sums come first; of halves last, since factors by lanes lie in the first 16 registers.
     pub fn first_sum(&self) -> i64 {
         match self.element {
-            Element::F32 | Element::I8 => 0,
+            Element::F32 | Element::I8 => self.first,
             Element::F16 => 32 - self.sums(),
         }
     }
@@ -55,7 +59,7 @@ impl Shape {
         }
     }
 
-    /// Registers of sums.
+    /// Registers of a panel's sums.
     pub fn sums(&self) -> i64 {
         self.rows * self.columns.vectors
     }
@@ -67,6 +71,9 @@ impl Contraction<'_> {
         let geometry = &self.geometry;
         let pixel_bytes = geometry.step[1] * self.spec.input.column * self.size();
         a.push(Instruction::Mov(register::WEIGHTS, register::PANEL));
+        if let Some(second) = self.second_weights.filter(|_| shape.columns.panels > 1) {
+            a.add(second, register::PANEL, self.layout.panel_elements(), register::SCRATCH[0]);
+        }
         if self.schedule.packs_rows && shape.rows == self.schedule.tile.rows {
             if self.start.is_some() {
                 self.start_sums(a, shape);
@@ -108,10 +115,10 @@ impl Contraction<'_> {
         if self.by_parts(shape) {
             self.join_parts(a, shape, begin);
         }
-        if self.by_pairs(shape) {
-            self.part_pairs(a, shape);
+        match self.by_pairs(shape) {
+            true => self.finish_pairs(a, shape)?,
+            false => self.finish(a, shape)?,
         }
-        self.finish(a, shape)?;
         a.add(register::TILE, register::TILE, shape.rows * pixel_bytes - moved, register::SCRATCH[0]);
         Some(())
     }
@@ -186,7 +193,7 @@ impl Contraction<'_> {
             (0..shape.sums()).for_each(|sum| a.push(Instruction::Zero(V((shape.first_sum() + sum) as u8))));
             return;
         };
-        let Columns { vectors, last_lanes } = shape.columns;
+        let Columns { vectors, last_lanes, .. } = shape.columns;
         if start.per_pixel {
             let after = After::By(start.step);
             return (0..shape.rows).for_each(|row| {
@@ -197,7 +204,7 @@ impl Contraction<'_> {
         for row in 1..shape.rows {
             let whole = if last_lanes == self.lanes() { vectors } else { vectors - 1 };
             if whole > 0 {
-                let columns = Columns { vectors: whole, last_lanes: self.lanes() };
+                let columns = Columns { panels: 1, vectors: whole, last_lanes: self.lanes() };
                 self.move_vectors(a, Access::Load, shape.sum(row, 0), columns, start.pointer, After::Stay);
             }
             if whole < vectors {
@@ -239,10 +246,14 @@ impl Contraction<'_> {
         Some(0)
     }
 
-    /// The epilogue: each row of sums becomes results, in place, and is stored.
+    /// The epilogue of a panel: each row of sums becomes results, in place, and is stored.
     fn finish(&self, a: &mut Assembler, shape: Shape) -> Option<()> {
+        self.finish_panel(a, shape, 0, Registers::without(shape.first_sum() as u8, shape.sums() as u8))
+    }
+
+    /// The epilogue of the panel with this number of a tile's.
+    pub(super) fn finish_panel(&self, a: &mut Assembler, shape: Shape, panel: i64, mut free: Registers) -> Option<()> {
         let vectors = shape.columns.vectors;
-        let mut free = Registers::without(shape.first_sum() as u8, shape.sums() as u8);
         let mut operands: BTreeMap<u16, Vec<V>> = BTreeMap::new();
         let mut kept = Vec::new();
         for further in &self.further {
@@ -253,7 +264,8 @@ impl Contraction<'_> {
                 kept.push(further.number);
             }
             if !further.per_pixel {
-                self.load_operand(a, further, first, shape.columns);
+                let pointer = self.in_panel(a, further, panel);
+                self.load_operand(a, further, first, (shape.columns, pointer));
             }
         }
         let narrowing = match self.bytes {
@@ -268,7 +280,7 @@ impl Contraction<'_> {
         let after = if dense { After::Past } else { After::By(register::OUTPUT_STEP) };
         for row in 0..shape.rows {
             for further in self.further.iter().filter(|further| further.per_pixel) {
-                self.load_operand(a, further, operands[&further.number][0], shape.columns);
+                self.load_operand(a, further, operands[&further.number][0], (shape.columns, further.pointer));
             }
             computation.emit_row(a, &RowRegisters { sums: &sums(row), operands: &operands, kept: &kept })?;
             match &narrowing {
@@ -283,16 +295,50 @@ impl Contraction<'_> {
     }
 
     /// Loads an operand of the epilogue; one that differs by pixel moves on to the next.
-    fn load_operand(&self, a: &mut Assembler, further: &Further, first: V, columns: Columns) {
+    fn load_operand(&self, a: &mut Assembler, further: &Further, first: V, (columns, pointer): (Columns, X)) {
         let after = if further.per_pixel { After::By(further.step) } else { After::Stay };
         if self.size_of(further) == 1 {
             return self.load_bytes(a, further, first, columns);
         }
         if further.per_channel {
-            self.move_vectors(a, Access::Load, first, columns, further.pointer, after);
+            self.move_vectors(a, Access::Load, first, columns, pointer, after);
         } else {
-            a.push(Instruction::LoadSpread(Arrangement::of(self.wide_element()), first, further.pointer, after));
+            a.push(Instruction::LoadSpread(Arrangement::of(self.wide_element()), first, pointer, after));
         }
+    }
+
+    /// The address of an operand that is the same for every pixel, in the panel with this number of a tile's.
+    pub(super) fn in_panel(&self, a: &mut Assembler, further: &Further, panel: i64) -> X {
+        let bytes = panel * self.panel_step(further.per_channel, self.size_of(further));
+        if bytes == 0 {
+            return further.pointer;
+        }
+        let [scratch, address, ..] = register::SCRATCH;
+        a.add(address, further.pointer, bytes, scratch);
+        address
+    }
+
+    /// Moves the addresses of results and of operands that differ by pixel from behind a tile of one panel to the same pixels of
+    /// the next of a tile's panels, or behind the last to the next pixels of the first.
+    pub(super) fn next_panel(&self, a: &mut Assembler, shape: Shape, panel: i64) {
+        let mut move_on = |pointer: X, (pixel, channels): (i64, i64)| {
+            let by = match panel + 1 < shape.columns.panels {
+                true => channels - shape.rows * pixel,
+                false => -panel * channels,
+            };
+            a.add(pointer, pointer, by, register::SCRATCH[0]);
+        };
+        let output = (self.spec.output.column * self.output_size(), self.panel_step(true, self.output_size()));
+        move_on(register::OUTPUT, output);
+        for further in self.all_further().filter(|further| further.per_pixel) {
+            let size = self.size_of(further);
+            move_on(further.pointer, (self.strides(further).column * size, self.panel_step(further.per_channel, size)));
+        }
+    }
+
+    /// Bytes of an operand from one panel to the next.
+    fn panel_step(&self, per_channel: bool, size: i64) -> i64 {
+        if per_channel { self.layout.panel * size } else { 0 }
     }
 
     /// Loads or stores consecutive registers, the last one in part where not all of its channels exist.
@@ -305,7 +351,7 @@ impl Contraction<'_> {
         base: X,
         after: After,
     ) {
-        let Columns { vectors, last_lanes } = columns;
+        let Columns { vectors, last_lanes, .. } = columns;
         let whole = if last_lanes == self.lanes() { vectors } else { vectors - 1 };
         let register = |place: i64| V(first.0 + place as u8);
         if whole == vectors && vectors <= 4 {
