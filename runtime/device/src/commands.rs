@@ -64,7 +64,7 @@ pub fn execute(command: &Command) -> Result<String, DeviceError> {
         }
         Verb::Profile => {
             session.run()?;
-            let steps = profile(&model, &mut session)?;
+            let steps = profile(model.program(), &mut |report| session.run_profiled(report))?;
             Ok(if command.json {
                 format!("{}\n", json!({"schema_version": 1, "steps": steps_json(&steps)}))
             } else {
