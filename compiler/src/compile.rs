@@ -255,7 +255,7 @@ pub fn generate(
 fn unused<'a>(options: &CompileOptions, programs: impl Iterator<Item = &'a ForProcessors>) -> Option<String> {
     let mut layers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for each in programs {
-        let heading = heading(options.architecture, options.kernels, each.kind.vectors);
+        let heading = heading(options.architecture, options.kernels, each.kind.integers, each.kind.vectors);
         layers.entry(heading).or_default().extend(each.program.decisions.keys().map(String::as_str));
     }
     let lines = layers.iter().flat_map(|(heading, layers)| {

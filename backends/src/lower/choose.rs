@@ -81,7 +81,8 @@ impl Lowering<'_> {
 
     fn given(&self, layer: &str) -> Option<Given> {
         let machine = &self.options.machine;
-        self.options.choices?.get(&heading(machine.architecture, machine.kernels, machine.vectors), layer)
+        let heading = heading(machine.architecture, machine.kernels, machine.integers, machine.vectors);
+        self.options.choices?.get(&heading, layer)
     }
 
     fn refuse_choice(&mut self, choice: Choice, line: usize) {
