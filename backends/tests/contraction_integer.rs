@@ -45,13 +45,20 @@ fn expected_output(kernel: &EmittedKernel, results: &[(usize, Scalar)]) -> Buffe
     Buffer::new(&bytes)
 }
 
-fn compare(machine: Machine, name: &str, kernel: &EmittedKernel, buffers: &[Buffer], expected: &Buffer) {
+/// Scratch lies behind the operands.
+fn compare(
+    machine: Machine,
+    name: &str,
+    kernel: &EmittedKernel,
+    buffers: &[Buffer],
+    (operands, expected): (usize, &Buffer),
+) {
     for (place, (buffer, footprint)) in buffers.iter().zip(&kernel.footprints).enumerate() {
         assert_eq!((0, buffer.content().len() as i64), (footprint.begin.min(0), footprint.end), "{name}: {place}");
     }
     let units = kernel.units as u32;
     let Some(after) = run(machine, &kernel.code, buffers, &[0, units / 3, units]) else { return };
-    for (index, (before, after)) in buffers.iter().zip(&after).enumerate() {
+    for (index, (before, after)) in buffers.iter().zip(&after).enumerate().take(operands) {
         let expected = if index == 2 { expected } else { before };
         let wrong = after.content().iter().zip(expected.content()).position(|(got, want)| got != want);
         assert_eq!(wrong, None, "{name} on {machine:?}: operand {index}, first wrong byte");
@@ -72,47 +79,60 @@ fn check_filled(machine: Machine, name: &str, spec: &ContractionSpec, schedule: 
 }
 
 fn check_weights(machine: Machine, name: &str, spec: &ContractionSpec, schedule: &Schedule, fill: Option<i64>) {
+    targets(machine).iter().for_each(|target| check_target(machine, target, name, spec, schedule, fill));
+}
+
+fn check_target(
+    machine: Machine,
+    target: &CpuTarget,
+    name: &str,
+    spec: &ContractionSpec,
+    schedule: &Schedule,
+    fill: Option<i64>,
+) {
     let values = |random: &mut Random, count: i64| match fill {
         Some(number) => Elements(vec![Scalar::from_i64(DType::I8, number); count as usize]),
         None => Elements::random(random, DType::I8, count),
     };
-    for target in targets(machine) {
-        let kernel = emit_contraction(&target, name, spec, schedule).unwrap();
-        let sums = target.architecture == Architecture::Aarch64 || machine == Machine::SummingHost && !is_gated(spec);
-        let is_written = target.kernels == Kernels::Encoded && sums;
-        let is_known = is_written && spec.window.is_interior() && spec.output.channel == 1 && has_rows(spec);
-        assert!(kernel.encoded || !is_known, "{name} on {machine:?} by Cranelift");
-        let mut random = Random(name.len() as u64 * 77 + 5);
-        let layout = PackedLayout::of(spec, schedule);
-        let taps = spec.window.taps.len() as i64;
-        let input = values(&mut random, kernel.footprints[0].end);
-        let count = layout.matrices * taps * spec.depth * spec.channels;
-        let mut weights = values(&mut random, count);
-        if spec.symmetric_weights {
-            let least = Scalar::from_i64(DType::I8, -128);
-            weights
-                .0
-                .iter_mut()
-                .filter(|weight| **weight == least)
-                .for_each(|weight| *weight = Scalar::from_i64(DType::I8, -127));
-        }
-        let packed = pack_weights(&layout, |matrix, tap, k, n| {
-            let weight = spec.window.taps[tap as usize].weight as i64;
-            let place = ((matrix * taps + weight) * spec.depth + k) * spec.channels + n;
-            weights.0[place as usize].as_f64() as f32
-        });
-        let further = further_of(&mut random, &kernel, &spec.types());
-        let epilogue = (&spec.epilogue, &spec.output, spec.operands.as_slice());
-        let extents = (spec.batch.as_slice(), &spec.window, spec.channels);
-        let results =
-            results(epilogue, extents, &further, |batch, pixel, n| sum_of(spec, &input, &weights, batch, pixel, n));
-        let mut buffers = vec![input.buffer(), bytes_of(&packed), unwritten(&kernel)];
-        buffers.extend(further.iter().map(Elements::buffer));
-        if TapTable::is_read(spec) {
-            buffers.push(Buffer::new(&TapTable::of(spec).bytes));
-        }
-        compare(machine, name, &kernel, &buffers, &expected_output(&kernel, &results));
+    let kernel = emit_contraction(target, name, spec, schedule).unwrap();
+    let sums = target.architecture == Architecture::Aarch64 || machine == Machine::SummingHost && !is_gated(spec);
+    let is_written = target.kernels == Kernels::Encoded && sums;
+    let is_known = is_written && spec.window.is_interior() && spec.output.channel == 1 && has_rows(spec);
+    assert!(kernel.encoded || !is_known, "{name} on {machine:?} by Cranelift");
+    let mut random = Random(name.len() as u64 * 77 + 5);
+    let layout = PackedLayout::of(spec, schedule);
+    let taps = spec.window.taps.len() as i64;
+    let input = values(&mut random, kernel.footprints[0].end);
+    let count = layout.matrices * taps * spec.depth * spec.channels;
+    let mut weights = values(&mut random, count);
+    if spec.symmetric_weights {
+        let least = Scalar::from_i64(DType::I8, -128);
+        weights
+            .0
+            .iter_mut()
+            .filter(|weight| **weight == least)
+            .for_each(|weight| *weight = Scalar::from_i64(DType::I8, -127));
     }
+    let packed = pack_weights(&layout, |matrix, tap, k, n| {
+        let weight = spec.window.taps[tap as usize].weight as i64;
+        let place = ((matrix * taps + weight) * spec.depth + k) * spec.channels + n;
+        weights.0[place as usize].as_f64() as f32
+    });
+    let further = further_of(&mut random, &kernel, &spec.types());
+    let epilogue = (&spec.epilogue, &spec.output, spec.operands.as_slice());
+    let extents = (spec.batch.as_slice(), &spec.window, spec.channels);
+    let results =
+        results(epilogue, extents, &further, |batch, pixel, n| sum_of(spec, &input, &weights, batch, pixel, n));
+    let mut buffers = vec![input.buffer(), bytes_of(&packed), unwritten(&kernel)];
+    buffers.extend(further.iter().map(Elements::buffer));
+    if TapTable::is_read(spec) {
+        buffers.push(Buffer::new(&TapTable::of(spec).bytes));
+    }
+    if let Some(scratch) = kernel.footprints.get(buffers.len()) {
+        buffers.push(Buffer::new(&vec![0; scratch.end as usize]));
+    }
+    let operands = spec.types().len() + usize::from(TapTable::is_read(spec));
+    compare(machine, name, &kernel, &buffers, (operands, &expected_output(&kernel, &results)));
 }
 
 /// Whether the taps are rows of columns, and each run's elements can be loaded.
@@ -196,6 +216,25 @@ fn every_tile() {
             };
             for machine in MACHINES {
                 check_scheduled(machine, "tiles", &spec, &schedule);
+            }
+        }
+    }
+}
+
+/// Rows of pairs side by side, which two panels read at once, one panel, and a narrower one.
+#[test]
+fn packed_rows() {
+    let machines = [Machine::MaximalAarch64, Machine::InOrderAarch64];
+    let widths = [(4, 40), (8, 16), (19, 21), (45, 27), (100, 36)];
+    for (machine, (depth, channels)) in machines.into_iter().flat_map(|machine| widths.map(|width| (machine, width))) {
+        for (name, window) in [("flat", Window::matrix(29)), ("grid", convolution([9, 23], [1, 1], 2, 1, [0; 4]))] {
+            for (rows, epilogue) in [(6, Epilogue::Residual), (2, Epilogue::Gated)] {
+                let spec = dense(2, window.clone(), depth, channels, epilogue);
+                let tile = Tile { rows, vectors: 2 };
+                let schedule =
+                    Schedule { lanes: 4, panel_tiles: 1, tile, block_tiles: 2, block_panels: 3, packs_rows: true };
+                let target = machine.target();
+                check_target(machine, &target, name, &spec, &schedule, None);
             }
         }
     }
@@ -321,7 +360,7 @@ fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
         });
         let mut buffers = vec![input.buffer(), bytes_of(&packed), unwritten(&kernel)];
         buffers.extend(further.iter().map(Elements::buffer));
-        compare(machine, name, &kernel, &buffers, &expected_output(&kernel, &results));
+        compare(machine, name, &kernel, &buffers, (buffers.len(), &expected_output(&kernel, &results)));
     }
 }
 

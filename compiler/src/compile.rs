@@ -242,7 +242,7 @@ pub fn generate(
     let best = generate_for(&graph, options, best)?;
     let mut layers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for each in std::iter::once(&best).chain(&others) {
-        let heading = heading(options.architecture, options.kernels, each.kind.vectors);
+        let heading = heading(options.architecture, options.kernels, each.kind.integers, each.kind.vectors);
         layers.entry(heading).or_default().extend(each.program.decisions.keys().map(String::as_str));
     }
     Ok(Compiled {

@@ -106,7 +106,7 @@ struct Tuning<'a> {
 
 impl Tuning<'_> {
     fn run(&mut self, choices: &mut Choices) -> Result<Tuned, TuneError> {
-        let heading = heading(self.options.architecture, self.options.kernels, self.kind.vectors);
+        let heading = heading(self.options.architecture, self.options.kernels, self.kind.integers, self.kind.vectors);
         let before = choices.clone();
         let decisions = self.compile(choices)?.best.program.decisions;
         let mut layers = self.choose_algorithms(&heading, &decisions, choices)?;

@@ -1,6 +1,7 @@
 //! The graph of a model: types, operators, element-wise expressions, shape inference, text form,
 //! verifier and reference evaluator. Reads no file and names no target.
 
+pub mod block_weights;
 pub mod eval;
 pub mod expr;
 pub mod graph;
@@ -12,6 +13,7 @@ pub mod text;
 pub mod types;
 pub mod verify;
 
+pub use block_weights::BlockWeights;
 pub use expr::{BinaryOp, Expr, ExprId, ExprNode, UnaryOp};
 pub use graph::{Graph, Node, NodeId, Origin, Output};
 pub use infer::{TypeError, infer};

@@ -2,7 +2,7 @@
 
 mod support;
 
-use edgecc_ir::{BinaryOp, Graph, Op, Origin, Scalar, Shape, Tensor, UnaryOp};
+use edgecc_ir::{BinaryOp, BlockWeights, DType, Expr, Graph, Op, Origin, Scalar, Shape, Tensor, UnaryOp};
 use edgecc_passes::simplify::fold_constants;
 use support::*;
 
@@ -73,4 +73,42 @@ fn operators_over_an_input_stay() {
     let y = binary(&mut graph, BinaryOp::Mul, x, scale);
     graph.output("y", y);
     check_unchanged(graph, |graph| fold_constants(graph, LIMIT));
+}
+
+/// A product of `[3, 64]` with `f32(q) * scale` of `[channels, 2, 32]`, reshaped and transposed.
+fn product_in_blocks(channels: usize, reads: usize) -> Graph {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[3, 64]);
+    let bytes: Vec<u8> = (0..channels * 64).map(|place| place as u8).collect();
+    let q = Tensor::dense(DType::I8, Shape::new(&[channels, 2, 32]), bytes.into()).expect("a tensor");
+    let q = graph.constant(q, Origin::default());
+    let scales: Vec<f32> = (0..channels * 2).map(|place| 0.01 + place as f32).collect();
+    let scales = constant(&mut graph, &[channels, 2, 1], &scales);
+    let mut expr = Expr::argument(0, DType::I8);
+    let (value, scale) = (expr.cast(DType::F32, expr.root()), expr.arg(1, DType::F32));
+    let root = expr.binary(BinaryOp::Mul, value, scale);
+    let numbers = add(&mut graph, Op::Map(expr.with_root(root)), &[q, scales]);
+    let weights = reshape(&mut graph, numbers, &[channels, 64]);
+    for read in 0..reads {
+        let op = Op::MatMul { transpose_a: false, transpose_b: true, epilogue: Op::plain_epilogue(DType::F32) };
+        let y = add(&mut graph, op, &[x, weights]);
+        graph.output(format!("y{read}"), y);
+    }
+    graph
+}
+
+#[test]
+fn weights_in_blocks_stay_integers() {
+    let graph = product_in_blocks(64, 1);
+    assert!(BlockWeights::of(&graph, graph.outputs()[0].node).is_some_and(|weights| weights.block == 32));
+    check_unchanged(graph, |graph| fold_constants(graph, LIMIT));
+}
+
+#[test]
+fn few_weights_in_blocks_and_those_read_twice_become_numbers() {
+    for graph in [product_in_blocks(63, 1), product_in_blocks(64, 2)] {
+        assert!(BlockWeights::of(&graph, graph.outputs()[0].node).is_none());
+        let (_, rewrites) = check(graph, |graph| fold_constants(graph, LIMIT));
+        assert_eq!(rewrites, 2);
+    }
 }

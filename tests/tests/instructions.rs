@@ -79,7 +79,7 @@ const TWINS: [[&str; 2]; 2] =
 fn models_that_come_quantised_execute_fewer_instructions_than_in_f32() {
     let Some(folder) = reference::shared("models") else { return };
     let Some(bench) = Bench::new() else { return };
-    for [core, emulated] in [DOT_PRODUCTS, MATRICES] {
+    for [core, emulated] in [PLAIN, DOT_PRODUCTS, MATRICES] {
         for twins in TWINS {
             let [integers, singles] = twins.map(|name| {
                 let inputs = reference::read(&folder.join(format!("io/{name}.npz"))).inputs;

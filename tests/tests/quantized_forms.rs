@@ -1,8 +1,12 @@
 //! Models in the forms that quantization comes in (`tools/quantized_forms.py`): onnxruntime's answers, and integer code.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use edgecc::compile::Compiled;
 use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::program::StorageKind;
+use edgecc_backends::view::StorageId;
 use edgecc_device::tensor_file::Array;
 use edgecc_ir::{DType, Graph};
 use edgecc_tests::report::say;
@@ -22,7 +26,7 @@ const fn form(name: &'static str, contractions: usize, of_numbers: usize, most: 
 }
 
 /// Steps of 8 bits are 0.4 % of a range, and rounding at a middle may go either way; numbers of 16 bits have finer ones.
-const FORMS: [Form; 22] = [
+const FORMS: [Form; 29] = [
     form("operators", 4, 0, 0.02),
     form("operators_unsigned", 4, 0, 0.02),
     form("sixteen_bits", 4, 4, 1e-3),
@@ -31,6 +35,13 @@ const FORMS: [Form; 22] = [
     form("dynamic_words_per_channel", 2, 0, 0.01),
     form("int4", 1, 1, 1e-5),
     form("uint4", 1, 1, 1e-5),
+    form("blocks_of_4_bits", 0, 0, 1e-5),
+    form("blocks_of_4_bits_zeros", 0, 0, 1e-5),
+    form("blocks_of_4_bits_rows", 0, 0, 1e-5),
+    form("blocks_of_4_bits_rest", 1, 1, 1e-5),
+    form("blocks_of_8_bits", 0, 0, 1e-5),
+    form("blocks_of_8_bits_zeros", 1, 1, 1e-5),
+    form("blocks_of_int8", 0, 0, 1e-5),
     form("select", 0, 0, 0.005),
     form("padded_average", 0, 0, 0.017),
     form("sums_in_scale", 0, 0, 0.01),
@@ -67,6 +78,41 @@ fn every_form_gives_onnxruntimes_answers() {
         check(&file("onnx"), &file("npz"), form)
     });
     assert_none(checked);
+}
+
+/// Bytes of the constants that a program's steps read.
+fn constant_bytes(compiled: &Compiled) -> usize {
+    let program = &compiled.best.program;
+    let read: BTreeSet<StorageId> =
+        program.steps.iter().flat_map(|step| &step.operands).map(|operand| operand.storage).collect();
+    let storages = read.into_iter().map(|storage| &program.storages[storage.0 as usize]);
+    storages.filter(|storage| matches!(storage.kind, StorageKind::Constant(_))).map(|storage| storage.bytes).sum()
+}
+
+/// Weights of a block are not written out as numbers: bytes of constants in the program, of weights and scales together.
+#[test]
+fn weights_of_a_few_bits_stay_so() {
+    let Some(interpreter) = python::python() else { return };
+    let folder = python::generated("quantized-forms");
+    python::tool(&interpreter, "quantized_forms.py", &[&folder.to_string_lossy()]);
+    let weights = |depth: usize, bits: usize, channels: usize| depth * channels * bits / 8;
+    let forms = [
+        ("blocks_of_4_bits", weights(256, 4, 64), 64 * 8),
+        ("blocks_of_4_bits_zeros", weights(208, 4, 64), 2 * 64 * 13),
+        ("blocks_of_4_bits_rows", weights(256, 8, 64), 64 * 2),
+        ("blocks_of_8_bits", weights(256, 8, 64), 64 * 4),
+        ("blocks_of_int8", weights(512, 8, 96), 96 * 8),
+    ];
+    for architecture in [Architecture::Aarch64, Architecture::X86_64] {
+        for (name, weights, scales) in forms {
+            let inputs = reference::read(&folder.join(format!("{name}.npz"))).inputs;
+            let model = folder.join(format!("{name}.onnx"));
+            let compiled = run::compile_for(&model, architecture, &inputs).expect("compiles");
+            let (bytes, most) = (constant_bytes(&compiled), weights + 4 * (scales + 96) + 1024);
+            say(&format!("{name:<28} {bytes} bytes of constants"));
+            assert!(bytes <= most, "{name}: {bytes} bytes, at most {most}");
+        }
+    }
 }
 
 /// Two layers of DynamicQuantizeLSTM and a MatMulInteger, with states in and out.

@@ -29,7 +29,7 @@ fn compile(architecture: Architecture, text: &str) -> Result<Compiled, String> {
 fn choices(compiled: &Compiled, choose: impl Fn(&Decision) -> Choice) -> String {
     let mut choices = Choices::default();
     for each in std::iter::once(&compiled.best).chain(&compiled.others) {
-        let heading = heading(compiled.architecture, Default::default(), each.kind.vectors);
+        let heading = heading(compiled.architecture, Default::default(), each.kind.integers, each.kind.vectors);
         let decisions = &each.program.decisions;
         decisions.iter().for_each(|(layer, decision)| choices.set(&heading, layer, choose(decision)));
     }

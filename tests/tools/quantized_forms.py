@@ -22,6 +22,7 @@ from onnxruntime.quantization import (
 )
 
 random = numpy.random.Generator(numpy.random.PCG64(5))
+others = numpy.random.Generator(numpy.random.PCG64(6))
 
 
 def numbers(*shape):
@@ -96,6 +97,39 @@ def in_blocks(kind, opset=21):
     ]
     constants = [packed("q", weights), packed("z", zeros), constant("s", numpy.abs(numbers(2, 9)) * 0.1 + 0.01)]
     return model(nodes, [("x", [3, 16])], [("y", [3, 9])], constants, opset)
+
+
+def blocks_of_bits(bits, rows=3, depth=256, channels=64, block=32, zeros=False):
+    """MatMulNBits of com.microsoft, with a bias."""
+    blocks = -(-depth // block)
+    integers = lambda *shape: others.integers(0, 1 << bits, shape)
+    numbers = lambda *shape: others.standard_normal(shape).astype(numpy.float32)
+    rows_of = lambda array: [pack(row) if bits == 4 else row.astype(numpy.uint8).tobytes() for row in array]
+    packed = lambda array: numpy.frombuffer(b"".join(rows_of(array)), numpy.uint8)
+    constants = [
+        constant("q", packed(integers(channels, blocks * block)).reshape(channels, blocks, block * bits // 8)),
+        constant("s", numpy.abs(numbers(channels * blocks)) * 0.1 + 0.01),
+        constant("b", numbers(channels)),
+    ]
+    if zeros:
+        constants.append(constant("z", packed(integers(channels, blocks))))
+    node = helper.make_node(
+        "MatMulNBits", ["x", "q", "s", "z" if zeros else "", "", "b"], ["y"], "dense", domain="com.microsoft",
+        K=depth, N=channels, bits=bits, block_size=block,
+    )
+    return model([node], [("x", [rows, depth])], [("y", [rows, channels])], constants)
+
+
+def wide_blocks():
+    """A vector times weights of int8 with a scale for each 64 of the depth, by a QDQ pair's second half."""
+    weights = others.integers(-128, 128, (512, 96)).astype(numpy.int8)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"], "weights", axis=0, block_size=64),
+        helper.make_node("MatMul", ["x", "w"], ["d"], "dense"),
+        helper.make_node("Relu", ["d"], ["y"], "relu"),
+    ]
+    constants = [constant("q", weights), constant("s", others.uniform(0.01, 0.1, (8, 96)).astype(numpy.float32))]
+    return model(nodes, [("x", [1, 512])], [("y", [1, 96])], constants, 21)
 
 
 def pack(array):
@@ -225,6 +259,18 @@ def main():
     names = ["operators", "operators_unsigned", "sixteen_bits", "dynamic_images", "dynamic_words"]
     names += ["dynamic_words_per_channel", "int4", "uint4"]
     for name, written in [*singles(), *convolutions()]:
+        onnx.save(written, path(name))
+        names.append(name)
+    blocks = {
+        "blocks_of_4_bits": blocks_of_bits(4),
+        "blocks_of_4_bits_zeros": blocks_of_bits(4, rows=1, depth=208, block=16, zeros=True),
+        "blocks_of_4_bits_rows": blocks_of_bits(4, rows=40, block=128),
+        "blocks_of_4_bits_rest": blocks_of_bits(4, depth=200, channels=66),
+        "blocks_of_8_bits": blocks_of_bits(8, rows=7, block=64),
+        "blocks_of_8_bits_zeros": blocks_of_bits(8, zeros=True),
+        "blocks_of_int8": wide_blocks(),
+    }
+    for name, written in blocks.items():
         onnx.save(written, path(name))
         names.append(name)
     for name in names:

@@ -97,7 +97,7 @@ impl Lowering<'_> {
     fn given(&self, layer: &str) -> Option<Given> {
         let machine = &self.options.machine;
         let heading = match self.options.processor {
-            Processor::Cpu => heading(machine.architecture, machine.kernels, machine.vectors),
+            Processor::Cpu => heading(machine.architecture, machine.kernels, machine.integers, machine.vectors),
             Processor::Gpu => SHADERS.into(),
         };
         self.options.choices?.get(&heading, layer)

@@ -1,10 +1,12 @@
 //! Convolutions and matrix products of f32, f16 and i8 as contractions. Other element types and run-time weights of convolutions,
 //! and of i8 at all, take the plain loop nest.
 
-use edgecc_ir::{DType, Expr, NodeId, Op, Tensor};
+use edgecc_ir::{BlockWeights, DType, Expr, NodeId, Op, Tensor};
 use half::f16;
 
-use super::{Call, Lowered, Lowering, Processor, contraction_loops, convolution, matmul, operand};
+use super::{
+    Call, Lowered, Lowering, Processor, block_weights, contraction_loops, convolution, map, matmul, movement, operand,
+};
 use crate::contraction::{ContractionSpec, Element};
 use crate::kernel::Access;
 use crate::pack::{PackedLayout, TapTable, pack_weights};
@@ -13,10 +15,21 @@ use crate::view::View;
 
 /// Lowers a convolution, transposed convolution or matrix product.
 pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
+    let graph = lowering.graph;
+    if let Some(weights) = BlockWeights::of(graph, id) {
+        if block_weights::lower(lowering, id, &weights) {
+            return Ok(());
+        }
+        let Op::Map(expr) = graph.op(weights.map) else { return Err("weights that no map makes".into()) };
+        map::lower(lowering, weights.map, expr)?;
+        let reshaped = graph.operands(id)[1];
+        if reshaped != weights.map {
+            movement::lower(lowering, reshaped)?;
+        }
+    }
     if !is_tiled(lowering, id) {
         return contraction_loops::lower(lowering, id);
     }
-    let graph = lowering.graph;
     match graph.op(id) {
         Op::Conv { window, groups, epilogue } => convolution::conv(lowering, id, window, *groups, epilogue),
         Op::ConvTranspose { window, groups, epilogue, .. } => {

@@ -1,5 +1,6 @@
 //! Lowering: what each operator computes, as kernels over views. One file per family of operators.
 
+mod block_weights;
 mod builder;
 mod choose;
 mod contraction;
@@ -25,7 +26,7 @@ mod top_k;
 mod window;
 mod winograd;
 
-use edgecc_ir::{DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
+use edgecc_ir::{BlockWeights, DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
 use crate::cpu::isa::Halves;
 use crate::kernel::{Access, LoopKernel};
@@ -149,6 +150,11 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
             return movement::lower(lowering, id);
         }
         Op::Conv { .. } | Op::ConvTranspose { .. } | Op::MatMul { .. } => return contraction::lower(lowering, id),
+        // Their reader decides what becomes of them.
+        Op::Map(_) if BlockWeights::are_made_by(graph, id) => {
+            let nothing = lowering.constant(bytes::Bytes::new());
+            lowering.set_view(id, View::dense(nothing, graph.ty(id)));
+        }
         Op::Map(expr) => return map::lower(lowering, id, expr),
         Op::Pool { kind, window, ceil: _ } => return pool::lower(lowering, id, *kind, window),
         Op::PoolIndices { window, ceil: _, column_major } => {

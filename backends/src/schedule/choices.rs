@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Schedule, Tile, layer};
-use crate::cpu::isa::{Architecture, Kernels, Vectors};
+use crate::cpu::isa::{Architecture, Integers, Kernels, Vectors};
 
 /// How a layer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +91,10 @@ fn count(text: &str) -> Option<i64> {
 pub const SHADERS: &str = "wgsl";
 
 /// The heading of programs of a kind.
-pub fn heading(architecture: Architecture, kernels: Kernels, vectors: Vectors) -> String {
+pub fn heading(architecture: Architecture, kernels: Kernels, integers: Integers, vectors: Vectors) -> String {
     let mut heading = architecture.name().to_string();
-    vectors.required_features().iter().for_each(|feature| heading = format!("{heading} {feature}"));
+    let features = integers.required_features().iter().chain(vectors.required_features());
+    features.for_each(|feature| heading = format!("{heading} {feature}"));
     match kernels {
         Kernels::Encoded => heading,
         Kernels::Clif => heading + " clif",
@@ -102,13 +103,12 @@ pub fn heading(architecture: Architecture, kernels: Kernels, vectors: Vectors) -
 
 /// Every heading.
 fn headings() -> Vec<String> {
-    let wide = Vectors::ALL.into_iter().filter(|&vectors| vectors != Vectors::Baseline);
-    let baseline = [Architecture::Aarch64, Architecture::X86_64].map(|architecture| (architecture, Vectors::Baseline));
-    let machines = baseline.into_iter().chain(wide.map(|vectors| (Architecture::X86_64, vectors)));
-    let of = |(architecture, vectors)| {
-        [Kernels::Encoded, Kernels::Clif].map(|kernels| heading(architecture, kernels, vectors))
+    let aarch64 = Integers::ALL.map(|integers| (Architecture::Aarch64, integers, Vectors::Baseline));
+    let x86_64 = Vectors::ALL.map(|vectors| (Architecture::X86_64, Integers::Plain, vectors));
+    let of = |(architecture, integers, vectors)| {
+        [Kernels::Encoded, Kernels::Clif].map(|kernels| heading(architecture, kernels, integers, vectors))
     };
-    machines.flat_map(of).chain([SHADERS.to_string()]).collect()
+    aarch64.into_iter().chain(x86_64).flat_map(of).chain([SHADERS.to_string()]).collect()
 }
 
 /// A choice and the number of its line, from 1; 0 of one that was not read.

@@ -57,7 +57,9 @@ impl Schedule {
     /// Bytes of scratch for each worker.
     pub fn scratch(&self, spec: &ContractionSpec) -> usize {
         if self.packs_rows {
-            (self.block_tiles * self.tile.rows * spec.depth * spec.element.bytes()) as usize
+            let block = spec.element.depth_block();
+            let depth = divide_up(spec.depth, block) * block;
+            (self.block_tiles * self.tile.rows * depth * spec.element.bytes()) as usize
         } else {
             0
         }
@@ -333,10 +335,13 @@ pub(crate) fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     tiles * (taps + 12) + loads + width * (taps + 5)
 }
 
-/// What packing takes for each element of the rows: of four rows two vectors each are loaded, and stored k by k; the
+/// What packing takes for each element of the rows, of numbers: of four rows two vectors each are loaded, and stored k by k; the
 /// loop and what is around it take about four more. Stores of lanes are slow: of halves llvm-mca has 0.44 cycles on
 /// Neoverse N1, 1.6 on Cortex-A55.
 fn packing(element: Element, core: &CoreClass) -> Cost {
+    if element == Element::I8 {
+        return Cost::issued(bytes::PACKING, core);
+    }
     let elements = 2 * element.lanes();
     let issued = Cost::issued((4 + elements + 4) as f64 / (4 * elements) as f64, core);
     match (element, core.issue) {

@@ -1,6 +1,6 @@
 //! Operators whose operands are all constants.
 
-use edgecc_ir::{Graph, NodeId, Op, Scalar, Tensor, Type, eval};
+use edgecc_ir::{BlockWeights, Graph, NodeId, Op, Scalar, Tensor, Type, eval};
 
 /// A constant of more bytes than this is not written a second time in another form.
 const LARGE: usize = 1 << 20;
@@ -9,7 +9,7 @@ const LARGE: usize = 1 << 20;
 ///
 /// The result takes at most `max_bytes`; one over a mebibyte is made only where nothing else reads its large operands, so
 /// that weights are not stored twice. A reshaped constant shares its bytes, and a tensor of one repeated element stays
-/// one, however large. Relayouts stay: constants are row-major. Exact.
+/// one, however large. Relayouts stay: constants are row-major. So do [`BlockWeights`], which are numbers of 4 or 8 bits. Exact.
 pub fn fold_constants(graph: &mut Graph, max_bytes: usize) -> usize {
     fold_constants_but(graph, max_bytes, |_, _| false)
 }
@@ -18,7 +18,7 @@ pub fn fold_constants(graph: &mut Graph, max_bytes: usize) -> usize {
 pub(crate) fn fold_constants_but(graph: &mut Graph, max_bytes: usize, stays: impl Fn(&Graph, NodeId) -> bool) -> usize {
     let mut rewrites = 0;
     for id in graph.order() {
-        if stays(graph, id) {
+        if stays(graph, id) || BlockWeights::are_made_by(graph, id) {
             continue;
         }
         if let Some(value) = folded(graph, id, max_bytes) {

@@ -15,7 +15,7 @@ use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{CpuTarget, Integers};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
-use crate::schedule::bytes::{MOST_PLAIN_SUMS, panels_at_once};
+use crate::schedule::bytes::{MOST_PLAIN_SUMS, MOST_ROWS_OF_TWO_PANELS, panels_at_once};
 use edgecc_ir::DType;
 
 use super::address::{add_batch, split};
@@ -175,7 +175,12 @@ impl<'a> Contraction<'a> {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows, schedule.packs_rows)?;
-        if schedule.packs_rows && (!geometry.is_flat || tile.rows % spec.element.lanes() != 0) {
+        let is_packable = match (spec.element, target.integers) {
+            (Element::F32 | Element::F16, _) => tile.rows % spec.element.lanes() == 0,
+            (Element::I8, Integers::Matrix) => tile.rows <= MOST_ROWS_OF_TWO_PANELS && tile.rows % 2 == 0,
+            (Element::I8, Integers::Plain | Integers::Dot) => false,
+        };
+        if schedule.packs_rows && !(geometry.is_flat && is_packable) {
             return None;
         }
         let Requantization { start, formula, bytes, table } = match spec.element {

@@ -1,12 +1,13 @@
 //! Quantised operators of onnxruntime's domain com.microsoft, as its quantization tool and its optimiser write them: what they
 //! compute on numbers, between dequantization and quantization (onnxruntime, docs/ContribOperators.md).
 
-use edgecc_ir::{BinaryOp, DType, NodeId, Op, PoolKind, ReduceKind, UnaryOp};
+use edgecc_ir::{BinaryOp, DType, NodeId, Op, PoolKind, ReduceKind, Shape, Tensor, UnaryOp};
 
 use super::Row;
 use super::elementwise::leaky;
+use super::movement::part;
 use super::pooling::{pool, spatial};
-use super::quantization::{dequantize, dynamically_quantized, integer_product, quantize, quantized, value_of};
+use super::quantization::{self, dequantize, dynamically_quantized, integer_product, quantize, quantized, value_of};
 use super::reduction::softmax_of;
 use crate::onnx::context::{Context, Imported, Results, invalid, unsupported};
 
@@ -14,6 +15,7 @@ pub(super) const TABLE: &[Row] = &[
     ("com.microsoft::DequantizeLinear", 1, dequantize),
     ("com.microsoft::DynamicQuantizeMatMul", 1, dynamic_product),
     ("com.microsoft::MatMulIntegerToFloat", 1, product_to_float),
+    ("com.microsoft::MatMulNBits", 1, product_of_blocks),
     ("com.microsoft::QGemm", 1, gemm),
     ("com.microsoft::QLinearAdd", 1, binary),
     ("com.microsoft::QLinearAveragePool", 1, average),
@@ -147,6 +149,81 @@ fn product_to_float(c: &mut Context<'_, '_>) -> Results {
     let [a, b, scale_a, scale_b] = [c.input(0)?, c.input(1)?, c.input(2)?, c.input(3)?];
     let (zero_a, zero_b) = (c.optional(4), c.optional(5));
     scaled_product(c, [a, b], [scale_a, scale_b], [zero_a, zero_b], 6)
+}
+
+/// A; B as bytes `[channels, blocks, bytes of a block]`; scales and perhaps zero points, of each row one behind the other; a bias.
+fn product_of_blocks(c: &mut Context<'_, '_>) -> Results {
+    let extent = |c: &Context<'_, '_>, name: &str, default: i64| {
+        let value = c.int(name, default)?;
+        match usize::try_from(value) {
+            Ok(extent) if (1..=1 << 24).contains(&extent) => Ok(extent),
+            _ => invalid(format!("`{name}` is {value}")),
+        }
+    };
+    let [depth, channels] = [extent(c, "K", 0)?, extent(c, "N", 0)?];
+    let [block, bits] = [extent(c, "block_size", 0)?, extent(c, "bits", 4)?];
+    if !matches!(bits, 4 | 8) {
+        return unsupported(format!("weights of {bits} bits"));
+    }
+    if block < 16 || !block.is_power_of_two() {
+        return invalid(format!("`block_size` is {block}"));
+    }
+    if c.optional(4).is_some() {
+        return unsupported("an order of the depth (`g_idx`)");
+    }
+    let blocks = depth.div_ceil(block);
+    let weights = c.known(1)?;
+    let weights = integers_of(c, &weights, bits, [channels, blocks * block], [channels, blocks, block])?;
+    let scale = c.input(2)?;
+    let scale = c.cast(scale, DType::F32)?;
+    let scale = c.reshape(scale, &[channels, blocks, 1])?;
+    let zero = match c.optional(3) {
+        None => c.number(DType::U8, f64::from(1u32 << (bits - 1))),
+        Some(zero) if c.dtype(zero)? == DType::U8 => {
+            let zero = c.known(3)?;
+            integers_of(c, &zero, bits, [channels, blocks], [channels, blocks, 1])?
+        }
+        Some(_) => return unsupported("zero points that are numbers"),
+    };
+    let weights = quantization::blocks(c, weights, scale, Some(zero))?;
+    let mut weights = c.reshape(weights, &[channels, blocks * block])?;
+    if blocks * block != depth {
+        weights = part(c, weights, 1, 0, depth)?;
+    }
+    let x = c.input(0)?;
+    let op = Op::MatMul { transpose_a: false, transpose_b: true, epilogue: Op::plain_epilogue(DType::F32) };
+    let mut value = c.add(op, &[x, weights])?;
+    if let Some(bias) = c.optional(5) {
+        value = c.binary(BinaryOp::Add, value, bias)?;
+    }
+    Ok(vec![value])
+}
+
+/// Integers without sign out of rows of whole bytes, the first in the lowest bits; `[rows, columns]` of them, as a tensor of `extents`.
+fn integers_of(
+    c: &mut Context<'_, '_>,
+    packed: &Tensor,
+    bits: usize,
+    [rows, columns]: [usize; 2],
+    extents: [usize; 3],
+) -> Imported<NodeId> {
+    let (bytes, row) = (packed.bytes(), (columns * bits).div_ceil(8));
+    if packed.dtype() != DType::U8 || bytes.len() != rows * row {
+        return invalid(format!(
+            "{} bytes of {} are no {rows} rows of {columns} integers",
+            bytes.len(),
+            packed.dtype()
+        ));
+    }
+    let integers = bytes.chunks_exact(row).flat_map(|row| {
+        let split = move |byte: u8| if bits == 4 { vec![byte & 15, byte >> 4] } else { vec![byte] };
+        row.iter().copied().flat_map(split).take(columns)
+    });
+    let integers: Vec<u8> = integers.collect();
+    match Tensor::dense(DType::U8, Shape::new(&extents), integers.into()) {
+        Ok(tensor) => Ok(c.constant(tensor)),
+        Err(error) => invalid(error.to_string()),
+    }
 }
 
 /// A of numbers; B with its scale and zero point; and a bias.

@@ -77,12 +77,56 @@ pub(super) fn value_of(
     if !is_quantized_type(c.dtype(x)?) {
         return unsupported(format!("elements of {}", c.dtype(x)?));
     }
+    let rank = c.rank(x)?;
+    if block > 0 && rank > 0 && c.extent(x, c.axis(axis, rank)?)? % block == 0 {
+        let axis = c.axis(axis, rank)?;
+        let whole = c.shape(x)?.extents();
+        let apart = |c: &mut Context<'_, '_>, value: NodeId, block: usize| {
+            let own = c.shape(value)?.extents();
+            let blocks = own.get(axis).copied().unwrap_or(0) / block;
+            let (outer, inner) = (own.get(..axis).unwrap_or(&[]), own.get(axis + 1..).unwrap_or(&[]));
+            let extents = [outer, &[blocks, block], inner].concat();
+            c.reshape(value, &extents)
+        };
+        let (x, scale) = (apart(c, x, block)?, apart(c, scale, 1)?);
+        let zero = zero.map(|zero| apart(c, zero, 1)).transpose()?;
+        let value = blocks(c, x, scale, zero)?;
+        return c.reshape(value, &whole);
+    }
+    let scale = along(c, scale, x, axis, block)?;
+    let zero = zero.map(|zero| along(c, zero, x, axis, block)).transpose()?;
+    scaled(c, x, scale, zero)
+}
+
+/// Numbers of integers whose blocks have an axis of their own, in front of the one within a block, along which scale and zero point
+/// have one value. Constants become i8 less their zero points where those hold them, so that weights may stay integers.
+pub(super) fn blocks(c: &mut Context<'_, '_>, x: NodeId, scale: NodeId, zero: Option<NodeId>) -> Imported<NodeId> {
+    if c.value(x).is_some() && c.dtype(x)?.size() == 1 {
+        let wide = c.cast(x, DType::I32)?;
+        let whole = match zero {
+            Some(zero) => {
+                let zero = c.cast(zero, DType::I32)?;
+                c.binary(BinaryOp::Sub, wide, zero)?
+            }
+            None => wide,
+        };
+        let fits = |value: i64| i8::try_from(value).is_ok();
+        if c.value(whole).is_some_and(|whole| whole.to_i64().into_iter().all(fits)) {
+            let narrow = c.cast(whole, DType::I8)?;
+            return scaled(c, narrow, scale, None);
+        }
+    }
+    scaled(c, x, scale, zero)
+}
+
+/// `(x - zero) * scale` of parameters that broadcast.
+fn scaled(c: &mut Context<'_, '_>, x: NodeId, scale: NodeId, zero: Option<NodeId>) -> Imported<NodeId> {
     let wide = c.dtype(scale)?;
-    let mut operands = vec![x, along(c, scale, x, axis, block)?];
+    let mut operands = vec![x, scale];
     let mut expr = Expr::argument(0, c.dtype(x)?);
     let mut value = expr.cast(wide, expr.root());
     if let Some(zero) = zero {
-        operands.push(along(c, zero, x, axis, block)?);
+        operands.push(zero);
         let zero = expr.arg(2, c.dtype(zero)?);
         let zero = expr.cast(wide, zero);
         value = expr.binary(BinaryOp::Sub, value, zero);

@@ -1,6 +1,7 @@
 //! Rows copied to scratch, `[tile][k][row]`, and tiles that read them there: a load brings up to four vectors of rows, where
-//! the rows as they lie take a load each.
+//! the rows as they lie take a load each. Of bytes a k is a block of the depth: `[tile][block][row][8]`.
 
+use crate::contraction::{Element, divide_up};
 use crate::cpu::a64::address::split;
 use crate::cpu::a64::assembler::Assembler;
 use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction, V, Width, X, ZERO};
@@ -12,7 +13,7 @@ use super::{Contraction, register, slot};
 
 /// Elements of one turn of the loop.
 const TURN: i64 = 16;
-/// Rows that are copied together.
+/// Rows of numbers that are copied together.
 const GROUP: i64 = 4;
 
 /// Registers of the copy, whose other uses begin behind it.
@@ -35,8 +36,11 @@ impl Contraction<'_> {
     /// Copies the rows of the block's whole tiles.
     pub(super) fn pack_rows(&self, a: &mut Assembler) {
         let [scratch, ..] = register::SCRATCH;
-        let (rows, depth) = (self.schedule.tile.rows, self.spec.depth);
-        let pixel = self.pixel_bytes();
+        let rows = self.schedule.tile.rows;
+        let (pixel, group) = (self.pixel_bytes(), self.rows_together());
+        let sources = &copy::SOURCES[..group as usize];
+        let block = self.spec.element.depth_block();
+        let (step, steps) = (block * self.size(), divide_up(self.spec.depth, block));
         let place = operand::FURTHER + self.spec.operands.len();
         a.push(Instruction::Word(Access::Load, copy::TILE_PACKED, register::BASES, 8 * place as u16));
         a.slot(Access::Store, copy::TILE_PACKED, slot::PACKED);
@@ -46,31 +50,42 @@ impl Contraction<'_> {
             self.enter_grid(a, width);
         }
         a.slot(Access::Load, copy::TILES_LEFT, slot::COUNT);
-        a.constant(copy::STEP, rows * self.size());
+        a.constant(copy::STEP, rows * step);
         let exit = a.label();
         a.push(Instruction::SubsImmediate(ZERO, copy::TILES_LEFT, 1));
         a.push(Instruction::BranchIf(Cond::Less, exit));
         let head = a.here();
-        for group in 0..rows / GROUP {
+        for first in (0..rows).step_by(group as usize) {
             match self.geometry.grid_width {
-                Some(width) => copy::SOURCES.into_iter().for_each(|source| self.next_of_grid(a, source, width)),
+                Some(width) => sources.iter().for_each(|&source| self.next_of_grid(a, source, width)),
                 None => {
-                    a.add(copy::SOURCES[0], copy::TILE_SOURCE, group * GROUP * pixel, scratch);
-                    for pair in copy::SOURCES.windows(2) {
+                    a.add(sources[0], copy::TILE_SOURCE, first * pixel, scratch);
+                    for pair in sources.windows(2) {
                         a.add(pair[1], pair[0], pixel, scratch);
                     }
                 }
             }
-            a.add(copy::PACKED, copy::TILE_PACKED, group * GROUP * self.size(), scratch);
-            self.pack_group(a);
+            a.add(copy::PACKED, copy::TILE_PACKED, first * step, scratch);
+            match self.spec.element {
+                Element::F32 | Element::F16 => self.pack_group(a),
+                Element::I8 => self.pack_pair(a, sources, copy::DEPTH_LEFT, (copy::PACKED, copy::STEP)),
+            }
         }
         if self.geometry.grid_width.is_none() {
             a.add(copy::TILE_SOURCE, copy::TILE_SOURCE, rows * pixel, scratch);
         }
-        a.add(copy::TILE_PACKED, copy::TILE_PACKED, rows * depth * self.size(), scratch);
+        a.add(copy::TILE_PACKED, copy::TILE_PACKED, rows * steps * step, scratch);
         a.push(Instruction::SubsImmediate(copy::TILES_LEFT, copy::TILES_LEFT, 1));
         a.push(Instruction::BranchIf(Cond::NotEqual, head));
         a.place(exit);
+    }
+
+    /// Rows that are copied together.
+    fn rows_together(&self) -> i64 {
+        match self.spec.element {
+            Element::F32 | Element::F16 => GROUP,
+            Element::I8 => 2,
+        }
     }
 
     /// Moves the source to the block's first pixel, and counts the pixels that its line has left.

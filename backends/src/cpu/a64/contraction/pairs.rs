@@ -3,7 +3,7 @@
 //! vectors: so they are parted into pixels without another register. Tiles of up to six pixels go over two panels at once, whose
 //! sums lie one behind the other. A single pixel goes by dot products, but over two panels.
 
-use crate::contraction::Element;
+use crate::contraction::{Element, divide_up};
 use crate::cpu::a64::assembler::Assembler;
 use crate::cpu::a64::instruction::{Access, After, Half, Instruction, V, Width, X};
 use crate::cpu::a64::integer::{Integer, Two};
@@ -15,9 +15,12 @@ use super::depth::Run;
 use super::tile::{Columns, Shape};
 use super::{Contraction, register};
 
-/// Elements of the depth of a pixel that are loaded at once: two blocks, or where sums of two panels leave few registers one.
+/// Elements of the depth of a pixel that a register holds.
+const WIDEST: i64 = 2 * BLOCK;
+
+/// Elements of the depth of a pixel that are loaded at once; where sums of two panels leave few registers a block.
 pub(super) fn widest(shape: Shape) -> i64 {
-    if shape.columns.panels > 1 { BLOCK } else { 2 * BLOCK }
+    if shape.columns.panels > 1 { BLOCK } else { WIDEST }
 }
 
 /// The registers of a block of one panel's weights, the last ones.
@@ -97,24 +100,85 @@ impl Contraction<'_> {
 
     /// Loads a block of each pixel, two pixels to a register, and adds its products with a block of each panel.
     fn block_of_panels(&self, a: &mut Assembler, shape: Shape, rows: &Rows, piece: Piece) {
-        let (Rows::Each(pointers), Some(second)) = (rows, self.second_weights) else { return };
+        let Rows::Each(pointers) = rows else { return };
         let behind = first_other(shape) as u8;
         // Sums begin behind as many registers as a pixel has vectors.
         let inputs: Vec<V> = [V(0), V(1), V(behind)].into_iter().take(pairs(shape) as usize).collect();
         for (&input, pair) in inputs.iter().zip(pointers.chunks(2)) {
             load_pair(a, piece, (input, V(behind + 1)), pair);
         }
-        for (panel, base) in [(0, register::WEIGHTS), (1, second)] {
-            let count = 2 * shape.columns.vectors;
+        self.products_of_block(a, shape, &inputs);
+    }
+
+    /// Loads a block of each panel's weights, and adds its products with one of each pair of pixels.
+    fn products_of_block(&self, a: &mut Assembler, shape: Shape, inputs: &[V]) {
+        let count = 2 * shape.columns.vectors;
+        let bases = [Some(register::WEIGHTS), self.second_weights];
+        for (panel, base) in (0..shape.columns.panels).zip(bases.into_iter().flatten()) {
             a.push(Instruction::Multiple(Access::Load, LAST_WEIGHTS, count as u8, base, After::Past));
             for place in 0..count {
-                for (pair, &input) in (0..).zip(&inputs) {
+                for (pair, &input) in (0..).zip(inputs) {
                     let sum = sum_at(shape, panel * panel_sums(shape) + pair * count + place);
                     let factors = V(LAST_WEIGHTS.0 + place as u8);
                     a.push(Instruction::Integer(Integer::Two(Two::MatrixProduct, sum, input, factors)));
                 }
             }
         }
+    }
+
+    /// Lays two rows side by side, block by block, at `packed`, which moves on by the register `step` with each.
+    pub(super) fn pack_pair(&self, a: &mut Assembler, rows: &[X], counter: X, (packed, step): (X, X)) {
+        const TURN: i64 = 32;
+        let [one, two, woven] = [V(0), V(2), V(4)];
+        let store = |a: &mut Assembler, register: V| {
+            a.push(Instruction::Multiple(Access::Store, register, 1, packed, After::By(step)));
+        };
+        let blocks = |a: &mut Assembler, size: i64| {
+            let piece = Piece { at: 0, size };
+            [one, two].into_iter().zip(rows).for_each(|(to, &row)| piece.load_and_move(a, to, row));
+            for part in 0..(size / WIDEST) as u8 {
+                for half in [Half::Lower, Half::Upper] {
+                    zip(a, half, woven, V(one.0 + part), V(two.0 + part));
+                    store(a, woven);
+                }
+            }
+        };
+        let depth = self.spec.depth;
+        if depth >= TURN {
+            a.turns(counter, depth / TURN, |a| blocks(a, TURN));
+        }
+        if depth % TURN >= WIDEST {
+            blocks(a, WIDEST);
+        }
+        let rest = depth % WIDEST;
+        for size in [rest / BLOCK * BLOCK, rest % BLOCK].into_iter().filter(|&size| size > 0) {
+            load_pair(a, Piece { at: 0, size }, (one, two), rows);
+            store(a, one);
+        }
+    }
+
+    /// Adds the products of a tile's packed rows.
+    pub(super) fn packed_pairs(&self, a: &mut Assembler, shape: Shape) {
+        const TURN: i64 = 8;
+        let behind = first_other(shape) as u8;
+        let inputs: Vec<V> = match shape.columns.panels {
+            1 => (0..pairs(shape) as u8).map(|pair| V(behind + pair)).collect(),
+            _ => [V(0), V(1), V(behind)].into_iter().take(pairs(shape) as usize).collect(),
+        };
+        let block = |a: &mut Assembler| {
+            for pair in inputs.chunks(2) {
+                a.push(match *pair {
+                    [one, two] => Instruction::VectorsPost(Access::Load, one, two, register::TILE, 32),
+                    _ => Instruction::VectorPost(Access::Load, Width::Q, pair[0], register::TILE, 16),
+                });
+            }
+            self.products_of_block(a, shape, &inputs);
+        };
+        let blocks = divide_up(self.spec.depth, BLOCK);
+        if blocks >= TURN {
+            a.turns(register::DEPTH_LEFT, blocks / TURN, |a| (0..TURN).for_each(|_| block(a)));
+        }
+        (0..blocks % TURN).for_each(|_| block(a));
     }
 
     /// The epilogue of every panel, behind which come the next pixels.

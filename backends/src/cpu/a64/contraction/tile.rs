@@ -75,6 +75,11 @@ impl Contraction<'_> {
             a.add(second, register::PANEL, self.layout.panel_elements(), register::SCRATCH[0]);
         }
         if self.schedule.packs_rows && shape.rows == self.schedule.tile.rows {
+            if shape.element == Element::I8 {
+                self.start_pairs(a, shape);
+                self.packed_pairs(a, shape);
+                return self.finish_pairs(a, shape);
+            }
             if self.start.is_some() {
                 self.start_sums(a, shape);
             }
