@@ -231,8 +231,15 @@ fn packed_rows() {
             for (rows, epilogue) in [(6, Epilogue::Residual), (2, Epilogue::Gated)] {
                 let spec = dense(2, window.clone(), depth, channels, epilogue);
                 let tile = Tile { rows, vectors: 2 };
-                let schedule =
-                    Schedule { lanes: 4, panel_tiles: 1, tile, block_tiles: 2, block_panels: 3, packs_rows: true };
+                let schedule = Schedule {
+                    lanes: 4,
+                    panel_tiles: 1,
+                    tile,
+                    block_tiles: 2,
+                    block_panels: 3,
+                    packs_rows: true,
+                    together: false,
+                };
                 let target = machine.target();
                 check_target(machine, &target, name, &spec, &schedule, None);
             }

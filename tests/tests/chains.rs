@@ -10,6 +10,7 @@ use edgecc_ir::{DType, Graph, Op, Origin, Shape, Tensor, TensorType, eval};
 use edgecc_passes::precision::Precision;
 use edgecc_tests::graphs::{Way, array, artifact, outputs_emulated};
 use edgecc_tests::networks::{Activation, Network};
+use edgecc_tests::report::say;
 use edgecc_tests::{cross, numbers, run};
 
 /// The most by which an element may differ from the evaluator's, as a part of 1 plus its size.
@@ -71,13 +72,13 @@ fn two_stages() -> Graph {
     network.finish()
 }
 
-/// `softmax(q k^T + mask) v` of several heads.
-fn attention() -> Graph {
+/// `softmax(q k^T) v` of so many images, heads, positions and channels.
+fn attention(extents: &[usize; 4]) -> Graph {
     let mut graph = Graph::new("attention");
     let input = |graph: &mut Graph, name: &str, extents: &[usize]| {
         graph.input(name, TensorType::new(DType::F32, Shape::new(extents)))
     };
-    let [q, k, v] = ["q", "k", "v"].map(|name| input(&mut graph, name, &[2, 3, 75, 16]));
+    let [q, k, v] = ["q", "k", "v"].map(|name| input(&mut graph, name, extents));
     let mut add = |op: Op, operands: &[_]| graph.add(op, operands, Origin::named("attention")).expect("they agree");
     let product =
         |transpose_b| Op::MatMul { transpose_a: false, transpose_b, epilogue: Op::plain_epilogue(DType::F32) };
@@ -106,7 +107,7 @@ fn cases() -> Vec<(&'static str, Graph, usize)> {
         ("odd channels", bottleneck(&Bottleneck { extents: [17, 17], channels: [9, 51, 7], ..PLAIN }), 3),
         ("stem", stem(), 3),
         ("two stages", two_stages(), 2),
-        ("attention", attention(), 3),
+        ("attention", attention(&[2, 3, 75, 16]), 3),
     ]
 }
 
@@ -185,4 +186,28 @@ fn chains_compute_on_aarch64_what_their_steps_do() {
             assert!(chained == apart, "{name}, {way:?}");
         }
     }
+}
+
+/// Bytes of the arena and of a worker's scratch.
+fn memory(graph: &Graph, chains: Option<Limits>) -> [usize; 2] {
+    let options = CompileOptions { chains, ..run::options(Architecture::Aarch64, &[]) };
+    let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
+    let scratch = compiled.best.program.steps.iter().map(|step| step.scratch).max().unwrap_or(0);
+    [compiled.best.plan.arena_bytes, scratch]
+}
+
+#[test]
+fn scores_of_attention_are_not_in_the_arena() {
+    let (heads, positions, channels) = (4, 256, 32);
+    let graph = attention(&[1, heads, positions, channels]);
+    let (scores, result) = (heads * positions * positions * 4, heads * positions * channels * 4);
+    let [apart, chained] = [None, Some(Limits::USUAL)].map(|chains| memory(&graph, chains));
+    say(&format!(
+        "attention of {heads} heads, {positions} positions: arena {} bytes, scratch {}; apart {} bytes",
+        chained[0], chained[1], apart[0]
+    ));
+    assert!(apart[0] >= scores, "{apart:?}");
+    // Queries, keys, values and the result.
+    assert!(chained[0] <= 4 * result + result / 8, "{chained:?}");
+    assert!(chained[1] <= scores / 4, "{chained:?}");
 }

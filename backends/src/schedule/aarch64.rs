@@ -1,8 +1,8 @@
 //! Cores with 32 vector registers.
 
 use super::cycles::Step;
-use super::{CoreTable, LANES, Tile};
-use crate::contraction::Element;
+use super::{CoreTable, LANES, MOST_SUMS, Tile};
+use crate::contraction::{Element, divide_up};
 use crate::cpu::isa::Core;
 
 /// The widest tiles with the fewest loads: sums, two vectors of each row and four of weights fit the registers in all but
@@ -20,7 +20,12 @@ pub(super) const TABLE: CoreTable = CoreTable {
         Tile { rows: 8, vectors: 2 },
         Tile { rows: 5, vectors: 2 },
     ],
-    narrow_tiles: &[Tile { rows: 1, vectors: 8 }, Tile { rows: 2, vectors: 8 }, Tile { rows: 3, vectors: 6 }],
+    narrow_tiles: &[
+        Tile { rows: 1, vectors: 8 },
+        Tile { rows: 1, vectors: 16 },
+        Tile { rows: 2, vectors: 8 },
+        Tile { rows: 3, vectors: 6 },
+    ],
     packed_tiles: &[
         Tile { rows: 8, vectors: 3 },
         Tile { rows: 12, vectors: 2 },
@@ -34,8 +39,15 @@ pub(super) const TABLE: CoreTable = CoreTable {
     least_blocks: 8,
 };
 
-/// The same for halves. Over packed rows 8x3 takes 1.05 instructions per multiply-add.
+/// The same for halves. Over packed rows 8x3 takes 1.05 instructions per multiply-add. Processors without them sum panels in
+/// twice as many registers.
 pub(super) const HALVES_TABLE: CoreTable = CoreTable {
+    narrow_tiles: &[
+        Tile { rows: 1, vectors: 8 },
+        Tile { rows: 1, vectors: 12 },
+        Tile { rows: 2, vectors: 8 },
+        Tile { rows: 3, vectors: 6 },
+    ],
     packed_tiles: &[Tile { rows: 8, vectors: 3 }, Tile { rows: 8, vectors: 2 }],
     along_depth: |tile| along_depth(tile, LANES_OF_HALVES),
     along_packed_depth: |tile| along_packed_depth(tile, LANES_OF_HALVES),
@@ -45,6 +57,41 @@ pub(super) const HALVES_TABLE: CoreTable = CoreTable {
 const LANES_OF_HALVES: i64 = Element::F16.lanes();
 
 const REGISTERS: i64 = 32;
+
+/// Sums of a tile below which multiply-adds wait for each other on every core.
+const FEWEST_SUMS: i64 = 8;
+/// Rows of a tile that have registers for their addresses beside those of operands.
+const MOST_ROWS: i64 = 7;
+
+/// Tiles of a line of pixels from left to right: whole ones, and the rows of those behind them, alike within one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LineTiles {
+    pub whole: i64,
+    pub rest: Vec<i64>,
+}
+
+impl LineTiles {
+    /// All pixels as one line, in blocks of so many tiles. Pixels behind the whole tiles join the last of these only where it is of their
+    /// block.
+    pub fn of_flat(pixels: i64, tile: Tile, block_tiles: i64, joins: bool) -> LineTiles {
+        let is_of_block = pixels / tile.rows % block_tiles.max(1) > 0;
+        LineTiles::of(pixels, tile, joins && is_of_block, false)
+    }
+
+    /// A line of `width` pixels. Where `joins`, pixels behind the whole tiles go with the last of them, if they would be too few
+    /// sums for the multiply-add units, or if tiles are of lines that may meet a border (`has_lines`) and one tile holds both.
+    pub fn of(width: i64, tile: Tile, joins: bool, has_lines: bool) -> LineTiles {
+        let (whole, rest) = (width / tile.rows, width % tile.rows);
+        let fits = |rows: i64| rows * tile.vectors <= MOST_SUMS && rows * (tile.vectors + 1) < REGISTERS;
+        let most = (1..=MOST_ROWS).rev().find(|&rows| fits(rows)).unwrap_or(1);
+        let is_short = rest * tile.vectors < FEWEST_SUMS || has_lines && rest + tile.rows <= most;
+        let joined = if joins && whole > 0 && rest > 0 && is_short { 1 } else { 0 };
+        let left = rest + joined * tile.rows;
+        let parts = divide_up(left, most);
+        let rest = (0..parts).map(|part| (left + part) / parts).rev().collect();
+        LineTiles { whole: whole - joined, rest }
+    }
+}
 
 /// Elements of one turn of a loop, which has two instructions of its own.
 const TURN: f64 = 16.0;
@@ -122,6 +169,7 @@ pub(super) const CLIF_TABLE: CoreTable = CoreTable {
         Tile { rows: 5, vectors: 4 },
         Tile { rows: 4, vectors: 4 },
     ],
+    narrow_tiles: &[Tile { rows: 1, vectors: 8 }, Tile { rows: 2, vectors: 8 }, Tile { rows: 3, vectors: 6 }],
     packed_tiles: &[],
     along_depth: along_clif_depth,
     along_packed_depth: along_clif_depth,
@@ -131,6 +179,12 @@ pub(super) const CLIF_TABLE: CoreTable = CoreTable {
 
 fn along_clif_depth(tile: Tile) -> f64 {
     (tile.rows * tile.vectors + tile.vectors) as f64 + tile.rows as f64 / 4.0 + 0.75
+}
+
+/// The address of each row in each run, which has to be asked whether it meets the input where there are several taps.
+pub(super) fn clif_addresses(tile: Tile, taps: usize, run: i64) -> f64 {
+    let of_row = if taps > 1 { 8 } else { 4 };
+    (of_row * tile.rows) as f64 / run as f64
 }
 
 /// The weights of a step are loaded together, before its products.

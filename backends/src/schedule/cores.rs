@@ -17,6 +17,8 @@ pub struct CoreClass {
     pub multiply_adds: f64,
     /// Vectors that are loaded in a cycle.
     pub loads: f64,
+    /// Cycles of a store of one lane of four registers among loads (llvm-mca-19's models).
+    pub lanes_store: f64,
     /// Cycles from one multiply-add to the next that adds to the same sum.
     pub multiply_add_latency: f64,
     /// Cycles from a load of a vector that hits the first cache to its use.
@@ -37,6 +39,7 @@ const CORTEX_A76: CoreClass = CoreClass {
     width: 4.0,
     multiply_adds: 2.0,
     loads: 2.0,
+    lanes_store: 2.0,
     multiply_add_latency: 4.0,
     load_latency: 5.0,
     l2: 512 * KIB,
@@ -55,6 +58,7 @@ pub const CORTEX_A55: CoreClass = CoreClass {
     width: 2.0,
     multiply_adds: 1.0,
     loads: 0.5,
+    lanes_store: 5.4,
     multiply_add_latency: 4.0,
     load_latency: 3.0,
     l2: 128 * KIB,
@@ -80,6 +84,7 @@ pub const CLASSES: [CoreClass; 12] = [
         width: 3.0,
         multiply_adds: 2.0,
         loads: 2.0,
+        lanes_store: 5.0,
         load_latency: 2.0,
         ..CORTEX_A55
     },
@@ -90,6 +95,7 @@ pub const CLASSES: [CoreClass; 12] = [
         width: 3.0,
         multiply_adds: 1.0,
         loads: 1.0,
+        lanes_store: 4.0,
         multiply_add_latency: 4.0,
         l2: 1024 * KIB,
         ..CORTEX_A76
@@ -103,6 +109,7 @@ pub const CLASSES: [CoreClass; 12] = [
         width: 5.0,
         multiply_adds: 4.0,
         loads: 3.0,
+        lanes_store: 1.4,
         load_latency: 6.0,
         l2: 1024 * KIB,
         ..CORTEX_A76
@@ -114,6 +121,7 @@ pub const CLASSES: [CoreClass; 12] = [
         width: 6.0,
         multiply_adds: 4.0,
         loads: 3.0,
+        lanes_store: 1.5,
         multiply_add_latency: 2.0,
         load_latency: 6.0,
         l2: 1024 * KIB,
@@ -126,6 +134,7 @@ pub const CLASSES: [CoreClass; 12] = [
         integers: Integers::Matrix,
         width: 5.0,
         loads: 3.0,
+        lanes_store: 1.5,
         load_latency: 6.0,
         l2: 1024 * KIB,
         ..CORTEX_A76

@@ -1,6 +1,6 @@
 //! How a contraction runs: tables of numbers per instruction set and core class, what a tile costs by them, and choices given.
 
-mod aarch64;
+pub(crate) mod aarch64;
 pub mod bytes;
 pub mod choices;
 pub mod cores;
@@ -12,7 +12,8 @@ mod x86_64;
 use std::collections::BTreeSet;
 
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Strides, Tap, divide_up};
-use crate::cpu::isa::{Architecture, Core, Integers, Kernels, Vectors};
+use crate::cpu::isa::{Architecture, Integers, Kernels, Vectors};
+use aarch64::LineTiles;
 use cores::{CoreClass, GENERIC};
 use cycles::{Cost, Step};
 
@@ -68,6 +69,9 @@ impl Schedule {
 
 /// Registers of sums that a kernel holds beside what it multiplies.
 const MOST_SUMS: i64 = 24;
+
+/// Vectors of a row of a tile whose epilogue has registers for operands of each.
+pub(crate) const MOST_TOGETHER: i64 = 8;
 
 impl Schedule {
     /// The same panels for a CPU that does not compute with halves: sums in f32, twice as many registers for each panel.
@@ -164,12 +168,13 @@ impl Machine {
         }
     }
 
-    /// Loads of rows in one step of k beyond those of whole blocks: what is left of a run comes by powers of two.
+    /// Instructions of one step of k beyond those of long runs: what is left of a run comes by powers of two, or rows have addresses.
     fn loads_of_parts(&self, spec: &ContractionSpec, tile: Tile) -> f64 {
         match (self.architecture, self.kernels) {
             _ if spec.element == Element::I8 => 0.0,
             (Architecture::Aarch64, Kernels::Encoded) => aarch64::loads_of_parts(tile, spec.element.lanes(), run(spec)),
-            (Architecture::Aarch64, Kernels::Clif) | (Architecture::X86_64, _) => 0.0,
+            (Architecture::Aarch64, Kernels::Clif) => aarch64::clif_addresses(tile, spec.window.taps.len(), run(spec)),
+            (Architecture::X86_64, _) => 0.0,
         }
     }
 
@@ -252,7 +257,10 @@ fn tiles(spec: &ContractionSpec, machine: &Machine) -> Vec<(Tile, bool)> {
     let table = machine.table(spec.element);
     let is_narrow = spec.window.pixels() < 4 && !table.narrow_tiles.is_empty();
     let direct = if is_narrow { table.narrow_tiles } else { table.tiles };
-    let direct = direct.iter().filter(|&&tile| (table.fits)(tile, spec)).map(|&tile| (tile, false));
+    // A row of so many vectors is finished in portions, which only a single one can be.
+    let is_finished = |tile: &Tile| tile.vectors <= MOST_TOGETHER || spec.window.pixels() == 1;
+    let fits = |tile: &&Tile| (table.fits)(**tile, spec) && is_finished(tile);
+    let direct = direct.iter().filter(fits).map(|&tile| (tile, false));
     let rows = packable_rows(spec).filter(|_| machine.workers_have_scratch);
     let packable = |tile: &&Tile| match rows {
         Some(PackableRows::Flat) => spec.window.pixels() >= tile.rows,
@@ -335,49 +343,99 @@ pub(crate) fn depthwise_cost(spec: &DepthwiseSpec, columns: i64) -> i64 {
     tiles * (taps + 12) + loads + width * (taps + 5)
 }
 
-/// What packing takes for each element of the rows, of numbers: of four rows two vectors each are loaded, and stored k by k; the
-/// loop and what is around it take about four more. Stores of lanes are slow: of halves llvm-mca has 0.44 cycles on
-/// Neoverse N1, 1.6 on Cortex-A55.
-fn packing(element: Element, core: &CoreClass) -> Cost {
+/// What packing takes for each element of the rows: of numbers, of four rows two vectors each are loaded, and stored k by k, a lane of each
+/// row at once; the loop and what is around it take about four instructions more.
+pub fn packing(element: Element, core: &CoreClass) -> Cost {
     if element == Element::I8 {
         return Cost::issued(bytes::PACKING, core);
     }
-    let elements = 2 * element.lanes();
-    let issued = Cost::issued((4 + elements + 4) as f64 / (4 * elements) as f64, core);
-    match (element, core.issue) {
-        (Element::F16, Core::OutOfOrder) => Cost { cycles: 0.44, ..issued },
-        (Element::F16, Core::InOrder) => Cost { cycles: 1.6, ..issued },
-        _ => issued,
-    }
+    let steps = 2 * element.lanes();
+    let issued = Cost::issued((4 + steps + 4) as f64 / (4 * steps) as f64, core);
+    Cost { cycles: issued.cycles.max(core.lanes_store / 4.0), ..issued }
 }
 
 /// The cost of the whole contraction, without the arithmetic of its epilogue. Tiles of fewer rows than `tile` are not packed.
 pub(crate) fn cost(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool) -> Cost {
     let table = machine.table(spec.element);
-    let (pixels, vectors) = (spec.window.pixels(), divide_up(spec.channels, spec.element.lanes()));
-    let depth = (spec.depth * spec.window.taps.len() as i64) as f64;
-    let one = |rows: i64, vectors: i64| {
-        let (part, packed) = (Tile { rows, vectors }, packs_rows && rows == tile.rows);
+    let vectors = divide_up(spec.channels, spec.element.lanes());
+    let along = |part: Tile, packed: bool| {
         let along = if packed { table.along_packed_depth } else { table.along_depth };
-        let around = Cost::issued((table.around_depth)(part), machine.core);
         let parts = if packed { 0.0 } else { machine.loads_of_parts(spec, part) };
-        let along = match machine.step(spec.element, part, packed) {
+        match machine.step(spec.element, part, packed) {
             Some(step) => Cost { instructions: along(part) + parts, cycles: step.cycles(machine.core) },
             None => Cost::issued(along(part), machine.core),
-        };
-        along.times(depth).plus(around)
+        }
     };
-    let along = |total: i64, part: i64| [(total / part, part), (i64::from(total % part > 0), total % part)];
-    let elements = if packs_rows { pixels * spec.depth } else { 0 };
-    let mut sum = packing(spec.element, machine.core).times(elements as f64);
-    for (row_tiles, rows) in along(pixels, tile.rows) {
-        for (panels, width) in along(vectors, tile.vectors) {
-            if row_tiles * panels > 0 {
-                sum = sum.plus(one(rows, width).times((row_tiles * panels) as f64));
-            }
+    let one = |row_tile: &RowTile, vectors: i64| {
+        let RowTile { rows, reached, .. } = row_tile;
+        let around = Cost::issued((table.around_depth)(Tile { rows: *rows, vectors }), machine.core);
+        let packed = packs_rows && *rows == tile.rows;
+        reached.iter().fold(around, |sum, &(rows, taps)| {
+            sum.plus(along(Tile { rows, vectors }, packed).times((taps * spec.depth) as f64))
+        })
+    };
+    let panels = [(vectors / tile.vectors, tile.vectors), (1, vectors % tile.vectors)];
+    let mut sum = Cost { cycles: 0.0, instructions: 0.0 };
+    for row_tile in row_tiles(machine, spec, tile, packs_rows) {
+        if packs_rows && row_tile.rows == tile.rows {
+            let elements = row_tile.count * row_tile.rows * spec.depth;
+            sum = sum.plus(packing(spec.element, machine.core).times(elements as f64));
+        }
+        for (panels, width) in panels.into_iter().filter(|&(_, width)| width > 0) {
+            sum = sum.plus(one(&row_tile, width).times((row_tile.count * panels) as f64));
         }
     }
     sum
+}
+
+/// Tiles of the same rows.
+struct RowTile {
+    count: i64,
+    rows: i64,
+    /// Rows that meet the input, and of how many taps.
+    reached: Vec<(i64, i64)>,
+}
+
+/// The tiles of a contraction's pixels, as the kernel's writer cuts them.
+fn row_tiles(machine: &Machine, spec: &ContractionSpec, tile: Tile, packs_rows: bool) -> Vec<RowTile> {
+    let window = &spec.window;
+    let taps = window.taps.len() as i64;
+    let everywhere = |count: i64, rows: i64| RowTile { count, rows, reached: vec![(rows, taps)] };
+    let is_ours = (machine.architecture, machine.kernels) == (Architecture::Aarch64, Kernels::Encoded);
+    if !is_ours || spec.element == Element::I8 {
+        let (whole, rest) = (window.pixels() / tile.rows, window.pixels() % tile.rows);
+        return [(whole, tile.rows), (1, rest)]
+            .into_iter()
+            .filter(|&(_, rows)| rows > 0)
+            .map(|(count, rows)| everywhere(count, rows))
+            .collect();
+    }
+    let is_flat = packs_rows || packable_rows(spec) == Some(PackableRows::Flat);
+    if is_flat {
+        let block_tiles = blocks(machine, spec, tile).0;
+        let LineTiles { whole, rest } = LineTiles::of_flat(window.pixels(), tile, block_tiles, true);
+        let rest = rest.into_iter().map(|rows| everywhere(1, rows));
+        return std::iter::once(everywhere(whole, tile.rows)).chain(rest).collect();
+    }
+    let LineTiles { whole, rest } = LineTiles::of(window.width, tile, true, true);
+    let mut first = 0;
+    let of_line = std::iter::repeat_n(tile.rows, whole as usize).chain(rest).map(|rows| {
+        let is_within =
+            |pixel: i64, tap: &Tap| (0..window.input_width).contains(&(pixel * window.step[1] + tap.column));
+        let meets = |tap: &Tap| (first..first + rows).filter(|&pixel| is_within(pixel, tap)).count() as i64;
+        let mut reached: Vec<(i64, i64)> = Vec::new();
+        for tap in &window.taps {
+            let rows = meets(tap);
+            match reached.iter_mut().find(|(other, _)| *other == rows) {
+                Some((_, taps)) => *taps += 1,
+                None if rows > 0 => reached.push((rows, 1)),
+                None => {}
+            }
+        }
+        first += rows;
+        RowTile { count: window.height, rows, reached }
+    });
+    of_line.collect()
 }
 
 /// Units of the range where there is work for them: enough for the shares of unequal cores to come out even.

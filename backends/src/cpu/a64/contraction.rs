@@ -15,6 +15,7 @@ use crate::cpu::contraction::{EmittedKernel, operand};
 use crate::cpu::isa::{CpuTarget, Integers};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
+use crate::schedule::aarch64::LineTiles;
 use crate::schedule::bytes::{MOST_PLAIN_SUMS, MOST_ROWS_OF_TWO_PANELS, panels_at_once};
 use edgecc_ir::DType;
 
@@ -83,7 +84,7 @@ mod slot {
     pub const FURTHER: u16 = 14;
 }
 
-/// Rows of a tile behind the whole ones: with as many vectors as any tile of more rows has, sums and inputs fit.
+/// Rows of a tile of i8 behind the whole ones: with as many vectors as any tile of more rows has, sums and inputs fit.
 const MOST_REST_ROWS: i64 = 7;
 
 /// How a further operand is read.
@@ -120,6 +121,8 @@ struct Contraction<'a> {
     integers: Integers,
     layout: PackedLayout,
     geometry: Geometry,
+    /// How the pixels of a line are cut.
+    tiles: LineTiles,
     /// The operands' types.
     types: Vec<DType>,
     formula: Formula,
@@ -136,6 +139,20 @@ struct Contraction<'a> {
     second_weights: Option<X>,
 }
 
+/// How the pixels of a line are cut.
+fn line_tiles(spec: &ContractionSpec, schedule: &Schedule, geometry: &Geometry, joins: bool) -> LineTiles {
+    let (width, tile) = (geometry.width, schedule.tile);
+    if spec.element == Element::I8 {
+        let (whole, rest) = (width / tile.rows, width % tile.rows);
+        let rest = (0..rest).step_by(MOST_REST_ROWS as usize).map(|first| MOST_REST_ROWS.min(rest - first)).collect();
+        return LineTiles { whole, rest };
+    }
+    match geometry.is_flat {
+        true => LineTiles::of_flat(width, tile, schedule.block_tiles, joins),
+        false => LineTiles::of(width, tile, joins, true),
+    }
+}
+
 /// Emits a contraction, where it has a shape and an epilogue that is written here.
 pub fn emit_contraction(
     target: &CpuTarget,
@@ -143,9 +160,10 @@ pub fn emit_contraction(
     schedule: &Schedule,
     footprints: impl FnOnce(&PackedLayout) -> Vec<Footprint>,
 ) -> Option<EmittedKernel> {
-    // An epilogue may ask for more registers than sums of two panels leave.
-    let emitted = (1..=panels_at_once(spec, schedule, target.integers)).rev().find_map(|panels| {
-        let contraction = Contraction::of(target, spec, schedule, panels)?;
+    // An epilogue may ask for more registers than sums of two panels leave, or than tiles that are joined.
+    let ways = (1..=panels_at_once(spec, schedule, target.integers)).rev();
+    let emitted = ways.flat_map(|panels| [true, false].map(|joins| (panels, joins))).find_map(|(panels, joins)| {
+        let contraction = Contraction::of(target, spec, schedule, panels, joins)?;
         let mut assembler = Assembler::new(target, contraction.slots());
         assembler.reads_apart();
         contraction.emit(&mut assembler)?;
@@ -156,8 +174,15 @@ pub fn emit_contraction(
 }
 
 impl<'a> Contraction<'a> {
-    /// `panels`: those that a tile goes over at once, where there are as many.
-    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &Schedule, panels: i64) -> Option<Self> {
+    /// `panels`: those that a tile goes over at once, where there are as many. `joins`: whether a rest of few pixels joins the tile
+    /// before it.
+    fn of(
+        target: &CpuTarget,
+        spec: &'a ContractionSpec,
+        schedule: &Schedule,
+        panels: i64,
+        joins: bool,
+    ) -> Option<Self> {
         let schedule = match (spec.element, target.integers) {
             (Element::I8, Integers::Plain) => schedule.of_sums(MOST_PLAIN_SUMS),
             _ => *schedule,
@@ -183,6 +208,7 @@ impl<'a> Contraction<'a> {
         if schedule.packs_rows && !(geometry.is_flat && is_packable) {
             return None;
         }
+        let tiles = line_tiles(spec, &schedule, &geometry, joins);
         let Requantization { start, formula, bytes, table } = match spec.element {
             Element::F32 | Element::F16 => {
                 // Halves begin with small sums, which are rounded to less.
@@ -234,6 +260,7 @@ impl<'a> Contraction<'a> {
             integers,
             layout,
             geometry,
+            tiles,
             types,
             formula,
             bytes,
@@ -376,7 +403,7 @@ impl<'a> Contraction<'a> {
         a.push(Instruction::MultiplyAdd(block, block, part, ZERO));
         a.slot(Access::Store, block, slot::FIRST);
         let whole = match self.geometry.is_flat {
-            true => self.geometry.width / self.schedule.tile.rows,
+            true => self.tiles.whole,
             false => self.geometry.lines,
         };
         self.rest_of(a, (part, scratch), block, whole, self.block());
@@ -581,37 +608,41 @@ impl<'a> Contraction<'a> {
 
     /// The tiles of a line from left to right.
     fn line(&self, a: &mut Assembler, columns: Columns) -> Option<()> {
-        let (width, rows) = (self.geometry.width, self.schedule.tile.rows);
+        let rows = self.schedule.tile.rows;
         if self.geometry.is_flat {
             return self.flat_line(a, columns);
         }
-        let [begin, end] = self.geometry.inside;
-        let shape = |tile: i64| self.shape(rows.min(width - tile * rows), columns);
+        let [begin, end] = self.geometry.inside.map(|tile| tile.min(self.tiles.whole));
+        let shape = |rows: i64| self.shape(rows, columns);
         for tile in 0..begin {
-            self.tile(a, shape(tile), Some(tile * rows))?;
+            self.tile(a, shape(rows), Some(tile * rows))?;
         }
         match end - begin {
             0 => {}
-            1 => self.tile(a, shape(begin), None)?,
+            1 => self.tile(a, shape(rows), None)?,
             count => {
                 a.constant(register::TILES_LEFT, count);
                 let head = a.here();
-                self.tile(a, shape(begin), None)?;
+                self.tile(a, shape(rows), None)?;
                 a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
                 a.push(Instruction::BranchIf(Cond::NotEqual, head));
             }
         }
-        for tile in end..divide_up(width, rows) {
-            self.tile(a, shape(tile), Some(tile * rows))?;
+        for tile in end..self.tiles.whole {
+            self.tile(a, shape(rows), Some(tile * rows))?;
+        }
+        let mut first = self.tiles.whole * rows;
+        for &rest in &self.tiles.rest {
+            self.tile(a, shape(rest), Some(first))?;
+            first += rest;
         }
         Some(())
     }
 
     /// The block's whole tiles, then the smaller one where the block holds it.
     fn flat_line(&self, a: &mut Assembler, columns: Columns) -> Option<()> {
-        let (width, rows) = (self.geometry.width, self.schedule.tile.rows);
-        let (whole, rest) = (width / rows, width % rows);
-        if whole > 0 {
+        let (rows, LineTiles { whole, rest }) = (self.schedule.tile.rows, &self.tiles);
+        if *whole > 0 {
             let (head, exit) = (a.label(), a.label());
             a.slot(Access::Load, register::TILES_LEFT, slot::COUNT);
             a.push(Instruction::SubsImmediate(ZERO, register::TILES_LEFT, 1));
@@ -630,16 +661,16 @@ impl<'a> Contraction<'a> {
             }
             a.place(exit);
         }
-        if rest > 0 {
+        if !rest.is_empty() {
             let exit = a.label();
             if self.blocks() > 1 {
-                self.unless_beyond(a, slot::FIRST, self.block(), whole, exit);
+                self.unless_beyond(a, slot::FIRST, self.block(), *whole, exit);
             }
             if self.schedule.packs_rows {
                 self.rows_behind_packed(a);
             }
-            for first in (0..rest).step_by(MOST_REST_ROWS as usize) {
-                self.tile(a, self.shape(MOST_REST_ROWS.min(rest - first), columns), None)?;
+            for &rows in rest {
+                self.tile(a, self.shape(rows, columns), None)?;
             }
             a.place(exit);
         }

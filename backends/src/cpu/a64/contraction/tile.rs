@@ -7,6 +7,7 @@ use crate::cpu::a64::assembler::Assembler;
 use crate::cpu::a64::bytes::Narrow;
 use crate::cpu::a64::instruction::{Access, After, Arrangement, Cond, Instruction, V, Width, X, ZERO};
 use crate::cpu::a64::vector::{Computation, Registers, RowRegisters, move_register};
+use crate::schedule::MOST_TOGETHER;
 
 use super::depth::Run;
 use super::totals::{Begin, Sums};
@@ -256,41 +257,52 @@ impl Contraction<'_> {
         self.finish_panel(a, shape, 0, Registers::without(shape.first_sum() as u8, shape.sums() as u8))
     }
 
-    /// The epilogue of the panel with this number of a tile's.
+    /// The epilogue of the panel with this number of a tile's. A row of more vectors than there are registers for operands, of which
+    /// a tile has one, goes portion by portion.
     pub(super) fn finish_panel(&self, a: &mut Assembler, shape: Shape, panel: i64, mut free: Registers) -> Option<()> {
-        let vectors = shape.columns.vectors;
+        let portions = portions(shape);
+        let (first, is_whole) = (portions[0].columns, portions.len() == 1);
         let mut operands: BTreeMap<u16, Vec<V>> = BTreeMap::new();
         let mut kept = Vec::new();
+        let is_kept = |further: &Further| !further.per_channel || is_whole && !further.per_pixel;
         for further in &self.further {
-            let count = if further.per_channel { vectors } else { 1 };
-            let first = free.take_run(count as u8)?;
-            operands.insert(further.number, (0..count).map(|n| V(first.0 + n as u8)).collect());
-            if !further.per_pixel || !further.per_channel {
+            let count = if further.per_channel { first.vectors } else { 1 };
+            let register = free.take_run(count as u8)?;
+            operands.insert(further.number, (0..count).map(|n| V(register.0 + n as u8)).collect());
+            if is_kept(further) {
                 kept.push(further.number);
             }
-            if !further.per_pixel {
+            if is_kept(further) && !further.per_pixel {
                 let pointer = self.in_panel(a, further, panel);
-                self.load_operand(a, further, first, (shape.columns, pointer));
+                self.load_operand(a, further, register, (first, pointer), After::Stay);
             }
         }
         let narrowing = match self.bytes {
             Some(bytes) => Some(Narrow::prepare(a, bytes, &mut free)?),
             None => None,
         };
-        let sums = |row: i64| (0..vectors).map(|vector| shape.sum(row, vector)).collect::<Vec<V>>();
-        let row = RowRegisters { sums: &sums(0), operands: &operands, kept: &kept };
+        let sums = |row: i64, portion: &Portion| -> Vec<V> {
+            (0..portion.columns.vectors).map(|vector| shape.sum(row, portion.first + vector)).collect()
+        };
+        let row = RowRegisters { sums: &sums(0, &portions[0]), operands: &operands, kept: &kept };
         let computation = Computation::plan(&self.formula, free, &row)?;
         computation.emit_constants(a);
-        let dense = self.spec.output.column == vectors * self.lanes() && shape.columns.last_lanes == self.lanes();
-        let after = if dense { After::Past } else { After::By(register::OUTPUT_STEP) };
-        for row in 0..shape.rows {
-            for further in self.further.iter().filter(|further| further.per_pixel) {
-                self.load_operand(a, further, operands[&further.number][0], (shape.columns, further.pointer));
+        let dense = self.spec.output.column == first.vectors * self.lanes() && first.last_lanes == self.lanes();
+        let after = if dense || !is_whole { After::Past } else { After::By(register::OUTPUT_STEP) };
+        for (row, portion) in (0..shape.rows).flat_map(|row| portions.iter().map(move |portion| (row, portion))) {
+            for further in &self.further {
+                let (register, place) = (operands[&further.number][0], (portion.columns, further.pointer));
+                if further.per_pixel {
+                    self.load_operand(a, further, register, place, After::By(further.step));
+                } else if !is_kept(further) {
+                    self.load_operand(a, further, register, place, After::Past);
+                }
             }
-            computation.emit_row(a, &RowRegisters { sums: &sums(row), operands: &operands, kept: &kept })?;
+            computation.emit_row(a, &RowRegisters { sums: &sums(row, portion), operands: &operands, kept: &kept })?;
+            let sum = shape.sum(row, portion.first);
             match &narrowing {
                 Some(narrowing) => self.finish_bytes(a, shape, row, narrowing),
-                None => self.move_vectors(a, Access::Store, shape.sum(row, 0), shape.columns, register::OUTPUT, after),
+                None => self.move_vectors(a, Access::Store, sum, portion.columns, register::OUTPUT, after),
             }
         }
         match &self.table {
@@ -299,9 +311,15 @@ impl Contraction<'_> {
         }
     }
 
-    /// Loads an operand of the epilogue; one that differs by pixel moves on to the next.
-    fn load_operand(&self, a: &mut Assembler, further: &Further, first: V, (columns, pointer): (Columns, X)) {
-        let after = if further.per_pixel { After::By(further.step) } else { After::Stay };
+    /// Loads an operand of the epilogue.
+    fn load_operand(
+        &self,
+        a: &mut Assembler,
+        further: &Further,
+        first: V,
+        (columns, pointer): (Columns, X),
+        after: After,
+    ) {
         if self.size_of(further) == 1 {
             return self.load_bytes(a, further, first, columns);
         }
@@ -379,6 +397,28 @@ impl Contraction<'_> {
             After::By(step) => a.push(Instruction::Add(base, base, step)),
         }
     }
+}
+
+/// Vectors of a portion of a row that has more than are finished together.
+const PORTION: i64 = 4;
+
+/// Vectors of a row that are finished together.
+struct Portion {
+    /// The first vector.
+    first: i64,
+    columns: Columns,
+}
+
+fn portions(shape: Shape) -> Vec<Portion> {
+    let Columns { vectors, last_lanes, .. } = shape.columns;
+    let size = if vectors > MOST_TOGETHER { PORTION } else { vectors };
+    let portion = |first: i64| {
+        let count = size.min(vectors - first);
+        let is_last = first + count == vectors;
+        let last_lanes = if is_last { last_lanes } else { shape.element.lanes() };
+        Portion { first, columns: Columns { vectors: count, last_lanes, ..shape.columns } }
+    };
+    (0..vectors).step_by(size as usize).map(portion).collect()
 }
 
 /// The first lanes of a register, fewer than all: the largest power of two at once, what is left by ones and twos.
