@@ -207,6 +207,22 @@ fn few_rows_run_over_panels() {
     }
 }
 
+/// A single row of more vectors than are finished together, with further operands.
+#[test]
+fn a_row_of_many_vectors() {
+    for channels in [203, 128, 70, 24] {
+        let spec = dense(2, Window::matrix(1), 37, channels);
+        let schedule = |vectors: i64, lanes: i64| {
+            let tile = Tile { rows: 1, vectors };
+            Schedule { lanes, tile, block_tiles: 1, block_panels: 2, packs_rows: false, panel_tiles: 1 }
+        };
+        for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
+            check_scheduled(machine, "a row", &spec, &schedule(16, 4));
+        }
+        check_scheduled(Machine::MaximalAarch64, "a row of halves", &in_halves(&spec), &schedule(12, 8));
+    }
+}
+
 #[test]
 fn every_tile_of_the_tables() {
     let spec = dense(1, Window::matrix(29), 11, 45);

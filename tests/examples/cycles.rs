@@ -5,7 +5,9 @@
 //!
 //! or of a model, on every core:
 //!
-//! `cargo run --release -p edgecc-tests --example cycles -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--fp16] [--cpu=x1]`
+//! `cargo run --release -p edgecc-tests --example cycles -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--fp16] [--cpu=x1] [--on=cortex-a55] [--ahead=0]`
+//!
+//! `--on` names one core; `--ahead` is how many lines its prefetcher runs ahead.
 
 use std::path::Path;
 
@@ -27,7 +29,7 @@ fn main() {
         print_network(Path::new(network), Path::new(input), shape, flags);
     } else {
         eprintln!(
-            "usage: cycles COUNTS CORE [MILLISECONDS], or cycles MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--fp16] [--cpu=x1]"
+            "usage: cycles COUNTS CORE [MILLISECONDS], or cycles MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--fp16] [--cpu=x1] [--on=cortex-a55] [--ahead=0]"
         );
         std::process::exit(2);
     }
@@ -38,9 +40,12 @@ fn print_network(network: &Path, input: &Path, shape: &str, flags: &[String]) {
     let extents: Vec<usize> = shape.split('x').map(|extent| extent.parse().expect("an extent")).collect();
     let compiled = run::compile_for_phone(network, &extents, flags).expect("the model compiles");
     let input = std::fs::read(input).expect("the input");
-    for core in &CORES {
+    let given = |flag: &str| flags.iter().find_map(|other| other.strip_prefix(flag));
+    let ahead = given("--ahead=").map(|lines| lines.parse().expect("lines"));
+    for core in CORES.iter().filter(|core| given("--on=").is_none_or(|name| name == core.name)) {
+        let core = Core { ahead: ahead.unwrap_or(core.ahead), ..*core };
         let (trace, _) = bench.simulate(&core.plugin(&bench.plugin), core.emulated, &compiled, &input, &extents);
-        print(&trace, core, None);
+        print(&trace, &core, None);
     }
 }
 

@@ -46,8 +46,20 @@ pub struct Core {
 /// a Raspberry Pi 5 (LPDDR4X-4267), rounded from what lmbench and tinymembench show there. For the Cortex-X4 of a
 /// Dimensity 9300 what follows its second cache is a third of 8 MB, 50 GB/s and 20 ns are a guess. llvm-mca schedules
 /// Cortex-A72 as its predecessor Cortex-A57, Cortex-A76 as Neoverse N1, which is the same core, and Cortex-X4 here as
-/// Neoverse V2, which also has four vector units of 128 bits.
-pub const CORES: [Core; 3] = [
+/// Neoverse V2, which also has four vector units of 128 bits. For Cortex-A55 nobody's times were compared: caches are those of
+/// RK3588, latencies and 6 GB/s for one core a guess; its prefetcher is told by the technical reference manual, not how far it runs.
+pub const CORES: [Core; 4] = [
+    Core {
+        name: "cortex-a55",
+        emulated: "cortex-a76",
+        scheduling: "cortex-a55",
+        megahertz: 1800,
+        caches: [(32 << 10, 4), (128 << 10, 4)],
+        ahead: 4,
+        l2_latency: 8,
+        memory_latency: 230,
+        transfer: 19,
+    },
     Core {
         name: "cortex-a72",
         emulated: "cortex-a72",
