@@ -61,6 +61,10 @@ const fn large(network: Network) -> Network {
 
 /// The networks. Random weights of many layers amplify what is rounded early: of ResNet-50 activations and weights that are
 /// stored as halves, with sums in f32, leave a cosine of 0.99974; ncnn's output in halves has 0.9881, for Inception v3 0.9698.
+///
+/// Where ResNet-50's 414 M in halves go: 291 are of 1x1 convolutions, whose multiply-adds alone are 265 and where about 6 fold sums over chunks of
+/// the depth; 59 of 3x3 by Winograd with up to six points an axis, since eight lose six bits; 46 of 3x3 with a stride of 2, which are direct
+/// (multiply-adds 43); 17 of the first (15).
 pub const NETWORKS: [Network; 10] = [
     image("mobilenet_v2", singles(101.2, 90.0), halves(54.0, 45.0)),
     image("mobilenet_v3_small", singles(24.1, 20.0), halves(12.8, 9.5)),
