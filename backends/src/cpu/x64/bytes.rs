@@ -1,6 +1,7 @@
 //! Contractions of i8 by products of bytes, four to a word (AVX-512VNNI): eight elements of the depth of a pixel, in every 64 bits of
 //! a register, meet those of each of eight channels, so that a sum is two neighbouring words until the depth is over. The
-//! instruction takes the input without sign: it is moved up by 128, and sums begin as far below what that adds.
+//! instruction takes the input without sign: it is moved up by 128, and sums begin as far below what that adds. Without it bytes
+//! become halves (`halves.rs`).
 
 use iced_x86::code_asm::{byte_ptr, dword_ptr, eax, ptr, qword_ptr, rax, word_ptr};
 
@@ -9,7 +10,7 @@ use crate::pack::PackedLayout;
 
 use super::contraction::{Contraction, register, slot};
 use super::tile::{Extent, Run};
-use super::vector::{Part, Place, Source, Two, at};
+use super::vector::{Part, Place, Source, Two, Width, at};
 use super::writer::{Writer, Written};
 
 /// Channels of a panel: a register of weights for each block of the depth.
@@ -17,7 +18,7 @@ pub(super) const PANEL: i64 = 8;
 /// Panels that tiles go over at once, the most first.
 const TOGETHER: [i64; 3] = [4, 2, 1];
 /// Elements of the depth that weights of a channel hold side by side.
-const BLOCK: i64 = Element::I8.depth_block();
+pub(super) const BLOCK: i64 = Element::I8.depth_block();
 /// Blocks of one turn of the loop over the depth.
 const TURN: i64 = 4;
 /// Blocks of a run that stand one behind the other without a loop.
@@ -48,12 +49,21 @@ pub(super) fn knows(spec: &ContractionSpec) -> bool {
 impl Contraction<'_> {
     /// Whether sums of a tile leave registers for what is multiplied, and the epilogue needs no more than those.
     pub(super) fn bytes_fit_registers(&self) -> bool {
-        self.schedule.tile.rows <= SUMS as i64 && self.epilogue_registers <= EPILOGUE.len()
+        match self.width {
+            Width::Eight => self.halves_fit_registers(),
+            Width::EightMasked | Width::Sixteen => {
+                self.schedule.tile.rows <= SUMS as i64 && self.epilogue_registers <= EPILOGUE.len()
+            }
+        }
     }
 
     /// Panels that tiles of a unit go over at once, the most first.
     pub(super) fn together(&self) -> impl Iterator<Item = i64> {
-        let most = (SUMS as i64 / self.schedule.tile.rows).min(self.layout.full_panels());
+        let registers = match self.width {
+            Width::Eight => 1,
+            Width::EightMasked | Width::Sixteen => SUMS as i64 / self.schedule.tile.rows,
+        };
+        let most = registers.min(self.layout.full_panels());
         TOGETHER.into_iter().filter(move |&panels| panels <= most)
     }
 
@@ -88,6 +98,9 @@ impl Contraction<'_> {
 
     /// What the sums of each panel begin with: -128 times the sum of the weights.
     pub(super) fn sum_weights(&self, w: &mut Writer, channels: i64) -> Written {
+        if self.width == Width::Eight {
+            return Ok(());
+        }
         let extent = Extent { rows: 1, channels };
         let all = 0..panels(extent);
         w.fill(SIGNS, 0x8080_8080)?;
@@ -114,6 +127,9 @@ impl Contraction<'_> {
 
     /// The beginnings of the sums, and what the inputs are moved by.
     pub(super) fn start_sums_of_bytes(&self, w: &mut Writer, extent: Extent) -> Written {
+        if self.width == Width::Eight {
+            return self.start_sums_of_halves(w, extent);
+        }
         w.fill(SIGNS, 0x8080_8080)?;
         for panel in 0..panels(extent) {
             let (first, place) = (self.sum_of(extent, 0, panel), self.weight_sum(w, panel));
@@ -150,6 +166,9 @@ impl Contraction<'_> {
 
     /// The products of a whole block of the depth.
     fn whole_block(&self, w: &mut Writer, extent: Extent, run: Run, block: i64) -> Written {
+        if self.width == Width::Eight {
+            return self.block_of_halves(w, extent, run, (block, None));
+        }
         (0..panels(extent)).try_for_each(|panel| self.load_weights(w, extent, panel, block))?;
         for row in run.pixels[0]..run.pixels[1] {
             let input = INPUTS[row as usize % 2];
@@ -160,24 +179,34 @@ impl Contraction<'_> {
         Ok(())
     }
 
-    /// The products of the elements behind the whole blocks. None beyond the run is loaded; what is loaded twice is shifted out.
+    /// The products of the elements behind the whole blocks.
     fn tail(&self, w: &mut Writer, extent: Extent, run: Run, (block, size): (i64, i64)) -> Written {
+        if self.width == Width::Eight {
+            return self.block_of_halves(w, extent, run, (block, Some(size)));
+        }
         (0..panels(extent)).try_for_each(|panel| self.load_weights(w, extent, panel, block))?;
         for row in run.pixels[0]..run.pixels[1] {
             let input = INPUTS[row as usize % 2];
-            let from = register::INPUT + ((row - run.pixels[0]) * run.pixel_bytes + block * BLOCK);
-            match (run.depth >= BLOCK, size) {
-                (true, _) => {
-                    w.a.mov(rax, qword_ptr(from - (BLOCK - size)))?;
-                    w.a.shr(rax, (8 * (BLOCK - size)) as i32)?;
-                }
-                (false, 1) => w.a.movzx(eax, byte_ptr(from))?,
-                (false, 2) => w.a.movzx(eax, word_ptr(from))?,
-                (false, _) => w.a.mov(eax, dword_ptr(from))?,
-            }
+            self.load_tail(w, run, row, (block, size))?;
             w.spread_long(input, rax)?;
             w.two(Two::ExclusiveOrLong, input, input, Source::Register(SIGNS))?;
             self.products(w, extent, row, input)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the elements of a pixel behind the whole blocks into rax. None beyond the run is loaded; what is loaded twice is shifted
+    /// out.
+    pub(super) fn load_tail(&self, w: &mut Writer, run: Run, row: i64, (block, size): (i64, i64)) -> Written {
+        let from = register::INPUT + ((row - run.pixels[0]) * run.pixel_bytes + block * BLOCK);
+        match (run.depth >= BLOCK, size) {
+            (true, _) => {
+                w.a.mov(rax, qword_ptr(from - (BLOCK - size)))?;
+                w.a.shr(rax, (8 * (BLOCK - size)) as i32)?;
+            }
+            (false, 1) => w.a.movzx(eax, byte_ptr(from))?,
+            (false, 2) => w.a.movzx(eax, word_ptr(from))?,
+            (false, _) => w.a.mov(eax, dword_ptr(from))?,
         }
         Ok(())
     }
@@ -191,6 +220,9 @@ impl Contraction<'_> {
 
     /// The epilogue: the sums of two panels become a vector of sixteen channels, and that its results.
     pub(super) fn finish_bytes(&self, w: &mut Writer, extent: Extent) -> Written {
+        if self.width == Width::Eight {
+            return self.finish_halves(w, extent);
+        }
         let order = w.literal(&[0, 0, 2, 0, 4, 0, 6, 0, 1, 0, 3, 0, 5, 0, 7, 0]);
         w.load(ORDER, order, Part::Whole)?;
         let free = EPILOGUE.to_vec();

@@ -16,6 +16,7 @@ use edgecc_ir::DType;
 use super::PANEL;
 use super::bytes;
 use super::compute;
+use super::halves;
 use super::tile::Extent;
 use super::units::{RowClip, add_batch, clip_rows, for_each_unit};
 use super::vector::Width;
@@ -84,7 +85,7 @@ pub(super) struct Further {
 pub(super) struct Contraction<'a> {
     pub width: Width,
     pub spec: &'a ContractionSpec,
-    pub schedule: &'a Schedule,
+    pub schedule: Schedule,
     pub layout: PackedLayout,
     pub geometry: Geometry,
     /// The operands' types.
@@ -114,17 +115,22 @@ pub fn emit_contraction(
 }
 
 impl<'a> Contraction<'a> {
-    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &'a Schedule) -> Option<Self> {
-        let width = Width::of_target(target);
-        let layout = PackedLayout::of(spec, schedule);
+    fn of(target: &CpuTarget, spec: &'a ContractionSpec, schedule: &Schedule) -> Option<Self> {
+        let (width, schedule) = match (spec.element, target.vectors) {
+            (Element::I8, Vectors::Baseline | Vectors::Avx512) => {
+                (Width::Eight, schedule.of_sums(halves::MOST_ROWS * schedule.tile.vectors))
+            }
+            _ => (Width::of_target(target), *schedule),
+        };
+        let layout = PackedLayout::of(spec, &schedule);
         let operand_channels_fit = spec.operands.iter().all(|strides| matches!(strides.channel, 0 | 1));
         let panel = match spec.element {
             Element::F32 => PANEL,
-            Element::I8 if target.vectors == Vectors::Avx512Vnni && bytes::knows(spec) => bytes::PANEL,
+            Element::I8 if bytes::knows(spec) => bytes::PANEL,
             Element::F16 | Element::I8 => return None,
         };
         let is_known = spec.output.channel == 1 && operand_channels_fit;
-        if !is_known || layout.panel != panel || schedule.packs_rows || !spans_fit(spec, schedule) {
+        if !is_known || layout.panel != panel || schedule.packs_rows || !spans_fit(spec, &schedule) {
             return None;
         }
         let geometry = Geometry::of(spec, schedule.tile.rows, false)?;

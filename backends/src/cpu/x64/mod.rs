@@ -5,6 +5,7 @@ mod bytes;
 mod compute;
 mod contraction;
 mod depthwise;
+mod halves;
 mod tile;
 mod units;
 mod vector;

@@ -101,6 +101,13 @@ impl Place {
     }
 }
 
+/// Eight bytes.
+#[derive(Clone, Copy)]
+pub(super) enum Eight {
+    Memory(Place),
+    Register(AsmRegister64),
+}
+
 /// The last operand of an instruction.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
@@ -130,7 +137,9 @@ pub(super) enum Two {
     ExclusiveOrLong,
     /// Adds to each lane of d the sum of the products of four bytes of a, without sign, with those of b.
     Dot,
-    /// The numbers of `b` that lanes of 64 bits of `a` say, those of 512 bits.
+    /// The sums of products of two halves of each lane.
+    ProductsOfHalves,
+    /// The numbers of `b` that lanes of `a` say; of 64 bits each but with AVX2.
     Permute,
     MultiplyAdd,
     /// `d = d - a * b`.
@@ -199,6 +208,11 @@ impl Two {
                 Code::VEX_Vpdpbusd_ymm_ymm_ymmm256,
                 Code::EVEX_Vpdpbusd_ymm_k1z_ymm_ymmm256b32,
                 Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
+            ],
+            Two::ProductsOfHalves => [
+                Code::VEX_Vpmaddwd_ymm_ymm_ymmm256,
+                Code::EVEX_Vpmaddwd_ymm_k1z_ymm_ymmm256,
+                Code::EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512,
             ],
             Two::Permute => [
                 Code::VEX_Vpermd_ymm_ymm_ymmm256,
@@ -328,6 +342,33 @@ impl Writer {
         let [d, a, b] = [d, a, b].map(|number| self.width.register(number));
         let lanes: u32 = if first { 0x88 } else { 0xdd };
         Ok(self.a.add_instruction(Instruction::with4(code, d, a, b, lanes)?)?)
+    }
+
+    /// Sums of neighbours, in every 128 bits those of `a` and then of `b`; AVX2 alone has it.
+    pub fn add_pairs(&mut self, d: usize, [a, b]: [usize; 2]) -> Written {
+        let [d, a, b] = [d, a, b].map(|number| Width::Eight.register(number));
+        Ok(self.a.add_instruction(Instruction::with3(Code::VEX_Vphaddd_ymm_ymm_ymmm256, d, a, b)?)?)
+    }
+
+    /// Sixteen bytes as halves of 256 bits.
+    pub fn load_halves(&mut self, d: usize, place: Place) -> Written {
+        let to = Width::Eight.register(d);
+        Ok(self.a.add_instruction(Instruction::with2(Code::VEX_Vpmovsxbw_ymm_xmmm128, to, place.operand())?)?)
+    }
+
+    /// Eight bytes as halves, in both 128 bits of 256.
+    pub fn spread_halves(&mut self, d: usize, from: Eight) -> Written {
+        let (xmm, whole) = (Register::XMM0 + d as u32, Width::Eight.register(d));
+        let spread = match from {
+            Eight::Memory(place) => Instruction::with2(Code::VEX_Vpbroadcastq_xmm_xmmm64, xmm, place.operand())?,
+            Eight::Register(from) => {
+                let moved = Instruction::with2(Code::VEX_Vmovq_xmm_rm64, xmm, Register::from(from))?;
+                self.a.add_instruction(moved)?;
+                Instruction::with2(Code::VEX_Vpbroadcastq_xmm_xmmm64, xmm, xmm)?
+            }
+        };
+        self.a.add_instruction(spread)?;
+        Ok(self.a.add_instruction(Instruction::with2(Code::VEX_Vpmovsxbw_ymm_xmmm128, whole, xmm)?)?)
     }
 
     /// The 64 bits of an integer register in every lane of as many; AVX-512 alone has it.
