@@ -9,7 +9,7 @@ use std::process::Command;
 use edgecc::calibrate::samples::{Samples, ports};
 use edgecc::compile::{CompileOptions, prepare};
 use edgecc::prune::{Calibration, prune, refit};
-use edgecc::quantize::{QuantizeOptions, Report, quantize};
+use edgecc::quantize::{Limit, QuantizeOptions, Report, quantize};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::tensor_file::{Array, read_npz};
 use edgecc_format::ElementType;
@@ -110,7 +110,7 @@ struct Forms {
     refitted_integers: Answers,
 }
 
-fn quantised(graph: &Graph, samples: &Samples, options: &CompileOptions, max_drop: Option<f64>) -> (Graph, Report) {
+fn quantised(graph: &Graph, samples: &Samples, options: &CompileOptions, max_drop: Option<Limit>) -> (Graph, Report) {
     let mut integers = graph.clone();
     let how = QuantizeOptions { max_drop, ..QuantizeOptions::default() };
     let report = quantize(&mut integers, options, &how, samples, 2, &mut |_| {}).expect("a quantised network");
@@ -134,7 +134,7 @@ fn forms(count: usize) -> Option<Forms> {
     };
     let (integers, report) = quantised(&graph, &samples, &options, None);
     let integers = told(&format!("int8, {} layers", report.layers.len()), answers(&integers));
-    let (mixed, report) = quantised(&graph, &samples, &options, Some(MAX_DROP));
+    let (mixed, report) = quantised(&graph, &samples, &options, Some(Limit::Share(MAX_DROP)));
     let mixed = told(&format!("int8 but {} layers", report.float.len()), answers(&mixed));
     let calibration = Calibration { samples: &samples, options: &options, threads: 2 };
     // The network is small: widths of multiples of 8 would take more of some layers than half.

@@ -129,6 +129,8 @@ fn models_are_quantised() {
         "run int8.onnx --input seven.png",
         "digits.onnx --dim N=1 --quantize int8 --data . --max-drop 7 -o x.bin",
         "digits.onnx --dim N=1 --max-drop 1% -o x.bin",
+        "digits.onnx --dim N=1 --quantize int8 --data seven.png --max-drop 60dB -o here.bin",
+        "digits.onnx --dim N=1 --quantize int8 --data seven.png --max-drop 0.5% --labels-of-data digits-labels.txt -o x.bin",
         "quantize digits.onnx --dim N=1 --data seven.png --data in.npz --cpu cortex-a76 --quantize-keep head",
         "quantize digits.onnx --dim N=1 --data seven.png --report quantize.json",
         "digits.onnx --dim N=1 --report - -o x.bin",

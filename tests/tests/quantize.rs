@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use edgecc::calibrate::samples::Samples;
+use edgecc::calibrate::samples::{Samples, ports};
 use edgecc::calibrate::synthetic::synthetic;
 use edgecc::compile::{compile_prepared, prepare as prepare_model};
 use edgecc::picture::Normalisation;
-use edgecc::quantize::{QuantizeError, QuantizeOptions, Report, quantize};
+use edgecc::quantize::{Limit, QuantizeError, QuantizeOptions, Report, quantize};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
@@ -140,7 +140,7 @@ fn hard() -> Graph {
 fn what_collapses_by_extremes_recovers() {
     let graph = hard();
     let plain = QuantizeOptions { plain: true, ..QuantizeOptions::default() };
-    let within = QuantizeOptions { max_drop: Some(5e-4), ..QuantizeOptions::default() };
+    let within = QuantizeOptions { max_drop: Some(Limit::Share(5e-4)), ..QuantizeOptions::default() };
     let [extremes, automatic] = [plain, within].map(|how| quantised(&graph, &how).expect("a quantised network").1);
     say(&automatic.to_string());
     let worst =
@@ -171,20 +171,21 @@ fn one_sample_is_enough() {
 }
 
 #[test]
-fn a_largest_drop_is_kept_by_giving_layers_back() {
+fn limits_of_every_kind_are_kept_to_by_giving_layers_back() {
     let graph = mobile();
     let (_, all) = quantised(&graph, &QuantizeOptions::default()).expect("a quantised network");
-    let drop = all.drop() / 2.0;
-    let how = QuantizeOptions { max_drop: Some(drop), ..QuantizeOptions::default() };
-    let (_, some) = quantised(&graph, &how).expect("a quantised network");
-    say(&format!(
-        "drop {:.2e} with {} layers, {:.2e} with {}",
-        all.drop(),
-        all.layers.len(),
-        some.drop(),
-        some.layers.len()
-    ));
-    assert!(all.drop() > drop && some.drop() <= drop && !some.layers.is_empty());
+    let output = &all.outputs[0];
+    let limits = [
+        Limit::Share(output.drop() / 2.0),
+        Limit::Cosine(1.0 - (1.0 - output.cosine) / 3.0),
+        Limit::Decibels(output.worst_channel() + 4.0),
+    ];
+    for limit in limits {
+        let how = QuantizeOptions { max_drop: Some(limit), ..QuantizeOptions::default() };
+        let (_, some) = quantised(&graph, &how).expect("a quantised network");
+        say(&format!("{limit}: {} of {} layers\n{}", some.layers.len(), all.layers.len(), some.summary()));
+        assert!(!limit.is_kept_by(&all) && limit.is_kept_by(&some) && !some.layers.is_empty());
+    }
 }
 
 /// The report of a graph quantised for aarch64.
@@ -256,6 +257,26 @@ fn constant_inputs_have_a_stated_range_and_infinite_ones_are_refused() {
     infinite.runs[0][0].bytes[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
     let refused = quantize(&mut graph.clone(), &options, &how, &infinite, 1, &mut |_| {});
     assert!(matches!(refused, Err(QuantizeError::NotFinite { run: 0, .. })));
+}
+
+/// Known classes count, and their number is that of the samples.
+#[test]
+fn what_is_right_is_told_where_classes_are_known() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample");
+    let (images, labels) = digits();
+    let options = run::options(Architecture::host().expect("a host"), &[("image".into(), vec![1, 1, 8, 8])]);
+    let (float, _) = prepare_model(&sample.join("digits.onnx"), &options, &mut |_| {}).expect("a model");
+    let runs = images[..64].iter().map(|image| vec![image.clone()]).collect();
+    let samples = Samples { ports: ports(&float), runs };
+    let labels: Vec<usize> = labels[..64].iter().map(|&label| label as usize).collect();
+    let how = QuantizeOptions { labels, max_drop: Some(Limit::Share(0.0)), ..QuantizeOptions::default() };
+    let report = quantize(&mut float.clone(), &options, &how, &samples, 2, &mut |_| {}).expect("a quantised network");
+    say(&report.summary());
+    let [before, now] = report.outputs[0].classes.and_then(|classes| classes.right).expect("known classes");
+    assert!(before > 0.9 && now >= before);
+    let few = QuantizeOptions { labels: vec![0; 3], ..QuantizeOptions::default() };
+    let refused = quantize(&mut float.clone(), &options, &few, &samples, 2, &mut |_| {});
+    assert!(matches!(refused, Err(QuantizeError::Labels { labels: 3, samples: 64 })));
 }
 
 /// Pictures of the sample that a graph names as they are labelled.

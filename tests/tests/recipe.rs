@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use edgecc::calibrate::observe::{Observer, Range};
+use edgecc::quantize::Limit;
 use edgecc::recipe::{LayerPrecision, LayerRule, Prune, Quantize, RangeRule, Read, Recipe, SamplesRule, Width};
 use edgecc_tests::{binary, python};
 
@@ -58,7 +59,17 @@ fn a_recipe_compiles_to_the_same_bytes() {
 fn a_search_is_not_repeated() {
     let folder = folder("search");
     let text = twice(&folder, &format!("--quantize int8 --max-drop 0 {DATA}"), DATA);
-    assert!(text.contains("precision = \"float\"") || !text.contains("max-drop"), "{text}");
+    assert!(text.contains("precision = \"fp32\"") || !text.contains("max-drop"), "{text}");
+}
+
+#[test]
+fn the_precision_of_every_layer_is_told() {
+    let folder = folder("mixed");
+    let start = "precision = \"fp16\"\n[quantize]\nonly-faster = false\n[layers]\nhead = { precision = \"float\" }\n";
+    std::fs::write(folder.join("start.toml"), start).expect("a file");
+    let text = twice(&folder, &format!("--recipe start.toml {DATA}"), DATA);
+    let told = ["head = { precision = \"fp16\" }", "conv6 = { precision = \"int8\" }"];
+    assert!(told.iter().all(|line| text.contains(line)), "{text}");
 }
 
 #[test]
@@ -125,6 +136,14 @@ fn what_is_wrong_is_told_by_line() {
             "line 2: the rule of `conv0` is for [prune], which the recipe does not have",
         ),
         ("precision = \n", "line 1: "),
+        (
+            "precision = \"fp16\"\n[quantize]\n[layers]\nconv0 = { precision = \"fp32\" }\n",
+            "line 4: `conv0` has another precision than the recipe, which is of all numbers",
+        ),
+        (
+            "[quantize]\nmax-drop = \"30 loud\"\n",
+            "line 2: `30 loud` is no largest drop: 0.5%, 0.005, cosine=0.999 or 30dB",
+        ),
     ];
     for (text, message) in cases {
         std::fs::write(folder.join("wrong.toml"), text).expect("a file");
@@ -159,7 +178,7 @@ fn what_is_written_reads_as_the_same_recipe() {
         prune: Some(Prune { fraction: 0.3, ..toml_default() }),
         quantize: Some(Quantize {
             observer: Some(Observer::MovingAverage),
-            max_drop: Some(0.005),
+            max_drop: Some(Limit::Decibels(30.5)),
             ..Quantize::default()
         }),
         samples: Some(SamplesRule { digest: "00ff".into() }),

@@ -74,6 +74,11 @@ def attributes():
     yield "parts_huge", model(f"[bad] y, z = Split <axis = 1, num_outputs = {2**62}> (x)", opset=18)
     yield "blocks_of_other_rank", model(
         "[bad] y = DequantizeLinear <axis = 1, block_size = 2> (q, w)", q=np.zeros((4, 8), np.int8), w=floats(4), opset=21)
+    for name, scale in (("zero", 0), ("negative", -0.5), ("endless", np.inf), ("nan", np.nan)):
+        scale = np.array([0.25, scale, 0.5, 0.5], np.float32)
+        yield f"scale_{name}", model("[bad] q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)", s=scale)
+    yield "scale_of_weights_zero", model(
+        "[bad] w = DequantizeLinear (q, s) y = Add (x, w)", q=np.ones((1, 4, 8, 8), np.int8), s=np.float32(0))
     empty = model("[bad] y = ConstantOfShape (s)", s=np.array([4]))
     empty.graph.node[0].attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(0, np.float32))))
     yield "fill_value_empty", empty
@@ -274,6 +279,9 @@ def good():
     """What the faulty models are varied from, and what only looks absurd."""
     yield "good_conv", conv()
     yield "good_sum", model("y = Add (x, w)", w=floats(8))
+    yield "good_without_zero_points", model(
+        "q = QuantizeLinear (x, s) v = DequantizeLinear (q, s) w = DequantizeLinear (c, s) y = Mul (v, w)",
+        s=np.float32(0.02), c=np.arange(8, dtype=np.int8))
     branches = f"then_branch = {branch('t = Relu (x)', 't')}, else_branch = {branch('e = Sigmoid (x)', 'e')}"
     yield "good_if", model(f"y = If (c) <{branches}>", c=np.bool_(True))
     yield "good_function", model(

@@ -31,10 +31,57 @@ pub struct Observed {
     count: f64,
     /// Sum of squares.
     power: f64,
-    /// Sums of the elements of each channel and of their squares, and how many each has.
-    sums: Vec<f64>,
-    squares: Vec<f64>,
-    per_channel: f64,
+    /// Its channels.
+    pub channels: Vec<Channel>,
+}
+
+/// A channel of a value over the runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Channel {
+    /// Smallest element.
+    pub low: f64,
+    /// Largest element.
+    pub high: f64,
+    /// Sum of the elements.
+    pub sum: f64,
+    /// Sum of their squares.
+    pub squares: f64,
+    /// How many there are.
+    pub count: f64,
+}
+
+impl Channel {
+    const EMPTY: Channel = Channel { low: f64::INFINITY, high: f64::NEG_INFINITY, sum: 0.0, squares: 0.0, count: 0.0 };
+
+    fn add(&mut self, elements: &[f32]) {
+        for &x in elements {
+            let x = x as f64;
+            (self.low, self.high) = (self.low.min(x), self.high.max(x));
+            (self.sum, self.squares) = (self.sum + x, self.squares + x * x);
+        }
+        self.count += elements.len() as f64;
+    }
+
+    /// The same, lower by a shift.
+    pub fn lowered(self, shift: f64) -> Channel {
+        Channel {
+            low: self.low - shift,
+            high: self.high - shift,
+            sum: self.sum - shift * self.count,
+            squares: self.squares - 2.0 * shift * self.sum + shift * shift * self.count,
+            count: self.count,
+        }
+    }
+
+    /// The largest magnitude.
+    pub fn reach(&self) -> f64 {
+        self.high.max(-self.low).max(0.0)
+    }
+
+    /// Of the elements.
+    pub fn mean_square(&self) -> f64 {
+        self.squares / self.count.max(1.0)
+    }
 }
 
 /// Who proposes a range.
@@ -93,9 +140,7 @@ impl Observed {
             reach: 0.0,
             count: 0.0,
             power: 0.0,
-            sums: vec![0.0; channels],
-            squares: vec![0.0; channels],
-            per_channel: 0.0,
+            channels: vec![Channel::EMPTY; channels],
         }
     }
 
@@ -118,26 +163,25 @@ impl Observed {
             self.count += 1.0;
             self.power += x as f64 * x as f64;
         }
-        let channels = self.sums.len();
+        let channels = self.channels.len();
         for (row, part) in elements.chunks(inner.max(1)).enumerate() {
-            self.sums[row % channels] += part.iter().map(|&x| x as f64).sum::<f64>();
-            self.squares[row % channels] += part.iter().map(|&x| x as f64 * x as f64).sum::<f64>();
+            self.channels[row % channels].add(part);
         }
-        self.per_channel += elements.len() as f64 / channels as f64;
         true
     }
 
     /// The mean of each channel.
     pub fn means(&self) -> Vec<f64> {
-        self.sums.iter().map(|sum| sum / self.per_channel.max(1.0)).collect()
+        self.channels.iter().map(|channel| channel.sum / channel.count.max(1.0)).collect()
     }
 
     /// Decibels over the rounding of a range, of the channel that has the fewest.
     pub fn worst_channel(&self, range: &Range) -> f64 {
         let step = (range.high - range.low) / STEPS;
-        let noise = (step * step / 12.0 * self.per_channel).max(1e-30);
-        let decibels = |square: &f64| 10.0 * (square / noise).log10();
-        self.squares.iter().filter(|square| **square > 0.0).map(decibels).fold(f64::INFINITY, f64::min)
+        let noise = (step * step / 12.0).max(1e-30);
+        let decibels = |channel: &Channel| 10.0 * (channel.mean_square() / noise).log10();
+        let heard = self.channels.iter().filter(|channel| channel.squares > 0.0);
+        heard.map(decibels).fold(f64::INFINITY, f64::min)
     }
 
     /// Doubles the histogram's reach until it holds a magnitude.

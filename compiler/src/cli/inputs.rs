@@ -1,5 +1,7 @@
 //! Inputs from files: those that every device reads, pictures, and samples to calibrate on.
 
+use std::path::Path;
+
 use edgecc_device::inputs::gather as gather_files;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::Port;
@@ -39,6 +41,16 @@ pub fn made_up(arguments: &DataArguments, graph: &Graph) -> Result<Samples, Samp
     synthetic(graph, &normalisation(&arguments.pictures), MADE_UP, SEED)
 }
 
+/// The classes of `--labels-of-data`, a number in each line.
+pub fn labels(path: &Path) -> Result<Vec<usize>, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|source| CliError::Io { path: path.into(), source })?;
+    let label = |(line, text): (usize, &str)| {
+        let no_class = |_| format!("{}: line {}: `{text}` is no number of a class", path.display(), line + 1);
+        text.trim().parse().map_err(no_class)
+    };
+    text.lines().enumerate().map(label).collect::<Result<_, _>>().map_err(CliError::Usage)
+}
+
 /// `--data` belongs to what reads samples, other flags to quantization.
 pub fn check_uses(arguments: &BuildArguments, recipe: &Recipe) -> CliResult {
     let Recipe { prune, quantize, .. } = recipe;
@@ -50,6 +62,7 @@ pub fn check_uses(arguments: &BuildArguments, recipe: &Recipe) -> CliResult {
         ("--report", own.report.is_some()),
         ("--quantize-keep", !own.quantize_keep.is_empty()),
         ("--max-drop", own.max_drop.is_some()),
+        ("--labels-of-data", own.labels_of_data.is_some()),
     ];
     if let Some((flag, _)) = of_quantize.into_iter().find(|(_, given)| quantize.is_none() && *given) {
         return Err(CliError::Usage(format!("{flag} is for --quantize")));

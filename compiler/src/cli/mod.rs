@@ -168,7 +168,10 @@ fn prune_code(error: &crate::prune::Error) -> u8 {
 
 fn quantize_code(error: &QuantizeError) -> u8 {
     match error {
-        QuantizeError::Unknown(_) | QuantizeError::NoRange(_) | QuantizeError::NoMeans => 2,
+        QuantizeError::Unknown(_)
+        | QuantizeError::NoRange(_)
+        | QuantizeError::NoMeans
+        | QuantizeError::Labels { .. } => 2,
         QuantizeError::NotFinite { .. } => 1,
         QuantizeError::Capture(error) => capture_code(error),
         QuantizeError::Compile(error) => compile_code(error),

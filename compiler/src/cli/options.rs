@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::quantize::Limit;
 use crate::recipe::{Integers, Ranking, Width};
 
 /// Compiles ONNX models for phones.
@@ -230,9 +231,12 @@ pub struct QuantizeArguments {
     /// An ONNX node whose layer keeps its numbers
     #[arg(long, value_name = "NODE")]
     pub quantize_keep: Vec<String>,
-    /// Give layers back to f32 until no more samples than this share change their first class (of other outputs: 1 less the cosine): 0.5%, 0.005
-    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
-    pub max_drop: Option<f64>,
+    /// Give layers back to floating point until no more is lost: 0.5% (of right classes by --labels-of-data, or of first classes that change; of other outputs 1 less the cosine), cosine=0.999, or 30dB in every channel
+    #[arg(long, value_name = "MOST")]
+    pub max_drop: Option<Limit>,
+    /// The class of each sample by its number, a line each, in the order of --data
+    #[arg(long, value_name = "FILE", requires = "max_drop")]
+    pub labels_of_data: Option<PathBuf>,
     /// Write what became of each layer: text, or JSON to a file that ends in .json; - for standard output
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -363,15 +367,6 @@ pub struct TuneArguments {
 pub struct OpsArguments {
     /// A model
     pub model: Option<PathBuf>,
-}
-
-/// A share as a number or in percent.
-fn parse_share(text: &str) -> Result<f64, String> {
-    let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
-    match number.trim().parse::<f64>() {
-        Ok(share) if (0.0..=1.0).contains(&(share * unit)) => Ok(share * unit),
-        _ => Err(format!("`{text}` is no share: 0.5% or 0.005")),
-    }
 }
 
 fn parse_dim(text: &str) -> Result<(String, usize), String> {

@@ -7,7 +7,7 @@ use edgecc_runtime::big_cores;
 use serde_json::{Value, json};
 
 use super::build::write_text;
-use super::inputs::made_up;
+use super::inputs::{labels, made_up};
 use super::options::{BuildArguments, QuantizeArguments};
 use super::progress::Progress;
 use super::recipe::Given;
@@ -33,7 +33,8 @@ pub fn quantize(
 ) -> Result<Graph, CliError> {
     let Some(rule) = recipe.quantize.clone() else { return Ok(graph) };
     let report = &arguments.quantization.report;
-    let how = QuantizeOptions { tell_shares: report.is_some(), ..how(&rule, recipe) };
+    let labels = arguments.quantization.labels_of_data.as_deref().map_or(Ok(Vec::new()), labels)?;
+    let how = QuantizeOptions { tell_shares: report.is_some(), labels, ..how(&rule, recipe) };
     if samples.is_none() && rule.max_drop.is_none() && report.is_none() {
         match insert_decided(&mut graph, &how) {
             Ok(decided) => {
@@ -52,8 +53,8 @@ pub fn quantize(
     let mut say = |work: String| progress.phase(|| work);
     let report = make_integers(&mut graph, options, &how, &samples, big_cores(), &mut say)?;
     eprint!("{}", report.summary());
-    if let Some(most) = rule.max_drop.filter(|&most| report.drop() > most) {
-        eprintln!("note: a drop of {:.4} is left with every layer in f32, above {most}", report.drop());
+    if let Some(limit) = rule.max_drop.filter(|limit| !limit.is_kept_by(&report)) {
+        eprintln!("note: more is lost than {limit}, with every layer in floating point that may be");
     }
     note(recipe, &report.decided);
     write_report(&arguments.quantization, &report)?;
@@ -61,13 +62,14 @@ pub fn quantize(
 }
 
 fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
-    let named = |precision| {
-        let layers = recipe.layers.iter().filter(move |(_, rule)| rule.precision == Some(precision));
+    let named = |are_integers| {
+        let is_one = move |precision| (precision == LayerPrecision::Int8) == are_integers;
+        let layers = recipe.layers.iter().filter(move |(_, rule)| rule.precision.is_some_and(is_one));
         layers.map(|(name, _)| name.clone()).collect()
     };
     QuantizeOptions {
-        keep: named(LayerPrecision::Float),
-        integers: named(LayerPrecision::Int8),
+        keep: named(false),
+        integers: named(true),
         ranges: recipe.ranges.clone(),
         observer: rule.observer,
         only_faster: rule.only_faster,
@@ -82,7 +84,8 @@ fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
 
 /// Writes what was decided into a recipe.
 fn note(recipe: &mut Recipe, decided: &Decided) {
-    for (names, precision) in [(&decided.integers, LayerPrecision::Int8), (&decided.float, LayerPrecision::Float)] {
+    let numbers = LayerPrecision::of(recipe.precision);
+    for (names, precision) in [(&decided.integers, LayerPrecision::Int8), (&decided.float, numbers)] {
         for name in names {
             recipe.layers.entry(name.clone()).or_default().precision = Some(precision);
         }
@@ -117,7 +120,10 @@ fn as_json(report: &Report) -> Value {
     };
     let output = |output: &OutputReport| {
         json!({
-            "name": output.name, "cosine": output.cosine, "db": output.signal_to_noise, "top_1": output.top_1,
+            "name": output.name, "cosine": output.cosine, "db": output.signal_to_noise,
+            "worst_channel_db": output.worst_channel(), "top_1": output.classes.map(|classes| classes.same),
+            "expected_changes": output.classes.map(|classes| classes.changes),
+            "right": output.classes.and_then(|classes| classes.right).map(|[_, now]| now),
         })
     };
     json!({

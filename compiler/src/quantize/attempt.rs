@@ -1,5 +1,6 @@
 //! The graph with some of its layers in integers, and what its outputs are then.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::{DType, Graph, NodeId, Op, Output};
@@ -7,8 +8,9 @@ use edgecc_passes::quantize::{
     Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
 };
 
+use super::agreement::{Form, agreement};
 use super::observe::{affine, observe, ranges, unlike_parts};
-use super::report::{agreement, describe, is_row_of_classes};
+use super::report::describe;
 use super::{Kept, QuantizeError, QuantizeOptions, Report, points};
 use crate::calibrate::capture::{Captured, capture};
 use crate::calibrate::observe::{Observed, Range};
@@ -35,10 +37,27 @@ pub(super) struct Run<'a> {
     pub(super) tables: bool,
 }
 
-/// Samples with what the graph of numbers makes of them.
+/// Samples with what the graph of numbers makes of them, and their classes, where those are known.
 pub(super) struct Reference<'a> {
-    samples: &'a Samples,
+    samples: Cow<'a, Samples>,
     answers: Answers,
+    labels: Vec<usize>,
+}
+
+impl Reference<'_> {
+    /// Up to `most` of the samples, spread evenly.
+    pub(super) fn some(&self, most: usize) -> Reference<'static> {
+        let apart = self.samples.runs.len().div_ceil(most).max(1);
+        let answers = |answers: &Vec<Vec<f32>>| answers.iter().step_by(apart).cloned().collect();
+        Reference {
+            samples: Cow::Owned(Samples {
+                ports: self.samples.ports.clone(),
+                runs: self.samples.runs.iter().step_by(apart).cloned().collect(),
+            }),
+            answers: self.answers.iter().map(answers).collect(),
+            labels: self.labels.iter().step_by(apart).copied().collect(),
+        }
+    }
 }
 
 /// Elements of each output, sample by sample.
@@ -52,14 +71,15 @@ struct Chosen {
 }
 
 impl<'a> Run<'a> {
-    /// Ranges as the samples or the options tell, and weights rounded to the nearest.
+    /// Ranges as the samples or the options tell, and weights rounded to the nearest, of all layers: also of those that keep their
+    /// numbers, which therefore change nothing for the others.
     pub(super) fn of(
         graph: Graph,
         options: &'a CompileOptions,
-        (how, kept): (&QuantizeOptions, &Kept),
+        how: &QuantizeOptions,
         (samples, threads): (&'a Samples, usize),
     ) -> Result<Run<'a>, QuantizeError> {
-        let points = points(&graph, kept);
+        let points = points(&graph, &Kept::new());
         let observed = observe(&graph, options, &points, samples, threads)?;
         let mut ranges = ranges(&graph, how, &points, &observed);
         let apart = match how.choice(None) {
@@ -79,9 +99,13 @@ impl<'a> Run<'a> {
         layers.filter(|layer| !fixed.contains(layer) && !kept.contains_key(layer)).collect()
     }
 
-    /// What a graph of numbers makes of samples.
-    pub(super) fn reference<'s>(&self, graph: &Graph, samples: &'s Samples) -> Result<Reference<'s>, QuantizeError> {
-        Ok(Reference { samples, answers: self.answers(graph, samples)? })
+    /// What the graph of numbers makes of the samples, whose classes may be known.
+    pub(super) fn reference(&self, labels: &[usize]) -> Result<Reference<'a>, QuantizeError> {
+        Ok(Reference {
+            answers: self.answers(&self.graph, self.samples)?,
+            samples: Cow::Borrowed(self.samples),
+            labels: labels.to_vec(),
+        })
     }
 
     fn chosen(&self, kept: &Kept) -> Chosen {
@@ -105,13 +129,13 @@ impl<'a> Run<'a> {
         let mut report = describe(&self.graph, &chosen.points, &self.observed, &chosen.ranges, &chosen.layers);
         let graph = inserted(&self.graph, chosen)?;
         report.samples = reference.samples.runs.len();
-        let answers = self.answers(&graph, reference.samples)?;
+        let answers = self.answers(&graph, &reference.samples)?;
         let outputs = measured_outputs(&self.graph);
         let pairs = outputs.iter().zip(reference.answers.iter().zip(&answers));
         report.outputs = pairs
             .map(|(&(place, node), (float, integer))| {
                 let name = &self.graph.outputs()[place].name;
-                agreement(name, float, integer, is_row_of_classes(&self.graph.ty(node).shape))
+                agreement(name, Form::of(&self.graph, node), float, integer, &reference.labels)
             })
             .collect();
         Ok((graph, report))

@@ -8,9 +8,8 @@ use edgecc_passes::quantize::{
 };
 
 use super::QuantizeError;
-use crate::calibrate::capture::capture;
-use crate::calibrate::samples::Samples;
-use crate::compile::CompileOptions;
+use super::observe::channel_axis;
+use crate::calibrate::observe::{Channel, Observed};
 
 /// Steps of an activation, and of a weight from 0 on.
 const STEPS: [f64; 2] = [255.0, 127.0];
@@ -34,82 +33,25 @@ pub struct Equalized {
     pub dead: usize,
 }
 
-/// A channel of a value over the samples.
-#[derive(Clone, Copy, Debug)]
-struct Channel {
-    low: f64,
-    high: f64,
-    sum: f64,
-    squares: f64,
-    count: f64,
-}
-
-impl Channel {
-    const EMPTY: Channel = Channel { low: f64::INFINITY, high: f64::NEG_INFINITY, sum: 0.0, squares: 0.0, count: 0.0 };
-
-    fn add(&mut self, elements: &[f32]) {
-        for &x in elements {
-            let x = x as f64;
-            (self.low, self.high) = (self.low.min(x), self.high.max(x));
-            (self.sum, self.squares) = (self.sum + x, self.squares + x * x);
-        }
-        self.count += elements.len() as f64;
-    }
-
-    /// The same, lower by a shift.
-    fn lowered(self, shift: f64) -> Channel {
-        Channel {
-            low: self.low - shift,
-            high: self.high - shift,
-            sum: self.sum - shift * self.count,
-            squares: self.squares - 2.0 * shift * self.sum + shift * shift * self.count,
-            count: self.count,
-        }
-    }
-
-    fn reach(&self) -> f64 {
-        self.high.max(-self.low).max(0.0)
-    }
-
-    fn mean_square(&self) -> f64 {
-        self.squares / self.count.max(1.0)
-    }
-}
-
 /// The graph with factors and shifts where they are worth it, and where those are: in weights alone, or `everywhere`, so that the
 /// network multiplies by them too.
 pub(super) fn equalize(
     graph: &Graph,
-    options: &CompileOptions,
-    (points, everywhere): (&Points, bool),
-    (samples, threads): (&Samples, usize),
+    points: &Points,
+    observed: &BTreeMap<NodeId, Observed>,
+    everywhere: bool,
 ) -> Result<(Graph, Vec<Equalized>), QuantizeError> {
-    let mut sites = equalization_sites(graph, &points.values);
-    sites.retain(|site| site.is_free || everywhere);
-    let values: Vec<NodeId> = sites.iter().map(|site| site.value).collect();
     let mut equalized = (graph.clone(), Vec::new());
-    if values.is_empty() {
-        return Ok(equalized);
-    }
-    let axes: BTreeMap<NodeId, usize> = sites.iter().map(|site| (site.value, site.axis)).collect();
-    let mut channels: BTreeMap<NodeId, Vec<Channel>> = BTreeMap::new();
-    capture(graph, options, &values, samples, threads, &mut |value| {
-        let extents = value.shape.extents();
-        let axis = axes[&value.node];
-        let inner = extents[axis + 1..].iter().product::<usize>().max(1);
-        let own = channels.entry(value.node).or_insert_with(|| vec![Channel::EMPTY; extents[axis]]);
-        for (place, part) in value.elements.chunks(inner).enumerate() {
-            own[place % extents[axis]].add(part);
-        }
-    })?;
-    for site in &sites {
-        let Some(channels) = channels.get(&site.value) else { continue };
+    for site in equalization_sites(graph, &points.values) {
+        let is_observed = channel_axis(graph, site.value) == site.axis && (site.is_free || everywhere);
+        let Some(observed) = observed.get(&site.value).filter(|_| is_observed) else { continue };
+        let channels = &observed.channels;
         // Factors of sites before have changed the weights.
-        let Some(choice) = choose(&equalized.0, site, channels) else { continue };
+        let Some(choice) = choose(&equalized.0, &site, channels) else { continue };
         if choice.shifts.iter().any(|&shift| shift != 0.0) {
-            shift_channels(&mut equalized.0, site, &choice.shifts)?;
+            shift_channels(&mut equalized.0, &site, &choice.shifts)?;
         }
-        scale_channels(&mut equalized.0, site, &choice.factors)?;
+        scale_channels(&mut equalized.0, &site, &choice.factors)?;
         let reaches = || channels.iter().map(Channel::reach).filter(|&reach| reach > 0.0);
         equalized.1.push(Equalized {
             origin: graph.node(site.value).origin().to_string(),

@@ -1,9 +1,11 @@
 //! Quantization after training: ranges from samples, weights rounded channel by channel, and the loss, measured.
 
+mod agreement;
 mod attempt;
 mod cost;
 mod decided;
 mod equalize;
+mod limit;
 mod observe;
 mod report;
 mod rounding;
@@ -20,13 +22,16 @@ use crate::calibrate::samples::Samples;
 use crate::compile::{CompileError, CompileOptions};
 use crate::names::{layers, values};
 use crate::recipe::RangeRule;
+pub use agreement::{ClassReport, OutputReport};
 use attempt::{Reference, Run};
+use cost::Compared;
 pub use decided::{Decided, insert_decided};
 pub use equalize::Equalized;
 use equalize::equalize;
-pub use report::{FloatReport, LayerReport, OutputReport, Report, SCHEME};
+pub use limit::Limit;
+pub use report::{FloatReport, LayerReport, Report, SCHEME};
 use rounding::round_weights;
-use sensitivity::worst_first;
+use sensitivity::{Attempt, Order};
 
 /// Why layers that could become integers do not: the user said so.
 const TOLD: &str = "is told to stay";
@@ -62,8 +67,10 @@ pub struct QuantizeOptions {
     pub keep_biases: bool,
     /// Cover every value from its smallest to its largest element, and leave everything else alone.
     pub plain: bool,
-    /// The largest drop that is allowed: see [`Report::drop`].
-    pub max_drop: Option<f64>,
+    /// The most that may be lost.
+    pub max_drop: Option<Limit>,
+    /// The class of each sample, where they are known: what is lost are right ones then.
+    pub labels: Vec<usize>,
 }
 
 /// Why a graph was not quantised.
@@ -97,15 +104,23 @@ pub enum QuantizeError {
     /// Biases that samples would correct, without samples.
     #[error("biases are corrected by samples: give some, or leave biases as they are")]
     NoMeans,
+    /// Classes of other samples.
+    #[error("{labels} classes are given for {samples} samples")]
+    Labels {
+        /// How many classes.
+        labels: usize,
+        /// How many samples.
+        samples: usize,
+    },
 }
 
 /// Writes quantization into a graph behind [`edgecc_passes::prepare`]: pairs that round values to integers and back, of which
 /// [`edgecc_passes::finish`] makes integer arithmetic.
 ///
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
-/// outputs nearer to the float model's. Where a largest drop is given and exceeded, functions such as sigmoids are computed of f32
-/// instead of looked up by 8 bits, with factors for the channels of their results; where it still is, layers go back to f32: first those whose rounding alone disturbs the outputs most
-/// for the cycles that it saves, as many as it takes.
+/// outputs nearer to the float model's. Where more is lost than is allowed, functions such as sigmoids are computed of f32
+/// instead of looked up by 8 bits, with factors for the channels of their results; where it still is, layers go back to f32: first
+/// those whose rounding disturbs what the limit looks at most for the cycles that it saves, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
     options: &CompileOptions,
@@ -114,86 +129,104 @@ pub fn quantize(
     threads: usize,
     progress: &mut dyn FnMut(String),
 ) -> Result<Report, QuantizeError> {
-    let mut kept = how.kept(graph)?;
-    let fixed = named(graph, &how.integers)?;
+    if !how.labels.is_empty() && how.labels.len() != samples.runs.len() {
+        return Err(QuantizeError::Labels { labels: how.labels.len(), samples: samples.runs.len() });
+    }
+    let (mut kept, fixed) = (how.kept(graph)?, named(graph, &how.integers)?);
     progress("calibrating".into());
-    let mut run = Run::of(graph.clone(), options, (how, &kept), (samples, threads))?;
+    let run = Run::of(graph.clone(), options, how, (samples, threads))?;
     let compared = run.compared(&kept)?;
     if how.only_faster {
-        let slower = run.slower(&run.free(&fixed, &kept), &kept, &compared, progress)?;
-        if !slower.is_empty() {
-            kept.extend(slower);
-            run = Run::of(graph.clone(), options, (how, &kept), (samples, threads))?;
-        }
+        kept.extend(run.slower(&run.free(&fixed, &kept), &kept, &compared, progress)?);
     }
     progress("running the float model".into());
-    let reference = run.reference(graph, samples)?;
-    let without_tables = (how.tables.is_none() && how.max_drop.is_some()).then(|| Run { tables: false, ..run.clone() });
-    let mut fitted = fit(graph, options, (how, &kept), (run, &reference), progress)?;
-    // Functions of numbers leave room for factors behind them.
-    if let Some(run) = without_tables.filter(|_| how.max_drop.is_some_and(|most| fitted.best.1.drop() > most)) {
-        progress("functions without tables".into());
-        let how = QuantizeOptions { tables: Some(false), ..how.clone() };
-        let other = fit(graph, options, (&how, &kept), (run, &reference), progress)?;
-        if other.best.1.quality() > fitted.best.1.quality() {
-            fitted = other;
-        }
+    let reference = run.reference(&how.labels)?;
+    let mut fitted = fit(how, kept, run, &reference, progress)?;
+    if let Some(limit) = how.max_drop.filter(|limit| !limit.is_kept_by(fitted.report())) {
+        fitted = without_layers(limit, (how, &fixed), fitted, (&reference, &compared), progress)?;
     }
-    let Fitted { run, mut best, steps, changes, is_fitted } = fitted;
-    if let Some(most) = how.max_drop.filter(|&most| best.1.drop() > most) {
-        let order = worst_first(graph, &run.losses(&run.free(&fixed, &kept), progress)?, &compared);
-        (kept, best) = run.keep_to(most, &order, &kept, &reference, best, progress)?;
-        // What stands between layers of numbers may be slower now.
-        let slower = match how.only_faster {
-            true => run.slower(&run.free(&fixed, &kept), &kept, &run.compared(&kept)?, progress)?,
-            false => Kept::new(),
-        };
-        if !slower.is_empty() {
-            kept.extend(slower);
-            best = run.attempt(&kept, &reference)?;
-        }
-    }
-    let (quantised, mut report) = best;
     if how.tell_shares {
-        let layers = points(graph, &kept).layers;
-        report.tell(graph, &layers, &run.losses(&layers, progress)?, &run.compared(&kept)?);
+        fitted.tell_shares(&reference, progress)?;
     }
-    let decided = &mut report.decided;
-    (decided.is_equalized, decided.is_fitted, decided.has_tables) = (!changes.is_empty(), is_fitted, run.tables);
+    let (quantised, report) = fitted.finished();
     *graph = quantised;
-    let apart = run.apart.iter().map(|&id| run.graph.node(id).origin().to_string()).collect();
-    Ok(Report { equalized: changes, apart, steps, ..report })
+    Ok(report)
 }
 
-/// A quantised graph with its report, before layers go back to numbers.
+/// A quantised graph, how it came about, and what it loses.
 struct Fitted<'a> {
     run: Run<'a>,
-    best: (Graph, Report),
+    best: Attempt,
     steps: Vec<(&'static str, f64)>,
     changes: Vec<Equalized>,
     is_fitted: bool,
 }
 
-/// Equalizes channels and rounds weights by the samples, each where the outputs come nearer to the float model's.
+impl Fitted<'_> {
+    fn report(&self) -> &Report {
+        &self.best.1.1
+    }
+
+    /// Tells what share each layer has of the loss.
+    fn tell_shares(
+        &mut self,
+        reference: &Reference<'_>,
+        progress: &mut dyn FnMut(String),
+    ) -> Result<(), QuantizeError> {
+        let Fitted { run, best: (kept, (_, report)), .. } = self;
+        let layers = run.free(&BTreeSet::new(), kept);
+        report.tell(&run.graph, &layers, &run.losses(&layers, reference, progress)?, &run.compared(kept)?);
+        Ok(())
+    }
+
+    fn finished(self) -> (Graph, Report) {
+        let Fitted { run, best: (kept, (graph, mut report)), steps, changes, is_fitted } = self;
+        let decided = &mut report.decided;
+        (decided.is_equalized, decided.is_fitted, decided.has_tables) = (!changes.is_empty(), is_fitted, run.tables);
+        let values = points(&run.graph, &kept).values;
+        let apart = run.apart.iter().filter(|id| values.contains(id));
+        let apart = apart.map(|&id| run.graph.node(id).origin().to_string()).collect();
+        (graph, Report { equalized: changes, apart, steps, ..report })
+    }
+}
+
+/// Equalizes channels and rounds weights by the samples, each where the outputs come nearer to the float model's; where more is lost
+/// than is allowed, both again without tables.
 fn fit<'a>(
-    graph: &Graph,
-    options: &'a CompileOptions,
-    (how, kept): (&QuantizeOptions, &Kept),
-    (mut run, reference): (Run<'a>, &Reference<'_>),
+    how: &QuantizeOptions,
+    kept: Kept,
+    run: Run<'a>,
+    reference: &Reference<'_>,
+    progress: &mut dyn FnMut(String),
+) -> Result<Fitted<'a>, QuantizeError> {
+    let exceeds = |fitted: &Fitted<'_>| how.max_drop.is_some_and(|limit| !limit.is_kept_by(fitted.report()));
+    let is_open = how.tables.is_none() && how.max_drop.is_some() && !run.points.functions.is_empty();
+    let without_tables = is_open.then(|| Run { tables: false, ..run.clone() });
+    let fitted = fit_once(how, kept.clone(), run, reference, progress)?;
+    let Some(run) = without_tables.filter(|_| exceeds(&fitted)) else { return Ok(fitted) };
+    // Functions of numbers leave room for factors behind them.
+    progress("functions without tables".into());
+    let how = QuantizeOptions { tables: Some(false), ..how.clone() };
+    let other = fit_once(&how, kept, run, reference, progress)?;
+    Ok(if other.report().quality() > fitted.report().quality() { other } else { fitted })
+}
+
+fn fit_once<'a>(
+    how: &QuantizeOptions,
+    kept: Kept,
+    mut run: Run<'a>,
+    reference: &Reference<'_>,
     progress: &mut dyn FnMut(String),
 ) -> Result<Fitted<'a>, QuantizeError> {
     progress("running the integers".into());
-    let (samples, threads) = (run.samples, run.threads);
-    let mut best = run.attempt(kept, reference)?;
+    let mut best = run.attempt(&kept, reference)?;
     let mut steps = vec![("rounded to the nearest", best.1.quality())];
     let mut changes = Vec::new();
     if let Some(wanted) = how.choice(how.equalize) {
         progress("equalizing channels".into());
-        // Layers that keep their numbers are no reason for other factors: they may be those of a recipe that was made with them.
-        let all = points(graph, &Kept::new());
-        let (equalized, found) = equalize(graph, options, (&all, !run.tables), (samples, threads))?;
-        let other = Run::of(equalized, options, (how, kept), (samples, threads))?;
-        let attempt = other.attempt(kept, reference)?;
+        let (equalized, found) = equalize(&run.graph, &run.points, &run.observed, !run.tables)?;
+        let other = Run::of(equalized, run.options, how, (run.samples, run.threads))?;
+        let attempt = other.attempt(&kept, reference)?;
         steps.push(("channels equalized", attempt.1.quality()));
         if wanted.unwrap_or(attempt.1.quality() > best.1.quality()) {
             (run, best, changes) = (other, attempt, found);
@@ -202,8 +235,9 @@ fn fit<'a>(
     let mut is_fitted = false;
     if let Some(wanted) = how.choice(how.fit_rounding) {
         let nearest = run.layers.clone();
-        run.layers.extend(round_weights(&run, progress)?);
-        let attempt = run.attempt(kept, reference)?;
+        let layers = run.free(&BTreeSet::new(), &kept);
+        run.layers.extend(round_weights(&run, &layers, progress)?);
+        let attempt = run.attempt(&kept, reference)?;
         steps.push(("weights rounded by the samples", attempt.1.quality()));
         is_fitted = wanted.unwrap_or(attempt.1.quality() > best.1.quality());
         match is_fitted {
@@ -211,7 +245,30 @@ fn fit<'a>(
             false => run.layers = nearest,
         }
     }
-    Ok(Fitted { run, best, steps, changes, is_fitted })
+    Ok(Fitted { run, best: (kept, best), steps, changes, is_fitted })
+}
+
+/// Gives layers back to f32 until no more is lost than the limit allows.
+fn without_layers<'a>(
+    limit: Limit,
+    (how, fixed): (&QuantizeOptions, &BTreeSet<NodeId>),
+    fitted: Fitted<'a>,
+    (reference, compared): (&Reference<'_>, &Compared),
+    progress: &mut dyn FnMut(String),
+) -> Result<Fitted<'a>, QuantizeError> {
+    let Fitted { run, best, .. } = &fitted;
+    let losses = run.losses(&run.free(fixed, &best.0), reference, progress)?;
+    let order = Order::of(&run.graph, limit, &losses, &fitted.report().outputs, compared);
+    let (mut kept, mut attempt) = run.keep_to(limit, &order, best.clone(), reference, progress)?;
+    if how.only_faster {
+        // What stands between layers of numbers may be slower now.
+        let slower = run.slower(&run.free(fixed, &kept), &kept, &run.compared(&kept)?, progress)?;
+        if !slower.is_empty() {
+            kept.extend(slower);
+            attempt = run.attempt(&kept, reference)?;
+        }
+    }
+    Ok(Fitted { best: (kept, attempt), ..fitted })
 }
 
 /// Layers that keep their numbers, with the reason.

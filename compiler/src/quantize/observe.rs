@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgecc_ir::eval::eval_scalar;
-use edgecc_ir::{DType, Graph, NodeId, Op, Scalar, Shape};
+use edgecc_ir::{DType, Graph, NodeId, Op, Scalar};
 use edgecc_passes::quantize::{Affine, Points};
 
 use super::{QuantizeError, QuantizeOptions};
@@ -30,7 +30,9 @@ pub(super) fn observe(
     let read = points.layers.iter().map(|&layer| graph.operands(layer)[0]);
     let values: Vec<NodeId> = points.values.iter().copied().chain(read).collect::<BTreeSet<_>>().into_iter().collect();
     capture(graph, options, &values, samples, threads, &mut |captured: Captured<'_>| {
-        let (channels, inner) = channels(graph, captured.node, captured.shape);
+        let (axis, extents) = (channel_axis(graph, captured.node), captured.shape.extents());
+        let channels = extents.get(axis).map_or(1, |&channels| channels.max(1));
+        let inner = extents.iter().skip(axis + 1).product();
         let own = observed.entry(captured.node).or_insert_with(|| Observed::new(channels));
         if !own.add(captured.elements, inner) {
             not_finite.get_or_insert((captured.node, captured.run));
@@ -42,18 +44,18 @@ pub(super) fn observe(
     }
 }
 
-/// Channels of a value as a layer sums over them, and how many neighbouring elements share one.
-fn channels(graph: &Graph, id: NodeId, shape: &Shape) -> (usize, usize) {
-    let rank = shape.rank();
-    let transposed = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::MatMul { transpose_a: true, .. }));
-    let is_image = graph.users(id).iter().any(|&user| matches!(graph.op(user), Op::Conv { .. }))
-        || rank == 4 && matches!(graph.op(id), Op::Conv { .. });
-    let axis = match (is_image, transposed) {
-        (true, _) => 1,
-        (false, true) => rank - 2,
-        (false, false) => rank - 1,
-    };
-    (shape.dim(axis).max(1), shape.extents()[axis + 1..].iter().product())
+/// The axis along which a value has channels, as layers sum over them.
+pub(super) fn channel_axis(graph: &Graph, id: NodeId) -> usize {
+    let rank = graph.ty(id).shape.rank();
+    let is_read = |reads: fn(&Op) -> bool| graph.users(id).iter().any(|&user| reads(graph.op(user)));
+    if is_read(|op| matches!(op, Op::Conv { .. })) {
+        return 1;
+    }
+    match (is_read(|op| matches!(op, Op::MatMul { .. })), rank) {
+        (true, _) if is_read(|op| matches!(op, Op::MatMul { transpose_a: true, .. })) => rank - 2,
+        (false, 4) => 1,
+        (_, rank) => rank.saturating_sub(1),
+    }
 }
 
 /// What the integers of each value cover.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use edgecc_ir::{Graph, NodeId, Op, Shape};
+use edgecc_ir::{Graph, NodeId, Op};
 use edgecc_passes::quantize::{Points, QuantizedWeights, layer_input, weights_axis};
 
+use super::agreement::{OutputReport, decibels};
 use super::cost::Compared;
 use super::sensitivity::Losses;
 use super::{Decided, Equalized};
@@ -42,11 +43,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// The worst of the outputs: the share of the samples whose first class is another, of outputs that are one row of
-    /// classes; of others 1 less the cosine.
+    /// The worst of the outputs: see [`OutputReport::drop`].
     pub fn drop(&self) -> f64 {
-        let of = |output: &OutputReport| 1.0 - output.top_1.unwrap_or(output.cosine);
-        self.outputs.iter().map(of).fold(0.0, f64::max)
+        self.outputs.iter().map(OutputReport::drop).fold(0.0, f64::max)
     }
 
     /// Decibels of the worst output over its difference.
@@ -56,12 +55,14 @@ impl Report {
 
     /// Tells each layer's share of the loss, and cycles. `layers` are those of the report.
     pub(super) fn tell(&mut self, graph: &Graph, layers: &[NodeId], losses: &Losses, compared: &Compared) {
-        let all: f64 = losses.values().sum();
+        // Of the output that each disturbs most.
+        let loss = |outputs: &Vec<OutputReport>| outputs.iter().map(OutputReport::noise).fold(0.0, f64::max);
+        let all: f64 = losses.values().map(loss).sum();
         let names = names::layers(graph);
         for &layer in layers {
             let name = names.name(layer);
             let Some(row) = self.layers.iter_mut().find(|row| row.name == name) else { continue };
-            row.share_of_loss = losses.get(&layer).map(|loss| loss / all.max(f64::MIN_POSITIVE));
+            row.share_of_loss = losses.get(&layer).map(|outputs| loss(outputs) / all.max(f64::MIN_POSITIVE));
             row.cycles = compared.of_layer(layer);
         }
         self.cycles = compared.total();
@@ -72,11 +73,7 @@ impl Report {
         let share = (1.0 - self.float_share) * 100.0;
         let mut text = format!("{} layers of integers, {share:.1} % of the multiply-adds\n", self.layers.len());
         for output in &self.outputs {
-            let top = output.top_1.map_or(String::new(), |share| format!(", same first class {:.1} %", share * 100.0));
-            text.push_str(&format!(
-                "output {}: cosine {:.6}, {:.1} dB over the difference{top} ({} samples)\n",
-                output.name, output.cosine, output.signal_to_noise, self.samples
-            ));
+            text.push_str(&format!("output {}: {output} ({} samples)\n", output.name, self.samples));
         }
         text
     }
@@ -114,19 +111,6 @@ pub struct FloatReport {
     pub macs: u64,
     /// Why.
     pub reason: &'static str,
-}
-
-/// How an output agrees with the float model's.
-#[derive(Clone, Debug)]
-pub struct OutputReport {
-    /// Its name.
-    pub name: String,
-    /// Cosine of all elements of all samples.
-    pub cosine: f64,
-    /// Decibels of the float output over the difference.
-    pub signal_to_noise: f64,
-    /// Share of the samples whose largest element is the same, where the output is one row of classes.
-    pub top_1: Option<f64>,
 }
 
 pub(super) fn describe(
@@ -196,40 +180,6 @@ fn weights_quality(graph: &Graph, layer: NodeId, rounded: &QuantizedWeights) -> 
         noise += (weight as f64 - value).powi(2);
     }
     decibels(signal, noise)
-}
-
-fn decibels(signal: f64, noise: f64) -> f64 {
-    10.0 * (signal.max(1e-30) / noise.max(1e-30)).log10()
-}
-
-/// `[1, classes]`, whatever further extents of 1 there are.
-pub(super) fn is_row_of_classes(shape: &Shape) -> bool {
-    let wide: Vec<usize> = shape.extents().into_iter().filter(|&extent| extent != 1).collect();
-    matches!(wide[..], [classes] if classes > 1)
-}
-
-pub(super) fn agreement(name: &str, float: &[Vec<f32>], integer: &[Vec<f32>], is_row: bool) -> OutputReport {
-    let (mut product, mut of_float, mut of_integer, mut noise, mut same) = (0.0, 0.0, 0.0, 0.0, 0usize);
-    for (a, b) in float.iter().zip(integer) {
-        for (&x, &y) in a.iter().zip(b) {
-            let (x, y) = (x as f64, y as f64);
-            product += x * y;
-            of_float += x * x;
-            of_integer += y * y;
-            noise += (x - y) * (x - y);
-        }
-        same += (largest(a) == largest(b)) as usize;
-    }
-    OutputReport {
-        name: name.to_string(),
-        cosine: product / (of_float * of_integer).sqrt().max(1e-30),
-        signal_to_noise: decibels(of_float, noise),
-        top_1: is_row.then(|| same as f64 / float.len().max(1) as f64),
-    }
-}
-
-fn largest(values: &[f32]) -> usize {
-    (0..values.len()).fold(0, |best, place| if values[place] > values[best] { place } else { best })
 }
 
 impl std::fmt::Display for Report {

@@ -32,13 +32,14 @@ struct Sums<'a> {
     groups: Vec<Normal>,
 }
 
-/// The weights of those layers whose inputs the samples tell enough of.
+/// The weights of those of some layers whose inputs the samples tell enough of.
 pub(super) fn round_weights(
     run: &Run<'_>,
+    layers: &[NodeId],
     progress: &mut dyn FnMut(String),
 ) -> Result<BTreeMap<NodeId, QuantizedWeights>, QuantizeError> {
     let Run { graph, options, samples, threads, ranges, .. } = run;
-    let (layers, threads) = (&run.points.layers, *threads);
+    let threads = *threads;
     let mut sums: BTreeMap<NodeId, Vec<Sums<'_>>> = BTreeMap::new();
     for &id in layers {
         let Some(layer) = Layer::of(graph, id).filter(|layer| layer.features() <= MOST_FEATURES) else { continue };

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::observe::{Observer, Range};
 use crate::names::layers;
+use crate::quantize::Limit;
 pub use read::{Error, Read};
 
 /// What is to become of a model. Layers and values are called by names of ONNX nodes: see [`crate::names`].
@@ -130,9 +131,8 @@ pub struct Quantize {
     pub fit_rounding: Option<bool>,
     /// Whether functions between layers are tables of 8 bits; without it, unless the drop demands more.
     pub tables: Option<bool>,
-    /// The largest drop that is allowed.
-    #[serde(default, deserialize_with = "read::optional_share")]
-    pub max_drop: Option<f64>,
+    /// The most that may be lost.
+    pub max_drop: Option<Limit>,
 }
 
 /// The integers of layers.
@@ -189,6 +189,20 @@ pub enum LayerPrecision {
     Int8,
     /// Numbers of the recipe's width.
     Float,
+    /// Numbers of 16 bits, where that is the recipe's width.
+    Fp16,
+    /// Numbers of 32 bits, likewise.
+    Fp32,
+}
+
+impl LayerPrecision {
+    /// Of numbers of a width.
+    pub fn of(width: Width) -> LayerPrecision {
+        match width {
+            Width::Fp16 => LayerPrecision::Fp16,
+            Width::Fp32 => LayerPrecision::Fp32,
+        }
+    }
 }
 
 /// What the integers of a value cover.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
-use super::{LayerRule, Prune, Quantize, RangeRule, Recipe, SamplesRule, Width};
+use super::{LayerPrecision, LayerRule, Prune, Quantize, RangeRule, Recipe, SamplesRule, Width};
 use crate::calibrate::observe::{Observer, Range};
 use crate::names::{layers, values};
 
@@ -90,6 +90,14 @@ impl Read {
             ))
         };
         let of_range = |name| no_quantize.then_some((Table::Ranges, name, "[quantize]"));
+        let width = LayerPrecision::of(self.recipe.precision);
+        let is_of_other_width = |(_, rule): &(&String, &LayerRule)| {
+            matches!(rule.precision, Some(LayerPrecision::Fp16 | LayerPrecision::Fp32)) && rule.precision != Some(width)
+        };
+        if let Some((name, _)) = layers.iter().find(is_of_other_width) {
+            let message = format!("`{name}` has another precision than the recipe, which is of all numbers");
+            return Err(Error { line: self.line(Table::Layers, name), message });
+        }
         let mut wrong = layers.iter().filter_map(of_layer).chain(ranges.keys().filter_map(of_range));
         let error = |(table, name, section): (Table, &String, &str)| {
             let message = format!("the rule of `{name}` is for {section}, which the recipe does not have");

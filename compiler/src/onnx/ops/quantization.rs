@@ -54,6 +54,15 @@ fn repeated(c: &mut Context<'_, '_>, parameter: NodeId, x: NodeId, axis: usize, 
     if flat == extent { Ok(whole) } else { super::movement::part(c, whole, axis, 0, extent) }
 }
 
+/// Refuses scales, where they are known, that no step has.
+fn check_scale(c: &Context<'_, '_>, scale: NodeId) -> Imported<()> {
+    let values = c.value(scale).map(|scale| scale.to_f32()).unwrap_or_default();
+    match values.iter().position(|value| !(value.is_finite() && *value > 0.0)) {
+        Some(place) => invalid(format!("a scale of {} at place {place}: a step is above 0", values[place])),
+        None => Ok(()),
+    }
+}
+
 fn block_size(c: &Context<'_, '_>) -> Imported<usize> {
     Ok(usize::try_from(c.int("block_size", 0)?).unwrap_or(0))
 }
@@ -77,6 +86,7 @@ pub(super) fn value_of(
     if !is_quantized_type(c.dtype(x)?) {
         return unsupported(format!("elements of {}", c.dtype(x)?));
     }
+    check_scale(c, scale)?;
     let rank = c.rank(x)?;
     if block > 0 && rank > 0 && c.extent(x, c.axis(axis, rank)?)? % block == 0 {
         let axis = c.axis(axis, rank)?;
@@ -164,6 +174,7 @@ pub(super) fn quantized(
     if !is_quantized_type(target) {
         return unsupported(format!("a result of {target}"));
     }
+    check_scale(c, scale)?;
     let mut operands = vec![x, along(c, scale, x, axis, block)?];
     let mut expr = Expr::argument(0, c.dtype(x)?);
     let value = expr.cast(DType::F32, expr.root());
