@@ -1,10 +1,12 @@
-/* The README's programs in C, whole: with the runtime, and with a linked model. */
+/* The README's programs in C, whole: with the runtime, on a GPU, and with a linked model. */
+#define EDGECC_GPU
 #include <edgecc.h>
 #include <stdlib.h>
 
 #include "model.h"
 
 void with_runtime(const char *path, void *image, size_t image_bytes, void *scores, size_t scores_bytes);
+void on_gpu(const edgecc_model *model, const char *cache_folder);
 int linked(const void *weights, const float *image, float *scores);
 
 void with_runtime(const char *path, void *image, size_t image_bytes, void *scores, size_t scores_bytes) {
@@ -14,6 +16,15 @@ void with_runtime(const char *path, void *image, size_t image_bytes, void *score
   edgecc_session_create(model, 2, &session);              /* two threads */
   edgecc_buffer inputs[] = {{image, image_bytes}}, outputs[] = {{scores, scores_bytes}};
   edgecc_session_run(session, inputs, 1, outputs, 1);     /* no allocation, no lock */
+}
+
+void on_gpu(const edgecc_model *model, const char *cache_folder) {
+  edgecc_session *session;
+  edgecc_times times;
+  edgecc_gpu *gpu;
+  edgecc_gpu_open(NULL, cache_folder, &gpu);              /* the fastest adapter; or a part of the name of one of edgecc_gpu_adapter() */
+  edgecc_session_create_on(model, gpu, &session);         /* shaders, of --target wgsl or aarch64,wgsl */
+  edgecc_session_create_fastest(model, 2, gpu, &session, &times); /* or what answers sooner; edgecc_session_device() tells which */
 }
 
 int linked(const void *weights, const float *image, float *scores) {

@@ -65,7 +65,18 @@ pub fn compile_beside(model: &Path, inputs: &[Array], packings: &Packings) -> Re
 
 /// Runs an artifact on inputs in graph order.
 pub fn run_on(gpu: &Gpu, artifact: &[u8], inputs: &[&[u8]]) -> Vec<Vec<u8>> {
+    run_model(gpu, &ShaderModel::from_bytes(artifact).expect("an artifact of shaders"), inputs)
+}
+
+/// The same without checks while it runs.
+#[allow(unsafe_code)]
+pub fn run_unchecked(gpu: &Gpu, artifact: &[u8], inputs: &[&[u8]]) -> Vec<Vec<u8>> {
     let model = ShaderModel::from_bytes(artifact).expect("an artifact of shaders");
+    // SAFETY: the compiler in this process wrote it.
+    run_model(gpu, &unsafe { model.unchecked() }, inputs)
+}
+
+fn run_model(gpu: &Gpu, model: &ShaderModel, inputs: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut session = model.session(gpu).expect("a session");
     for (place, input) in inputs.iter().enumerate() {
         session.input_mut(place).copy_from_slice(input);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use edgecc::both::CompiledForBoth;
 use edgecc::picture::{Normalisation, read as read_picture};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::agreement::Bound;
@@ -17,7 +18,7 @@ use serde_json::json;
 /// Models that run in the browser beside the sample: MobileNetV1 and one of separable convolutions.
 const IN_BROWSER: [&str; 2] = ["mlperftiny_vww96_fp32", "mlperftiny_kws_dscnn_fp32"];
 /// How often the device is lost.
-const LOSSES: usize = 12;
+const LOSSES: usize = 100;
 /// Damaged artifacts.
 const DAMAGED: usize = 300;
 
@@ -55,6 +56,21 @@ fn the_sample_answers_as_on_the_processor_whenever_the_device_is_lost() {
     let expected = on_processor(&sample_file("digits.onnx"), inputs).swap_remove(0);
     let expected = Array { element_type: ElementType::F32, extents: vec![expected.len() / 4], bytes: expected };
     assert!(run::agree(&posted["digits.out0"], &expected, None, Bound::FLOAT).share_of_bound <= 1.0);
+}
+
+/// A browser has no use for machine code: of an artifact for both it runs the shaders.
+#[test]
+fn an_artifact_for_both_answers_as_on_the_processor() {
+    let Some(browser) = browser() else { return };
+    let image = sample::first_image();
+    let (inputs, model) = (std::slice::from_ref(&image), sample_file("digits.onnx"));
+    let processors = run::compile_for(&model, Architecture::Aarch64, inputs).expect("compiles");
+    let shaders = gpu::compile_beside(&model, inputs, &processors.best.packings).expect("compiles");
+    let both = CompiledForBoth { processors, shaders }.to_bytes().expect("an artifact");
+    let posted = run_page(browser, "both", &json!([["run", "both", 0]]), served("both", both, inputs));
+    let expected = on_processor(&model, inputs).swap_remove(0);
+    let expected = Array { element_type: ElementType::F32, extents: vec![expected.len() / 4], bytes: expected };
+    assert!(run::agree(&posted["both.out0"], &expected, None, Bound::FLOAT).share_of_bound <= 1.0);
 }
 
 #[test]

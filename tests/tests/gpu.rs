@@ -37,6 +37,23 @@ const QUICK: [&str; 8] = [
     "magika_v3_3",
 ];
 
+/// The rows that run.
+fn chosen() -> impl Iterator<Item = &'static Row> {
+    let chosen = std::env::var("EDGECC_GPU_MODELS").ok();
+    MODELS.iter().filter(move |row| match chosen.as_deref() {
+        None => QUICK.contains(&row.name),
+        Some("all") => true,
+        Some(part) => row.name.contains(part),
+    })
+}
+
+/// The outputs of a model on this machine's processor.
+fn on_processor(model: &Path, inputs: &[Array]) -> Vec<Vec<u8>> {
+    let host = Architecture::host().expect("a host that code is emitted for");
+    let compiled = run::compile_for(model, host, inputs).expect("compiles");
+    run::run_here(&compiled.to_bytes().expect("an artifact"), inputs, 1)
+}
+
 /// Compiles and runs one model, prints its row, and tells whether its outputs keep to the bound.
 fn agrees(device: &Gpu, folder: &Path, row: &Row) -> bool {
     let name = format!("{}{}", row.name, row.variant);
@@ -53,19 +70,21 @@ fn agrees(device: &Gpu, folder: &Path, row: &Row) -> bool {
     let start = Instant::now();
     let outputs = gpu::run_on(device, &artifact, &inputs);
     let seconds = start.elapsed().as_secs_f64();
-    let agreements: Vec<_> = outputs
-        .iter()
-        .zip(&expected.outputs)
-        .map(|(actual, reference)| run::agree(actual, reference, row.channel, row.bound()))
-        .collect();
-    let worst = agreements.iter().max_by(|a, b| a.share_of_bound.total_cmp(&b.share_of_bound)).expect("an output");
+    let agreement = |outputs: &[Vec<u8>]| {
+        let pairs = outputs.iter().zip(&expected.outputs);
+        let each = pairs.map(|(actual, reference)| run::agree(actual, reference, row.channel, row.bound()));
+        each.max_by(|a, b| a.share_of_bound.total_cmp(&b.share_of_bound)).expect("an output")
+    };
+    let worst = agreement(&outputs);
+    let processor = agreement(&on_processor(&row.model(folder), &expected.inputs));
     say(&format!(
-        "{name:<44} {:>10} {:>7} {:>10} {:>9.2e} {:>8.1}% {:>9.6} {seconds:>7.2} s",
+        "{name:<44} {:>10} {:>7} {:>10} {:>9.2e} {:>8.1}% {:>8.1}% {:>9.6} {seconds:>7.2} s",
         compiled.shaders.dispatches.len(),
         compiled.shaders.modules.len(),
         compiled.plan.arena_bytes,
         worst.max_absolute,
         worst.share_of_bound * 100.0,
+        processor.share_of_bound * 100.0,
         worst.cosine
     ));
     worst.share_of_bound <= 1.0 && outputs.len() == expected.outputs.len()
@@ -294,9 +313,7 @@ fn the_sample_answers_as_on_the_processor() {
     let Some(device) = gpu::device() else { return };
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sample/digits.onnx");
     let input = sample::first_image();
-    let host = Architecture::host().expect("a host that code is emitted for");
-    let compiled = run::compile_for(&model, host, std::slice::from_ref(&input)).expect("compiles");
-    let expected = run::run_here(&compiled.to_bytes().expect("an artifact"), std::slice::from_ref(&input), 1);
+    let expected = on_processor(&model, std::slice::from_ref(&input));
     let artifact = gpu::compile_for(&model, std::slice::from_ref(&input)).expect("compiles").to_bytes();
     let outputs = gpu::run_on(device, &artifact.expect("an artifact"), &[&input.bytes]);
     for (expected, actual) in expected.iter().zip(&outputs) {
@@ -356,17 +373,10 @@ fn node_tests_pass_or_are_refused() {
 fn models_agree_with_onnxruntime() {
     let (Some(folder), Some(device)) = (reference::shared("models"), gpu::device()) else { return };
     say(&format!(
-        "{:<44} {:>10} {:>7} {:>10} {:>9} {:>9} {:>9} {:>9}",
-        "model", "dispatches", "shaders", "arena", "max abs", "of bound", "cosine", "first run"
+        "{:<44} {:>10} {:>7} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "model", "dispatches", "shaders", "arena", "max abs", "of bound", "on cpu", "cosine", "first run"
     ));
-    let chosen = std::env::var("EDGECC_GPU_MODELS").ok();
-    let is_chosen = |row: &&Row| match chosen.as_deref() {
-        None => QUICK.contains(&row.name),
-        Some("all") => true,
-        Some(part) => row.name.contains(part),
-    };
-    let rows = MODELS.iter().filter(is_chosen);
-    let failed: Vec<&Row> = rows.filter(|row| !agrees(device, &folder, row)).collect();
+    let failed: Vec<&Row> = chosen().filter(|row| !agrees(device, &folder, row)).collect();
     assert!(failed.is_empty(), "out of bounds or not compiled: {failed:?}");
 }
 
@@ -414,7 +424,6 @@ fn of_both_the_one_that_answers_sooner_is_taken_and_named() {
 #[test]
 fn models_in_halves_agree_with_onnxruntime() {
     let (Some(folder), Some(device)) = (reference::shared("models"), gpu::device()) else { return };
-    let rows = MODELS.iter().filter(|row| QUICK.contains(&row.name));
     let cosine = |row: &Row| {
         let expected = reference::read(&row.reference(&folder));
         let compiled = gpu::compile_in_halves(&row.model(&folder), &expected.inputs).expect("compiles");
@@ -426,7 +435,7 @@ fn models_in_halves_agree_with_onnxruntime() {
         say(&format!("{:<44} in halves: cosine {worst:.6}, {moved} bytes moved", row.name));
         worst
     };
-    let failed: Vec<&str> = rows.filter(|row| cosine(row) < LEAST_COSINE_OF_HALVES).map(|row| row.name).collect();
+    let failed: Vec<&str> = chosen().filter(|row| cosine(row) < LEAST_COSINE_OF_HALVES).map(|row| row.name).collect();
     assert!(failed.is_empty(), "{failed:?}");
 }
 
@@ -480,8 +489,9 @@ fn swiftshader_computes_the_same() {
     }
     let tests =
         ["graphs_compute", "groups_compute", "layers_", "random_kernels", "the_sample_answers", "an_artifact_for_both"];
+    let models = std::env::var_os("EDGECC_GPU_MODELS").map(|_| "models_");
     let output = Command::new(std::env::current_exe().expect("a running program"))
-        .args(tests)
+        .args(tests.into_iter().chain(models))
         .env("EDGECC_ADAPTER", "SwiftShader")
         .env("VK_ICD_FILENAMES", SWIFTSHADER)
         .output()

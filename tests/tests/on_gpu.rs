@@ -10,8 +10,10 @@ use edgecc_backends::schedule::choices::{Choices, SHADERS};
 use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
+use edgecc_passes::precision::Precision;
+use edgecc_tests::networks::layers;
 use edgecc_tests::report::skipped;
-use edgecc_tests::{binary, gpu, python, run, sample};
+use edgecc_tests::{binary, gpu, numbers, python, run, sample};
 
 fn workspace(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -124,6 +126,21 @@ fn all_schedules_of_shaders_compute_the_same() {
     }
 }
 
+/// What checks would change shows in the answer: nothing is out of place.
+#[test]
+fn shaders_without_checks_give_the_same_bytes() {
+    let Some(device) = gpu::device() else { return };
+    for (name, graph) in layers().into_iter().map(|(graph, _)| (graph.name().to_string(), graph)) {
+        let inputs: Vec<Vec<u8>> = numbers::inputs(&graph).iter().map(|input| input.bytes().to_vec()).collect();
+        let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+        for precision in [Precision::F32, Precision::F16] {
+            let artifact = gpu::compiled_in(&graph, precision).expect("compiles").to_bytes().expect("an artifact");
+            let checked = gpu::run_on(device, &artifact, &inputs);
+            assert!(gpu::run_unchecked(device, &artifact, &inputs) == checked, "{name} {precision:?}");
+        }
+    }
+}
+
 #[test]
 fn a_schedule_that_no_shader_has_is_refused_with_its_line() {
     let (model, image) = (workspace("sample/digits.onnx"), sample::first_image());
@@ -217,7 +234,7 @@ fn a_c_program_chooses_an_adapter_and_runs_there() {
         let values: Vec<f32> = printed.lines().map(|line| line.parse().expect("a number")).collect();
         let far = expected.iter().zip(&values).any(|(expected, value)| (expected - value).abs() > 1e-4);
         assert!(values.len() == expected.len() && !far, "{words:?}: {printed}");
-        assert!(said.contains(&format!("adapter 0: ")), "{said}");
+        assert!(said.contains("adapter 0: "), "{said}");
         match (words[0], words[2]) {
             ("cpu.bin", _) => assert!(said.contains("gpu -1 s\nruns on cpu\n"), "{said}"),
             (_, "gpu") | ("gpu.bin", _) => assert!(said.contains(&format!("runs on {adapter}\n")), "{said}"),

@@ -1,14 +1,21 @@
-"""Times single layers on one adapter in edgecc, ncnn (Vulkan) and LiteRT (ML Drift over WebGPU), in turns, and prints the least
-times and their ratios: python gpu_against_peers.py EDGECC [--turns N] [--folder DIR]. Upload and read-back count everywhere. Engines
-that the interpreter has no module of are left out, which is said. VK_ICD_FILENAMES names the driver of all of them; LiteRT's
-library refuses Mesa's before version 25.
+"""Times layers and networks on one adapter in edgecc, ncnn (Vulkan), LiteRT (ML Drift over WebGPU), wonnx and, in Chromium,
+onnxruntime-web and edgecc's own loader, in turns, and prints the least times and what share of each other engine's edgecc
+takes: python gpu_against_peers.py EDGECC [MODEL.onnx..] [--turns N] [--folder DIR] [--web DIR]. Single layers where no model is
+given; models are run by the engines that read ONNX. Upload and read-back count everywhere. Engines that the interpreter has no
+module of are left out, and so is the browser without a folder that npm installed onnxruntime-web in (--web), which is said.
+VK_ICD_FILENAMES names the driver of all of them; Chromium's is SwiftShader, and LiteRT's library refuses Mesa's before version 25.
 """
 
 import argparse
+import http.server
 import json
 import pathlib
+import queue
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 import numpy as np
@@ -38,18 +45,19 @@ def write_onnx(layer, path):
     kind, inputs, outputs, taps, size = layer
     kernel, bias = weights(layer)
     if kind == "product":
-        nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["sum"], transB=1)]
-        kernel, shapes = kernel[:, :, 0, 0], ([size, inputs], [size, outputs])
+        nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["sum"])]
+        kernel, shapes = np.ascontiguousarray(kernel[:, :, 0, 0].T), ([size, inputs], [size, outputs])
     else:
         group = inputs if kind == "depthwise" else 1
         pads = [taps // 2] * 4
-        nodes = [helper.make_node("Conv", ["x", "w", "b"], ["sum"], group=group, pads=pads)]
+        nodes = [helper.make_node("Conv", ["x", "w", "b"], ["sum"], group=group, pads=pads, kernel_shape=[taps, taps])]
         shapes = ([1, inputs, size, size], [1, outputs, size, size])
     nodes.append(helper.make_node("Relu", ["sum"], ["y"]))
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in zip("xy", shapes)]
     constants = [numpy_helper.from_array(kernel, "w"), numpy_helper.from_array(bias, "b")]
     graph = helper.make_graph(nodes, "layer", values[:1], values[1:], constants)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
 
 
 def write_ncnn(layer, path):
@@ -159,9 +167,138 @@ def turn_litert(layer, path):
     return least(run)
 
 
+def turn_wonnx(_, path):
+    import onnx
+    import wonnx
+
+    session = wonnx.Session.from_path(str(path.with_suffix(".onnx")))
+    port = onnx.load(path.with_suffix(".onnx")).graph.input[0]
+    elements = np.prod([dim.dim_value for dim in port.type.tensor_type.shape.dim])
+    x = np.ones(elements, np.float32)
+    return least(lambda: session.run({port.name: x}))
+
+
+# Times what it is told to, in the order in which it is told.
+PAGE = """<!doctype html><script type=module>
+import * as ort from "/web/node_modules/onnxruntime-web/dist/ort.webgpu.bundle.min.mjs";
+import { Gpu, Model } from "/edgecc/src/index.js";
+ort.env.wasm.wasmPaths = "/web/node_modules/onnxruntime-web/dist/";
+const ready = new Map();
+let gpu;
+const prepare = {
+  async "onnxruntime-web"(name, shape, input) {
+    const session = await ort.InferenceSession.create(`/models/${name}.onnx`, { executionProviders: ["webgpu"] });
+    const size = shape.reduce((a, b) => a * b, 1);
+    const feeds = { [input]: new ort.Tensor("float32", new Float32Array(size).fill(1), shape) };
+    return async () => {
+      for (const output of Object.values(await session.run(feeds))) await output.getData();
+    };
+  },
+  async "edgecc-web"(name) {
+    gpu ??= await Gpu.open();
+    const session = await (await Model.fetch(`/models/${name}.bin`)).session(gpu);
+    new Float32Array(session.input(0).buffer).fill(1);
+    return () => session.run();
+  },
+};
+for (;;) {
+  const { engine, name, shape, input, runs } = await (await fetch("/next")).json();
+  let answer;
+  try {
+    const key = `${engine} ${name}`;
+    if (!ready.has(key)) ready.set(key, await prepare[engine](name, shape, input));
+    const run = ready.get(key);
+    await run();
+    let least = Infinity;
+    for (let n = 0; n < runs; n++) {
+      const start = performance.now();
+      await run();
+      least = Math.min(least, performance.now() - start);
+    }
+    answer = { seconds: least / 1000 };
+  } catch (error) {
+    answer = { error: `${error}` };
+  }
+  await fetch("/answer", { method: "POST", body: JSON.stringify(answer) });
+}
+</script>"""
+
+IN_BROWSER = ["onnxruntime-web", "edgecc-web"]
+FLAGS = """--headless=new --no-sandbox --no-first-run --disable-background-networking --disable-component-update --disable-default-apps
+--disable-extensions --disable-sync --enable-unsafe-webgpu --use-webgpu-adapter=swiftshader""".split()
+LONGEST = 300
+
+
+class Browser:
+    """Chromium with a page that times what it is asked to; files of `folder`, of edgecc's loader and of npm's folder are served."""
+
+    def __init__(self, folder, web):
+        self.tasks, self.answers = queue.Queue(), queue.Queue()
+        loader = pathlib.Path(__file__).parents[2] / "runtime/web"
+        roots = {"models": folder, "web": pathlib.Path(web), "edgecc": loader}
+        types = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm"}
+        browser = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def reply(self, body, kind):
+                self.send_response(200)
+                # Clocks are coarser without these.
+                self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+                self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                root, _, rest = self.path[1:].partition("/")
+                if self.path == "/":
+                    return self.reply(PAGE.encode(), "text/html")
+                if self.path == "/next":
+                    return self.reply(json.dumps(browser.tasks.get()).encode(), "application/json")
+                file = roots.get(root, folder) / rest
+                if ".." in rest or not file.is_file():
+                    return self.send_error(404)
+                self.reply(file.read_bytes(), types.get(file.suffix, "application/octet-stream"))
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.reply(b"", "text/plain")
+                browser.answers.put(json.loads(body))
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.profile = tempfile.mkdtemp()
+        address = f"http://127.0.0.1:{self.server.server_port}/"
+        command = [shutil.which("chromium") or "chromium-browser", *FLAGS, f"--user-data-dir={self.profile}", address]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def turn(self, engine, path):
+        import onnx
+
+        port = onnx.load(path.with_suffix(".onnx")).graph.input[0]
+        shape = [dim.dim_value for dim in port.type.tensor_type.shape.dim]
+        self.tasks.put({"engine": engine, "name": path.name, "shape": shape, "input": port.name, "runs": RUNS})
+        try:
+            answer = self.answers.get(timeout=LONGEST)
+        except queue.Empty:
+            answer = {"error": "no answer"}
+        if "error" in answer:
+            print(f"{engine}, {path.name}: {answer['error']}", file=sys.stderr)
+        return answer.get("seconds")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+
 def turn_edgecc(edgecc, path):
     artifact = path.with_suffix(".bin")
-    command = [edgecc, "bench", artifact, "--device", "gpu", "--runs", str(RUNS), "--json"]
+    command = [edgecc, "bench", artifact, "--device", "gpu", "--unchecked", "--runs", str(RUNS), "--json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["min_ns"] / 1e9
 
 
@@ -178,46 +315,99 @@ def has(module):
     return subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode == 0
 
 
+def write_model(model, path):
+    """The same model as wonnx reads it: the shapes of all values are told, and no weights are transposed."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(model)
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    for node in model.graph.node:
+        transposed = [one for one in node.attribute if one.name == "transB" and one.i]
+        if node.op_type == "Gemm" and transposed and node.input[1] in constants:
+            constant = constants[node.input[1]]
+            kernel = np.ascontiguousarray(numpy_helper.to_array(constant).T)
+            constant.CopyFrom(numpy_helper.from_array(kernel, constant.name))
+            node.attribute.remove(transposed[0])
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+
+
+TURNS = {"ncnn": turn_ncnn, "litert": turn_litert, "wonnx": turn_wonnx}
+MODULES = {"ncnn": "ncnn", "litert": "ai_edge_litert", "wonnx": "wonnx"}
+
+
+def prepare(name, path, peers):
+    """Writes a layer's files; the engines that have it."""
+    layer = LAYERS[name]
+    write_onnx(layer, path.with_suffix(".onnx"))
+    writers = {
+        "ncnn": lambda: write_ncnn(layer, path),
+        "litert": lambda: write_tflite(layer, path.with_suffix(".tflite")),
+    }
+    there = [engine for engine in peers if not (engine == "ncnn" and layer[0] == "product")]
+    for engine in there:
+        writers.get(engine, lambda: None)()
+    return there
+
+
+def compare(name, path, edgecc, there, browser, turns):
+    """Times engines in turns and prints their least times."""
+    command = [edgecc, path.with_suffix(".onnx"), "--target", "wgsl", "-o", path.with_suffix(".bin")]
+    subprocess.run(command, check=True, capture_output=True)
+    engines = {"edgecc": lambda: turn_edgecc(edgecc, path)}
+    engines |= {engine: lambda engine=engine: turn(engine, name, path) for engine in there}
+    if browser:
+        engines |= {engine: lambda engine=engine: browser.turn(engine, path) for engine in IN_BROWSER}
+    times = {engine: [] for engine in engines}
+    for _ in range(turns):
+        for engine, run in engines.items():
+            # What fails once is not waited for again.
+            if None not in times[engine]:
+                times[engine].append(run())
+    best = {engine: min((time for time in all if time is not None), default=None) for engine, all in times.items()}
+    ours = best["edgecc"]
+    cells = [f"edgecc {ours * 1e3:.2f} ms"]
+    for engine in list(engines)[1:]:
+        theirs = best[engine]
+        cells.append(f"{engine} failed" if theirs is None else f"{engine} {theirs * 1e3:.2f} ms, ratio {ours / theirs:.2f}")
+    print(f"{name:<14} {'; '.join(cells)}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("edgecc")
+    parser.add_argument("models", nargs="*", type=pathlib.Path)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--folder", default="target/generated/gpu-peers")
+    parser.add_argument("--web", default="target/web")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     parser.add_argument("--layer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = pathlib.Path(arguments.folder)
     file = lambda name: folder / name.replace(" ", "-")
     if arguments.engine:
-        turns = {"ncnn": turn_ncnn, "litert": turn_litert}
-        print("seconds", turns[arguments.engine](LAYERS[arguments.layer], file(arguments.layer)), flush=True)
+        layer = LAYERS.get(arguments.layer)
+        print("seconds", TURNS[arguments.engine](layer, file(arguments.layer)), flush=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    modules = {"ncnn": "ncnn", "litert": "ai_edge_litert"}
-    peers = [engine for engine, module in modules.items() if has(module)]
-    for engine in modules.keys() - peers:
-        print(f"{engine} is left out: no module {modules[engine]}")
-    for name, layer in LAYERS.items():
-        path = file(name)
-        write_onnx(layer, path.with_suffix(".onnx"))
-        compile_command = [arguments.edgecc, path.with_suffix(".onnx"), "--target", "wgsl", "-o", path.with_suffix(".bin")]
-        subprocess.run(compile_command, check=True, capture_output=True)
-        writers = {"ncnn": lambda: write_ncnn(layer, path), "litert": lambda: write_tflite(layer, path.with_suffix(".tflite"))}
-        there = [engine for engine in peers if not (engine == "ncnn" and layer[0] == "product")]
-        for engine in there:
-            writers[engine]()
-        times = {engine: [] for engine in ["edgecc", *there]}
-        for _ in range(arguments.turns):
-            times["edgecc"].append(turn_edgecc(arguments.edgecc, path))
-            for engine in there:
-                times[engine].append(turn(engine, name, path))
-        best = {engine: min((time for time in all if time is not None), default=None) for engine, all in times.items()}
-        ours = best["edgecc"]
-        cells = [f"edgecc {ours * 1e3:.2f} ms"]
-        for engine in there:
-            theirs = best[engine]
-            cells.append(f"{engine} failed" if theirs is None else f"{engine} {theirs * 1e3:.2f} ms, ratio {ours / theirs:.2f}")
-        print(f"{name:<14} {'; '.join(cells)}", flush=True)
+    peers = [engine for engine, module in MODULES.items() if has(module)]
+    for engine in MODULES.keys() - peers:
+        print(f"{engine} is left out: no module {MODULES[engine]}")
+    browser = None
+    if (pathlib.Path(arguments.web) / "node_modules/onnxruntime-web").exists():
+        browser = Browser(folder, arguments.web)
+    else:
+        print(f"the browser is left out: no onnxruntime-web in {arguments.web}")
+    try:
+        for model in arguments.models:
+            write_model(model, file(model.stem).with_suffix(".onnx"))
+            there = [engine for engine in peers if engine == "wonnx"]
+            compare(model.stem, file(model.stem), arguments.edgecc, there, browser, arguments.turns)
+        for name in () if arguments.models else LAYERS:
+            compare(name, file(name), arguments.edgecc, prepare(name, file(name), peers), browser, arguments.turns)
+    finally:
+        if browser:
+            browser.close()
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ fn check(on: &DeviceArguments, threads: Option<usize>) -> Result<(), CliError> {
         Device::Cpu if on.shader_cache.is_some() => {
             Err(CliError::Usage("--shader-cache belongs to --device gpu".into()))
         }
+        Device::Cpu if on.unchecked => Err(CliError::Usage("--unchecked belongs to --device gpu".into())),
         Device::Cpu if on.adapter.is_some() => Err(CliError::Usage("--adapter belongs to --device gpu".into())),
         Device::Gpu if threads.is_some() => Err(CliError::Usage("--threads belongs to --device cpu".into())),
         Device::Cpu | Device::Gpu | Device::Fastest => Ok(()),
@@ -131,10 +132,13 @@ fn open_gpu(path: &Path, on: &DeviceArguments) -> Result<Runner, CliError> {
 }
 
 #[cfg(feature = "gpu")]
+#[allow(unsafe_code)]
 fn on_gpu(model: edgecc_runtime::gpu::ShaderModel, on: &DeviceArguments) -> Result<Runner, CliError> {
     use edgecc_runtime::gpu::{Gpu, GpuOptions};
     let gpu = Gpu::open(&GpuOptions { adapter: on.adapter.clone(), cache: on.shader_cache.clone() })?;
     eprintln!("note: runs on {}", gpu.adapter());
+    // SAFETY: the user asks for this file's shaders to be run as they are, as for any program.
+    let model = if on.unchecked { unsafe { model.unchecked() } } else { model };
     let session = model.session(&gpu)?;
     Ok(Runner::Gpu(model, Box::new(session)))
 }

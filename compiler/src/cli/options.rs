@@ -93,6 +93,9 @@ pub struct DeviceArguments {
     /// Keep what the GPU's driver makes of shaders in this folder, so that a later start is faster
     #[arg(long, value_name = "DIR")]
     pub shader_cache: Option<PathBuf>,
+    /// Run shaders without checks of their positions, which is faster: of artifacts that you trust, as machine code
+    #[arg(long)]
+    pub unchecked: bool,
 }
 
 /// What runs an artifact.

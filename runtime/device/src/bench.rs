@@ -101,11 +101,11 @@ fn tenths(samples: &[u64]) -> Vec<Latency> {
     parts.iter().filter_map(|part| latency(part)).collect()
 }
 
+/// Takes the number of a step and its nanoseconds.
+pub type Report<'a> = &'a mut dyn FnMut(usize, u64);
+
 /// The median time of every step of a program, by runs that report them.
-pub fn profile<E>(
-    program: &Program,
-    run: &mut dyn FnMut(&mut dyn FnMut(usize, u64)) -> Result<(), E>,
-) -> Result<Vec<StepTime>, E> {
+pub fn profile<E>(program: &Program, run: &mut dyn FnMut(Report<'_>) -> Result<(), E>) -> Result<Vec<StepTime>, E> {
     let calls: Vec<_> = program.steps.iter().filter_map(|step| step.action.as_ref()).collect();
     let mut times = vec![Vec::with_capacity(PROFILED_RUNS); calls.len()];
     for _ in 0..PROFILED_RUNS {

@@ -15,6 +15,16 @@ use crate::model::{LoadedModel, Model};
 #[derive(Debug, Clone)]
 pub struct ShaderModel {
     pub(super) shared: Arc<Loaded>,
+    checks: Checks,
+}
+
+/// Whether shaders check their positions, their divisors and the ends of their loops while they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checks {
+    /// Shaders of any origin reach nothing but their buffers.
+    All,
+    /// Whoever loaded the artifact vouches for its shaders.
+    None,
 }
 
 #[derive(Debug)]
@@ -67,7 +77,16 @@ impl ShaderModel {
         }
         shaders.sort_by_key(|(_, program)| std::cmp::Reverse(program.rank));
         let programs = shaders.into_iter().map(|(place, _)| place).collect();
-        Ok(ShaderModel { shared: Arc::new(Loaded { manifest, programs, bytes }) })
+        Ok(ShaderModel { shared: Arc::new(Loaded { manifest, programs, bytes }), checks: Checks::All })
+    }
+
+    /// The same, with shaders that check nothing while they run, which is faster.
+    ///
+    /// # Safety
+    /// The artifact comes from the compiler: its shaders are not verified to stay within their buffers.
+    #[allow(unsafe_code)]
+    pub unsafe fn unchecked(self) -> ShaderModel {
+        ShaderModel { checks: Checks::None, ..self }
     }
 
     /// The inputs, in graph order.
@@ -87,12 +106,12 @@ impl ShaderModel {
 
     /// Makes a session: the memory of one run at a time, and pipelines, on a device.
     pub fn session(&self, gpu: &Gpu) -> Result<GpuSession, GpuError> {
-        GpuSession::new(Arc::clone(&self.shared), gpu.clone())
+        GpuSession::new(Arc::clone(&self.shared), gpu.clone(), self.checks)
     }
 
     /// What times single steps on a device, pipelines made one by one.
     pub fn step_timer(&self, gpu: &Gpu) -> Result<StepTimer, GpuError> {
-        StepTimer::new(Arc::clone(&self.shared), gpu)
+        StepTimer::new(Arc::clone(&self.shared), gpu, self.checks)
     }
 }
 
@@ -114,7 +133,7 @@ impl Loaded {
             program.required_features.iter().filter(|feature| !gpu.has_feature(feature)).cloned().collect()
         };
         let found = programs().find(|program| missing(program).is_empty());
-        let least = || programs().last().map(missing).unwrap_or_default().join(", ");
+        let least = || programs().next_back().map(missing).unwrap_or_default().join(", ");
         found.ok_or_else(|| GpuError::Feature { adapter: gpu.adapter().to_owned(), missing: least() })
     }
 

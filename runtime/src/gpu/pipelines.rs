@@ -5,7 +5,7 @@ use edgecc_format::{BufferKind, BufferRef, Kernel, Program};
 use super::cache::Cache;
 use super::device::{Opened, block_on};
 use super::error::GpuError;
-use super::model::{Loaded, calls};
+use super::model::{Checks, Loaded, calls};
 
 /// A shader, ready to be dispatched.
 #[derive(Debug)]
@@ -16,7 +16,12 @@ pub(super) struct Pipeline {
 
 /// Pipelines of all shaders that a program calls, in the order of its kernels; none for a shader that no step calls. Drivers
 /// take their time over each, so that threads share them.
-pub(super) fn pipelines(model: &Loaded, program: &Program, gpu: &Opened) -> Result<Vec<Option<Pipeline>>, GpuError> {
+pub(super) fn pipelines(
+    model: &Loaded,
+    program: &Program,
+    gpu: &Opened,
+    checks: Checks,
+) -> Result<Vec<Option<Pipeline>>, GpuError> {
     let kernels = &program.kernels;
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let share = kernels.len().div_ceil(threads).max(1);
@@ -24,7 +29,8 @@ pub(super) fn pipelines(model: &Loaded, program: &Program, gpu: &Opened) -> Resu
     let driver = cache.as_ref().map(|cache| &cache.driver);
     let make = |place: usize, kernel: &Kernel| {
         let call = calls(program).find(|call| call.kernel as usize == place);
-        call.map(|call| pipeline(gpu, driver, kernel, model.text(program, kernel)?, &call.buffers)).transpose()
+        call.map(|call| pipeline(gpu, driver, kernel, (model.text(program, kernel)?, checks), &call.buffers))
+            .transpose()
     };
     let shares: Vec<Result<Vec<_>, GpuError>> = std::thread::scope(|scope| {
         let shares = kernels.chunks(share).enumerate().map(|(number, part)| {
@@ -46,12 +52,13 @@ pub(super) fn pipelines(model: &Loaded, program: &Program, gpu: &Opened) -> Resu
     Ok(all)
 }
 
-/// The pipeline of a shader whose calls bind memory of these kinds.
+/// The pipeline of a shader, by its text, whose calls bind memory of these kinds.
+#[allow(unsafe_code)]
 pub(super) fn pipeline(
     gpu: &Opened,
     cache: Option<&wgpu::PipelineCache>,
     kernel: &Kernel,
-    text: &str,
+    (text, checks): (&str, Checks),
     buffers: &[BufferRef],
 ) -> Result<Pipeline, GpuError> {
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -63,16 +70,24 @@ pub(super) fn pipeline(
         bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
-    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some(&kernel.name),
-        source: wgpu::ShaderSource::Wgsl(text.into()),
-    });
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(&kernel.name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+    let module = match checks {
+        Checks::All => gpu.device.create_shader_module(descriptor),
+        // SAFETY: whoever left out the checks vouches that the shader is the compiler's.
+        Checks::None => unsafe {
+            gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        },
+    };
     let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&kernel.name),
         layout: Some(&whole),
         module: &module,
         entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: checks == Checks::All,
+            ..wgpu::PipelineCompilationOptions::default()
+        },
         cache,
     });
     match block_on(scope.pop()) {

@@ -10,7 +10,7 @@ use edgecc_format::FormatError;
 use super::device::{Gpu, Opened};
 use super::error::GpuError;
 use super::memory::Memory;
-use super::model::{Loaded, calls};
+use super::model::{Checks, Loaded, calls};
 use super::pipelines::pipeline;
 use super::session::Dispatch;
 
@@ -123,16 +123,17 @@ fn by_processor(gpu: &Opened, step: &Dispatch, dispatches: u32) -> Result<u64, G
 #[derive(Debug)]
 pub struct StepTimer {
     model: Arc<Loaded>,
+    checks: Checks,
     opened: Arc<Opened>,
     memory: Memory,
     ready: BTreeMap<usize, Dispatch>,
 }
 
 impl StepTimer {
-    pub(super) fn new(model: Arc<Loaded>, gpu: &Gpu) -> Result<StepTimer, GpuError> {
+    pub(super) fn new(model: Arc<Loaded>, gpu: &Gpu, checks: Checks) -> Result<StepTimer, GpuError> {
         let opened = gpu.opened()?;
         let memory = Memory::new(&model, model.program_for(&opened)?, &opened)?;
-        Ok(StepTimer { model, opened, memory, ready: BTreeMap::new() })
+        Ok(StepTimer { model, checks, opened, memory, ready: BTreeMap::new() })
     }
 
     /// Does a step; its nanoseconds.
@@ -152,7 +153,7 @@ impl StepTimer {
         let call = calls(program).nth(step).ok_or_else(none)?;
         let kernel = program.kernels.get(call.kernel as usize).ok_or_else(none)?;
         let text = self.model.text(program, kernel)?;
-        let pipeline = pipeline(&self.opened, None, kernel, text, &call.buffers)?;
+        let pipeline = pipeline(&self.opened, None, kernel, (text, self.checks), &call.buffers)?;
         Ok(Dispatch::new(&self.opened, &self.memory, &pipeline, call).ok_or_else(none)?)
     }
 }

@@ -7,7 +7,7 @@ use edgecc_format::{Call, Port, Program};
 use super::device::{Gpu, Opened};
 use super::error::GpuError;
 use super::memory::{Memory, staged_bytes, write};
-use super::model::{Loaded, calls};
+use super::model::{Checks, Loaded, calls};
 use super::pipelines::{Pipeline, pipelines};
 use super::profile::{Clock, nanoseconds};
 
@@ -17,6 +17,7 @@ use super::profile::{Clock, nanoseconds};
 pub struct GpuSession {
     model: Arc<Loaded>,
     gpu: Gpu,
+    checks: Checks,
     prepared: Prepared,
     losses: usize,
     inputs: Vec<Vec<u8>>,
@@ -42,13 +43,13 @@ pub(super) struct Dispatch {
 }
 
 impl GpuSession {
-    pub(super) fn new(model: Arc<Loaded>, gpu: Gpu) -> Result<GpuSession, GpuError> {
-        let prepared = Prepared::new(&model, gpu.opened()?)?;
+    pub(super) fn new(model: Arc<Loaded>, gpu: Gpu, checks: Checks) -> Result<GpuSession, GpuError> {
+        let prepared = Prepared::new(&model, gpu.opened()?, checks)?;
         let zeros = |ports: &[Port]| -> Vec<Vec<u8>> {
             ports.iter().map(|port| vec![0; port.bytes().unwrap_or(0) as usize]).collect()
         };
         let (inputs, outputs) = (zeros(&model.manifest.inputs), zeros(&model.manifest.outputs));
-        Ok(GpuSession { model, gpu, prepared, losses: 0, inputs, outputs })
+        Ok(GpuSession { model, gpu, checks, prepared, losses: 0, inputs, outputs })
     }
 
     /// The device that it runs on.
@@ -110,7 +111,7 @@ impl GpuSession {
     ) -> Result<T, GpuError> {
         match act(&self.prepared, &self.inputs, &mut self.outputs) {
             Err(_) if self.prepared.opened.is_lost() => {
-                self.prepared = Prepared::new(&self.model, self.gpu.opened()?)?;
+                self.prepared = Prepared::new(&self.model, self.gpu.opened()?, self.checks)?;
                 self.losses += 1;
                 act(&self.prepared, &self.inputs, &mut self.outputs)
             }
@@ -120,11 +121,11 @@ impl GpuSession {
 }
 
 impl Prepared {
-    fn new(model: &Loaded, opened: Arc<Opened>) -> Result<Prepared, GpuError> {
+    fn new(model: &Loaded, opened: Arc<Opened>, checks: Checks) -> Result<Prepared, GpuError> {
         opened.check()?;
         let program = model.program_for(&opened)?;
         let memory = Memory::new(model, program, &opened)?;
-        let pipelines = pipelines(model, program, &opened)?;
+        let pipelines = pipelines(model, program, &opened, checks)?;
         let of_call = |call: &Call| {
             let pipeline = pipelines.get(call.kernel as usize)?.as_ref()?;
             Dispatch::new(&opened, &memory, pipeline, call)
