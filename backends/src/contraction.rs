@@ -245,6 +245,11 @@ pub(crate) fn divide_up(dividend: i64, divisor: i64) -> i64 {
     -(-dividend).div_euclid(divisor)
 }
 
+/// The largest number that divides both; 0 of zeros.
+pub(crate) fn greatest_common_divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a.abs() } else { greatest_common_divisor(b, a % b) }
+}
+
 /// The parts of `size` that lie wholly within a half-open range, as such a range themselves; empty ones are `0..0`.
 pub(crate) fn whole_parts([begin, end]: [i64; 2], size: i64) -> [i64; 2] {
     let (first, last) = (divide_up(begin, size), end / size);

@@ -20,6 +20,9 @@ pub struct Tiling {
     pub extents: [i64; 2],
     /// Down the rows, along the columns.
     pub axes: [Axis; 2],
+    /// Whether the last tile along an axis has as many points as others: outputs beyond the images are left out, and there is
+    /// one region.
+    pub whole: bool,
 }
 
 /// Matrices with equally many tiles: `[row of points][column of points][image][tile row][tile column][channel]`, dense.
@@ -56,7 +59,8 @@ impl Tiling {
 
     /// Outputs of the last tile along an axis.
     pub fn last_outputs(&self, axis: usize) -> i64 {
-        self.extents[axis] - (self.tiles()[axis] - 1) * self.axes[axis].outputs()
+        let outputs = self.axes[axis].outputs();
+        if self.whole { outputs } else { self.extents[axis] - (self.tiles()[axis] - 1) * outputs }
     }
 
     /// Whether the last tile along an axis has fewer outputs than others.
@@ -296,11 +300,9 @@ pub fn cheapest_axes(
     taps: [i64; 2],
     (depth, channels): (i64, i64),
 ) -> Option<([Axis; 2], bool)> {
-    let choices = taps.map(|taps| choices(element, taps));
-    let both = choices[0].iter().flat_map(|&row| choices[1].iter().map(move |&column| [row, column]));
     let lanes = element.lanes();
     let cost = |axes: &[Axis; 2]| {
-        let tiling = Tiling { images, extents, axes: *axes };
+        let tiling = Tiling { images, extents, axes: *axes, whole: false };
         let products = tiling.numbers() * depth * channels / lanes;
         let weights = (axes[0].points * axes[1].points - tiling.taps()) * depth * channels / lanes;
         let transforms = tiling.units() * tiling.tiles()[1];
@@ -310,9 +312,16 @@ pub fn cheapest_axes(
         let output = (transform_cost(axes.map(|axis| axis.output(axis.outputs()))) + outputs) * channels / lanes;
         products as f64 * PER_PRODUCT + weights as f64 * PER_WEIGHT + (transforms * (input + output)) as f64
     };
-    let best = both.filter(|axes| axes[0].points * axes[1].points > 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let best = axes_of(element, taps).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let direct = images * extents[0] * extents[1] * taps[0] * taps[1] * depth * channels / lanes;
     Some((best, cost(&best) < direct as f64 * PER_PRODUCT * MOST))
+}
+
+/// The axes that a convolution with so many taps may have, but for one point on both.
+pub(crate) fn axes_of(element: Element, taps: [i64; 2]) -> Vec<[Axis; 2]> {
+    let choices = taps.map(|taps| choices(element, taps));
+    let both = choices[0].iter().flat_map(|&row| choices[1].iter().map(move |&column| [row, column]));
+    both.filter(|axes| axes[0].points * axes[1].points > 1).collect()
 }
 
 /// What may become of an axis with so many taps. Halves take no more than six points: eight lose six bits.
@@ -340,10 +349,22 @@ pub(crate) fn output_instructions(spec: &WinogradOutput) -> i64 {
     spec.tiling.units() * spec.tiling.tiles()[1] * each * divide_up(spec.channels, spec.element.lanes())
 }
 
+/// Steps of a tile of one vector of channels: of the inputs, of the results.
+pub(crate) fn transform_steps(axes: [Axis; 2]) -> [i64; 2] {
+    let input = axes.map(|axis| axis.input(axis.outputs()));
+    let output = axes.map(|axis| axis.output(axis.outputs()));
+    [steps(&input), steps(&output)]
+}
+
+/// Along every row of operands, then down every column of results.
+fn steps([row, column]: &[Transform; 2]) -> i64 {
+    (column.steps.len() * row.operands + row.steps.len() * column.results.len()) as i64
+}
+
 /// Instructions of a tile of one vector of channels; accesses move two to four vectors at once.
-fn transform_cost([row, column]: [Transform; 2]) -> i64 {
+fn transform_cost(transforms: [Transform; 2]) -> i64 {
+    let [row, column] = &transforms;
     let (inputs, results) = ([row.operands, column.operands], [row.results.len(), column.results.len()]);
-    let steps = column.steps.len() * inputs[0] + row.steps.len() * results[1];
     let accesses = inputs[0] * inputs[1] + 2 * inputs[0] * results[1] + results[0] * results[1];
-    (steps + accesses / 3 + 8) as i64
+    steps(&transforms) + (accesses / 3 + 8) as i64
 }

@@ -214,7 +214,15 @@ fn a_row_of_many_vectors() {
         let spec = dense(2, Window::matrix(1), 37, channels);
         let schedule = |vectors: i64, lanes: i64| {
             let tile = Tile { rows: 1, vectors };
-            Schedule { lanes, tile, block_tiles: 1, block_panels: 2, packs_rows: false, panel_tiles: 1 }
+            Schedule {
+                lanes,
+                tile,
+                block_tiles: 1,
+                block_panels: 2,
+                packs_rows: false,
+                panel_tiles: 1,
+                together: false,
+            }
         };
         for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
             check_scheduled(machine, "a row", &spec, &schedule(16, 4));

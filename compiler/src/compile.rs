@@ -17,6 +17,7 @@ use edgecc_backends::schedule::Machine;
 use edgecc_backends::schedule::choices::{Choices, heading};
 use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_backends::schedule::cycles::Cost;
+use edgecc_backends::schedule::gpu::GpuClass;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::{DType, Graph, Origin};
 use edgecc_passes::precision::Precision;
@@ -35,6 +36,8 @@ pub struct CompileOptions {
     pub kernels: Kernels,
     /// The core that schedules are chosen for, and whose order of instructions kernels take.
     pub core: &'static CoreClass,
+    /// The kind of GPU that schedules of shaders are chosen for.
+    pub gpu: &'static GpuClass,
     /// Schedules that are given.
     pub schedules: Choices,
     /// The width in which f32 values are kept.
@@ -282,6 +285,7 @@ fn lower_for(graph: &Graph, options: &CompileOptions, kind: Kind) -> Result<Prog
     let options = LowerOptions {
         processor: Processor::Cpu,
         machine,
+        gpu: options.gpu,
         halves: kind.halves,
         constants_may_grow,
         choices,

@@ -10,9 +10,9 @@ use edgecc_backends::lower::{LowerOptions, Processor, lower};
 use edgecc_backends::packings::Packings;
 use edgecc_backends::plan::{Plan, plan_aligned};
 use edgecc_backends::program::Program;
-use edgecc_backends::schedule::Machine;
 use edgecc_backends::schedule::choices::SHADERS;
 use edgecc_backends::schedule::cores::GENERIC;
+use edgecc_backends::schedule::{Machine, gpu};
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
 use edgecc_ir::Graph;
 
@@ -73,7 +73,14 @@ pub fn generate(
     options: &CompileOptions,
     packings: Option<&Packings>,
 ) -> Result<CompiledShaders, CompileError> {
-    let program = lower(&graph, LowerOptions { packings, choices: Some(&options.schedules), ..LOWERING })?;
+    let lowering = LowerOptions {
+        packings,
+        gpu: options.gpu,
+        constants_may_grow: options.allow_size,
+        choices: Some(&options.schedules),
+        ..LOWERING
+    };
+    let program = lower(&graph, lowering)?;
     check(&program)?;
     let plan = plan_aligned(&program, OFFSET_ALIGNMENT);
     let shaders = emit(&program, &plan)?;
@@ -94,6 +101,7 @@ const LOWERING: LowerOptions<'static> = LowerOptions {
         core: &GENERIC,
         workers_have_scratch: false,
     },
+    gpu: &gpu::GENERIC,
     halves: Halves::Widened,
     constants_may_grow: false,
     choices: None,

@@ -3,6 +3,7 @@
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_backends::cpu::object::{ApplePlatform, System};
 use edgecc_backends::schedule::cores::{CLASSES, CoreClass, GENERIC};
+use edgecc_backends::schedule::gpu::{self, GpuClass};
 
 /// What to emit for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,14 @@ pub enum TargetError {
         /// The known name most like it.
         nearest: &'static str,
     },
+    /// Nobody knows the kind of GPU.
+    #[error("unknown kind of GPU `{name}`; did you mean `{nearest}`? known are {}", gpu::CLASSES.map(|class| class.name).join(", "))]
+    Gpu {
+        /// The name given.
+        name: String,
+        /// The known name most like it.
+        nearest: &'static str,
+    },
     /// This machine is none that code is emitted for.
     #[error("`host` is no target here: code is emitted for aarch64 and x86_64")]
     Host,
@@ -91,6 +100,12 @@ pub fn processor(name: &str) -> Result<&'static CoreClass, TargetError> {
     let away = |class: &&CoreClass| distance(class.name, name).min(distance(short(class), name));
     let nearest = || CLASSES.iter().min_by_key(away).map_or("", |class| class.name);
     CoreClass::named(name).ok_or_else(|| TargetError::Processor { name: name.into(), nearest: nearest() })
+}
+
+/// The kind of a GPU.
+pub fn gpu_class(name: &str) -> Result<&'static GpuClass, TargetError> {
+    let nearest = || gpu::CLASSES.iter().min_by_key(|class| distance(class.name, name)).map_or("", |class| class.name);
+    GpuClass::named(name).ok_or_else(|| TargetError::Gpu { name: name.into(), nearest: nearest() })
 }
 
 /// The core with the most multiply-adds of those that Linux lists, by Arm's part numbers.

@@ -35,7 +35,7 @@ pub fn device() -> Option<&'static Gpu> {
 
 /// The options of a compile to shaders.
 fn options(shapes: &[(String, Vec<usize>)]) -> CompileOptions {
-    CompileOptions { integers: false, ..run::options(Architecture::Aarch64, shapes) }
+    run::options(Architecture::X86_64, shapes)
 }
 
 /// Compiles a model with the shapes of the inputs that it will be given, in graph order.
@@ -85,21 +85,15 @@ fn run_model(gpu: &Gpu, model: &ShaderModel, inputs: &[&[u8]]) -> Vec<Vec<u8>> {
     (0..model.outputs().len()).map(|place| session.output(place).to_vec()).collect()
 }
 
-/// Outputs of a graph as shaders. Fails with the list of what shaders cannot compute.
-pub fn outputs(
-    gpu: &Gpu,
-    graph: &Graph,
-    precision: Precision,
-    inputs: &[Tensor],
-    expected: &[Tensor],
-) -> Result<Vec<Tensor>, String> {
-    let artifact = compiled_in(graph, precision)?.to_bytes().expect("an artifact");
+/// Outputs of a compiled graph, of the types of those that are expected.
+pub fn outputs(gpu: &Gpu, compiled: &CompiledShaders, inputs: &[Tensor], expected: &[Tensor]) -> Vec<Tensor> {
+    let artifact = compiled.to_bytes().expect("an artifact");
     let inputs: Vec<Vec<u8>> = inputs.iter().map(|input| input.bytes().to_vec()).collect();
     let bytes = run_on(gpu, &artifact, &inputs.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let tensor = |(expected, bytes): (&Tensor, Vec<u8>)| {
         Tensor::dense(expected.dtype(), expected.shape().clone(), bytes.into()).expect("a tensor")
     };
-    Ok(expected.iter().zip(bytes).map(tensor).collect())
+    expected.iter().zip(bytes).map(tensor).collect()
 }
 
 /// Compiles a graph to shaders.
@@ -109,6 +103,13 @@ pub fn compiled(graph: &Graph) -> Result<CompiledShaders, String> {
 
 /// The same, with values and weights kept in that width.
 pub fn compiled_in(graph: &Graph, precision: Precision) -> Result<CompiledShaders, String> {
-    let options = CompileOptions { precision, ..options(&[]) };
-    compile_graph(graph.clone(), &options, &mut |_| {}).map_err(|error| error.to_string())
+    compiled_with(graph, |options| CompileOptions { precision, ..options })
+}
+
+/// The same, with other options than usual.
+pub fn compiled_with(
+    graph: &Graph,
+    adjust: impl FnOnce(CompileOptions) -> CompileOptions,
+) -> Result<CompiledShaders, String> {
+    compile_graph(graph.clone(), &adjust(options(&[])), &mut |_| {}).map_err(|error| error.to_string())
 }

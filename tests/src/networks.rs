@@ -32,6 +32,20 @@ impl Network {
         Network { graph, value, seed: 1 }
     }
 
+    /// A network over pictures of bytes, normalised to numbers from -1 to 1.
+    pub fn of_pictures(name: &str, extents: &[usize]) -> Network {
+        let mut graph = Graph::new(name);
+        let bytes = graph.input("x", TensorType::new(DType::U8, Shape::new(extents)));
+        let mut expr = Expr::argument(0, DType::U8);
+        let number = expr.cast(DType::F32, expr.root());
+        let (scale, one) = (expr.number(number, 1.0 / 127.5), expr.number(number, 1.0));
+        let scaled = expr.binary(BinaryOp::Mul, number, scale);
+        let moved = expr.binary(BinaryOp::Sub, scaled, one);
+        let mut network = Network { graph, value: bytes, seed: 1 };
+        network.value = network.add(Op::Map(expr.with_root(moved)), &[bytes], "normalise");
+        network
+    }
+
     /// The finished graph.
     pub fn finish(mut self) -> Graph {
         self.graph.output("y", self.value);

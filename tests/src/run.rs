@@ -13,6 +13,7 @@ use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
 use edgecc_backends::schedule::choices::Choices;
 use edgecc_backends::schedule::cores::{CoreClass, GENERIC};
+use edgecc_backends::schedule::gpu;
 use edgecc_device::agreement::{Agreement, Bound, agreement};
 use edgecc_device::tensor_file::Array;
 use edgecc_format::{ElementType, Port};
@@ -29,6 +30,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         architecture,
         kernels: Kernels::default(),
         core: &GENERIC,
+        gpu: &gpu::GENERIC,
         schedules: Choices::default(),
         precision: Precision::F32,
         integers: true,

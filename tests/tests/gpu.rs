@@ -1,12 +1,17 @@
 //! Graphs and models as compute shaders, on whatever adapter there is: Mesa's lavapipe where nothing else.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use edgecc::both::CompiledForBoth;
+use edgecc::compile::CompileOptions;
 use edgecc::shaders::CompiledShaders;
+use edgecc_backends::contraction::Element;
 use edgecc_backends::cpu::isa::Architecture;
+use edgecc_backends::program::KernelSource;
+use edgecc_backends::schedule::gpu::GpuClass;
 use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
@@ -16,10 +21,11 @@ use edgecc_runtime::gpu::{AnySession, Fastest, Gpu, GpuError, GpuOptions, Shader
 use edgecc_tests::conformance::{On, check, index};
 use edgecc_tests::graphs::{Way, cases};
 use edgecc_tests::kernels::random_kernel;
-use edgecc_tests::models::{LEAST_COSINE_OF_HALVES, MODELS, Row};
+use edgecc_tests::models::{LEAST_COSINE_OF_HALVES, MODELS, QUANTIZED, Row};
 use edgecc_tests::networks::{Activation, Network, layers};
 use edgecc_tests::report::{say, skipped};
-use edgecc_tests::{gpu, numbers, python, reference, run, sample};
+use edgecc_tests::winograd::CASES;
+use edgecc_tests::{gpu, light, numbers, python, reference, run, sample};
 
 /// Kernels that are drawn.
 const KERNELS: u64 = 60;
@@ -99,6 +105,9 @@ fn tolerance(dtype: DType) -> f64 {
 /// The same where values between are halves: rounding to 11 bits of inputs, weights and results, over some layers.
 const TOLERANCE_IN_HALVES: f64 = 1e-2;
 
+/// The same where convolutions may go by Winograd's algorithm.
+const TOLERANCE_OF_LARGE_TILES: f64 = 1e-4;
+
 /// How a graph's outputs differ from the evaluator's, if they do.
 fn differs(device: &Gpu, graph: &Graph) -> Option<String> {
     differs_in(device, graph, Precision::F32, tolerance)
@@ -107,8 +116,8 @@ fn differs(device: &Gpu, graph: &Graph) -> Option<String> {
 fn differs_in(device: &Gpu, graph: &Graph, precision: Precision, tolerance: fn(DType) -> f64) -> Option<String> {
     let inputs = numbers::inputs(graph);
     let expected = eval::run(graph, &inputs).expect("values");
-    let outputs = match gpu::outputs(device, graph, precision, &inputs, &expected) {
-        Ok(outputs) => outputs,
+    let outputs = match gpu::compiled_in(graph, precision) {
+        Ok(compiled) => gpu::outputs(device, &compiled, &inputs, &expected),
         Err(error) => return Some(error),
     };
     expected
@@ -133,15 +142,8 @@ fn difference(expected: &Tensor, actual: &Tensor, tolerance: f64) -> Option<Stri
 #[test]
 fn graphs_compute_what_the_evaluator_does() {
     let Some(device) = gpu::device() else { return };
-    // Contractions of i8 are made for CPUs alone.
-    let sums_integers = |graph: &Graph| {
-        let is_one = |id: &edgecc_ir::NodeId| {
-            graph.op(*id).epilogue().is_some() && graph.ty(graph.operands(*id)[0]).dtype == DType::I8
-        };
-        graph.order().iter().any(is_one)
-    };
-    let cases = cases().into_iter().filter(|(_, graph)| !sums_integers(graph));
-    let differing = cases.filter_map(|(name, graph)| Some(format!("{name}: {}", differs(device, &graph)?)));
+    let differing =
+        cases().into_iter().filter_map(|(name, graph)| Some(format!("{name}: {}", differs(device, &graph)?)));
     let differing: Vec<String> = differing.collect();
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
@@ -151,6 +153,34 @@ fn layers_of_networks_compute_what_the_evaluator_does() {
     let Some(device) = gpu::device() else { return };
     for (graph, _) in layers() {
         assert_eq!(differs(device, &graph), None, "{}", graph.name());
+    }
+}
+
+#[test]
+fn pictures_of_bytes_are_normalised_in_front_of_the_first_convolution() {
+    let Some(device) = gpu::device() else { return };
+    let mut network = Network::of_pictures("picture", &[1, 3, 15, 18]);
+    network.conv(8, 3, 2, 1, Activation::Relu6);
+    let graph = network.finish();
+    assert_eq!(differs(device, &graph), None);
+}
+
+/// By the schedules of kinds of GPUs whose tiles are the largest.
+#[test]
+fn layers_by_large_tiles_compute_what_the_evaluator_does() {
+    let Some(device) = gpu::device() else { return };
+    for name in ["software", "powervr"] {
+        let class = GpuClass::named(name).expect("a row");
+        for (graph, _) in layers() {
+            let inputs = numbers::inputs(&graph);
+            let expected = eval::run(&graph, &inputs).expect("values");
+            let compiled =
+                gpu::compiled_with(&graph, |usual| CompileOptions { gpu: class, ..usual }).expect("compiles");
+            let outputs = gpu::outputs(device, &compiled, &inputs, &expected);
+            for (expected, actual) in expected.iter().zip(&outputs) {
+                assert_eq!(difference(expected, actual, TOLERANCE_OF_LARGE_TILES), None, "{} on {name}", graph.name());
+            }
+        }
     }
 }
 
@@ -190,6 +220,65 @@ fn groups_compute_long_rows_together() {
         assert_eq!(differs(device, &graph), None, "{}", graph.name());
         let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
         assert_eq!(difference, None, "{} in halves", graph.name());
+    }
+}
+
+/// The most by which a result of Winograd's algorithm may differ, as a part of the largest: of singles, of halves.
+const BOUND_OF_WINOGRAD: [f64; 2] = [1e-5, 2e-2];
+
+/// Its weights are transformed by a step of each inference, or, where the artifact may grow, at compile time.
+#[test]
+fn winograds_convolution_differs_little_from_direct_sums() {
+    let Some(device) = gpu::device() else { return };
+    let software = GpuClass::named("software").expect("a row");
+    let mut steps = BTreeSet::new();
+    for case in &CASES {
+        let graph = case.graph();
+        let inputs = numbers::inputs(&graph);
+        let expected = eval::run(&graph, &inputs).expect("values");
+        for (precision, allow_size) in [(Precision::F32, false), (Precision::F32, true), (Precision::F16, false)] {
+            let options = |usual| CompileOptions { gpu: software, precision, allow_size, ..usual };
+            let compiled = gpu::compiled_with(&graph, options).expect("compiles");
+            let outputs = gpu::outputs(device, &compiled, &inputs, &expected);
+            let numbers = |tensor: &Tensor| tensor.scalars().map(|value| value.as_f64()).collect::<Vec<f64>>();
+            let bound = BOUND_OF_WINOGRAD[usize::from(precision == Precision::F16)];
+            let differs = edgecc_tests::graphs::difference(&expected[0], &numbers(&outputs[0]));
+            assert!(differs <= bound, "{differs} of {precision:?}, may grow: {allow_size}, {}", graph.to_text());
+            steps.extend(compiled.program.kernels.iter().map(|kernel| match kernel {
+                KernelSource::WinogradInput(spec) => (spec.tiling.axes.map(|axis| axis.points), allow_size),
+                _ => ([1, 1], allow_size),
+            }));
+        }
+    }
+    assert!(steps.contains(&([6, 6], false)) && steps.contains(&([6, 6], true)), "{steps:?}");
+}
+
+/// Quantised models, as other tools made them, give the bytes that machine code gives, which are the evaluator's; but for a step
+/// behind functions that are approximate.
+#[test]
+fn quantised_models_compute_what_machine_code_does() {
+    let (Some(folder), Some(device)) = (reference::shared("models"), gpu::device()) else { return };
+    for row in QUANTIZED.iter().filter(|row| row.name.starts_with("mlperftiny")) {
+        let inputs = reference::read(&row.reference(&folder)).inputs;
+        let compiled = gpu::compile_for(&row.model(&folder), &inputs).expect("compiles");
+        let sums = compiled.program.kernels.iter().filter(|kernel| sums_integers(kernel)).count();
+        let bytes: Vec<&[u8]> = inputs.iter().map(|input| input.bytes.as_slice()).collect();
+        let outputs = gpu::run_on(device, &compiled.to_bytes().expect("an artifact"), &bytes);
+        let host = Architecture::host().expect("a host that code is emitted for");
+        let processors = run::compile_for(&row.model(&folder), host, &inputs).expect("compiles");
+        let expected = run::run_here(&processors.to_bytes().expect("an artifact"), &inputs, 1);
+        let pairs = outputs.concat().into_iter().zip(expected.concat());
+        let steps = pairs.map(|(actual, expected)| (actual as i8).abs_diff(expected as i8)).max();
+        say(&format!("{:<44} {sums} kernels sum integers, outputs {steps:?} steps apart", row.title()));
+        assert!(sums > 0 && steps.is_some_and(|steps| steps <= 1), "{}", row.title());
+    }
+}
+
+fn sums_integers(kernel: &KernelSource) -> bool {
+    match kernel {
+        KernelSource::Contraction(spec, _) => spec.element == Element::I8,
+        KernelSource::Depthwise(spec, _) => spec.element == Element::I8,
+        _ => false,
     }
 }
 
@@ -444,29 +533,31 @@ fn bytes_moved(compiled: &CompiledShaders) -> usize {
     compiled.program.steps.iter().flat_map(|step| &step.operands).map(|operand| operand.length).sum()
 }
 
-/// A network of convolutions within channels and between them, and the most dispatches beyond convolutions and matrix products.
-const MOBILE: [&str; 1] = ["mlperftiny_vww96_fp32"];
+/// Networks of convolutions within channels and between them, whose dispatches beyond convolutions and matrix products are few:
+/// models of the shared material, networks of its peers.
+const MOBILE: [&str; 2] = ["mlperftiny_vww96_fp32", "mobilenet_v2"];
+const PEERS: [&str; 3] = ["mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"];
 const MORE_DISPATCHES: f64 = 0.1;
 
 #[test]
 fn dispatches_and_bytes_moved_are_as_the_snapshot_shows() {
-    let Some(folder) = reference::shared("models") else { return };
+    let (Some(folder), Some(peers)) = (reference::shared("models"), reference::shared("peers/models")) else { return };
     let names = QUICK.iter().chain(&MOBILE);
-    let rows = MODELS.iter().filter(|row| names.clone().any(|name| *name == row.name));
+    let models = MODELS.iter().filter(|row| names.clone().any(|name| *name == row.name));
+    let of_model = |row: &Row| (row.name, row.model(&folder), reference::read(&row.reference(&folder)).inputs);
+    let of_peer = |name: &&'static str| (*name, peers.join(format!("{name}.onnx")), vec![light::image()]);
     let mut table = String::new();
-    for row in rows {
-        let inputs = reference::read(&row.reference(&folder)).inputs;
-        let compiled = gpu::compile_for(&row.model(&folder), &inputs).expect("compiles");
+    for (name, model, inputs) in models.map(of_model).chain(PEERS.iter().map(of_peer)) {
+        let compiled = gpu::compile_for(&model, &inputs).expect("compiles");
         let sums = compiled.graph.ids().filter(|&id| compiled.graph.op(id).epilogue().is_some()).count();
         let dispatches = compiled.shaders.dispatches.len();
         table.push_str(&format!(
-            "{:<32} {dispatches:>4} dispatches for {sums:>3} convolutions and products, {:>10} bytes\n",
-            row.name,
+            "{name:<32} {dispatches:>4} dispatches for {sums:>3} convolutions and products, {:>10} bytes\n",
             bytes_moved(&compiled)
         ));
-        if MOBILE.contains(&row.name) {
+        if MOBILE.contains(&name) {
             let most = sums as f64 * (1.0 + MORE_DISPATCHES);
-            assert!(dispatches as f64 <= most.ceil(), "{}: {dispatches} dispatches, {sums} sums", row.name);
+            assert!(dispatches as f64 <= most.ceil(), "{name}: {dispatches} dispatches, {sums} sums");
         }
     }
     let mut settings = insta::Settings::clone_current();
@@ -487,8 +578,15 @@ fn swiftshader_computes_the_same() {
     if !Path::new(SWIFTSHADER).exists() {
         return skipped("SwiftShader: it comes with Chromium (tests/setup/setup.sh installs it)");
     }
-    let tests =
-        ["graphs_compute", "groups_compute", "layers_", "random_kernels", "the_sample_answers", "an_artifact_for_both"];
+    let tests = [
+        "graphs_compute",
+        "groups_compute",
+        "layers_",
+        "random_kernels",
+        "the_sample_answers",
+        "an_artifact_for_both",
+        "winograds_",
+    ];
     let models = std::env::var_os("EDGECC_GPU_MODELS").map(|_| "models_");
     let output = Command::new(std::env::current_exe().expect("a running program"))
         .args(tests.into_iter().chain(models))

@@ -1,7 +1,7 @@
 //! How kernels walk rows: which rows of its result a unit computes, and which rows of its input these need.
 
 use super::Span;
-use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides, Window, divide_up};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides, Window, divide_up, greatest_common_divisor};
 use crate::cpu::contraction::depthwise_unit_rows;
 use crate::cpu::contraction::operand;
 use crate::cpu::isa::CpuTarget;
@@ -203,10 +203,6 @@ fn is_dense(strides: &Strides, batch: &[i64], [height, width, channels]: [i64; 3
 fn reach(window: &Window) -> [i64; 2] {
     let rows = || window.taps.iter().map(|tap| tap.row);
     [rows().min().unwrap_or(0), rows().max().unwrap_or(0)]
-}
-
-fn greatest_common_divisor(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// The units of each walk for each band of `band_rows` rows of the last result, where strips move after `turn` bands.

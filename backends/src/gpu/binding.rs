@@ -75,8 +75,12 @@ enum Form {
     Floats,
     /// Four floats.
     Quads,
-    /// Four halves.
+    /// Four halves, or their bits.
     HalfQuads,
+    /// Four times 32 bits.
+    WordQuads,
+    /// Four integers of 8 bits, in one word that is written whole.
+    ByteQuads,
     /// 32 bits.
     Words,
     /// 32 bits of which invocations write parts.
@@ -142,7 +146,8 @@ impl Bindings {
                 Form::Floats => "f32",
                 Form::Quads => "vec4<f32>",
                 Form::HalfQuads => "vec2<u32>",
-                Form::Words => "u32",
+                Form::WordQuads => "vec4<u32>",
+                Form::Words | Form::ByteQuads => "u32",
                 Form::Shared => "atomic<u32>",
             };
             let access = if binding.is_read_only() { "read" } else { "read_write" };
@@ -235,8 +240,14 @@ fn form(uses: impl Iterator<Item = (Use, usize)> + Clone) -> Form {
     if is_all(DType::F32) {
         return if quads { Form::Quads } else { Form::Floats };
     }
-    if is_all(DType::F16) && quads {
+    if quads && uses.clone().all(|(each, _)| matches!(each.dtype, DType::F16 | DType::U16)) {
         return Form::HalfQuads;
+    }
+    if quads && uses.clone().all(|(each, _)| each.dtype.size() == 4) {
+        return Form::WordQuads;
+    }
+    if quads && uses.clone().all(|(each, _)| matches!(each.dtype, DType::I8 | DType::U8)) {
+        return Form::ByteQuads;
     }
     if uses.clone().any(is_narrow) { Form::Shared } else { Form::Words }
 }
@@ -258,9 +269,16 @@ impl Bound {
             Form::HalfQuads => {
                 let at = out.value(&at);
                 let word = format!("b{buffer}[{at} >> 2u][({at} >> 1u) & 1]");
-                return out.value(format!("unpack2x16float({word})[{at} & 1]"));
+                return out.value(match self.dtype {
+                    DType::U16 => format!("({word} >> (u32({at} & 1) * 16u)) & 0xffffu"),
+                    _ => format!("unpack2x16float({word})[{at} & 1]"),
+                });
             }
-            Form::Words | Form::Shared => {}
+            Form::WordQuads => {
+                let at = out.value(&at);
+                return out.value(self.of_words(&format!("b{buffer}[{at} >> 2u][{at} & 3]"), Width::One));
+            }
+            Form::Words | Form::ByteQuads | Form::Shared => {}
         }
         let word = |at: &str| match self.form {
             Form::Shared => format!("atomicLoad(&b{buffer}[{at}])"),
@@ -285,11 +303,7 @@ impl Bound {
                     _ => half,
                 }
             }
-            4 => match kind(self.dtype) {
-                Some(Kind::Float) => format!("bitcast<f32>({})", word(&at)),
-                Some(Kind::Signed) => format!("bitcast<i32>({})", word(&at)),
-                _ => word(&at),
-            },
+            4 => self.of_words(&word(&at), Width::One),
             _ => {
                 let at = out.value(format!("2 * ({at})"));
                 let (low, high) = (word(&at), word(&format!("{at} + 1")));
@@ -300,6 +314,14 @@ impl Bound {
             }
         };
         out.value(text)
+    }
+
+    /// Elements of 32 bits of their words.
+    fn of_words(&self, words: &str, width: Width) -> String {
+        match kind(self.dtype).filter(|kind| *kind != Kind::Unsigned) {
+            Some(kind) => format!("bitcast<{}>({words})", kind.name(width)),
+            None => words.into(),
+        }
     }
 
     /// Writes the element at a position.
@@ -356,7 +378,18 @@ impl Bound {
             Form::Quads => out.value(self.quad(quad)),
             Form::HalfQuads => {
                 let words = out.value(self.quad(quad));
-                out.value(format!("vec4<f32>(unpack2x16float({words}.x), unpack2x16float({words}.y))"))
+                out.value(match self.dtype {
+                    DType::U16 => {
+                        let halves = ["x", "y"].map(|n| format!("{words}.{n} & 0xffffu, {words}.{n} >> 16u"));
+                        format!("vec4<u32>({})", halves.join(", "))
+                    }
+                    _ => format!("vec4<f32>(unpack2x16float({words}.x), unpack2x16float({words}.y))"),
+                })
+            }
+            Form::WordQuads => out.value(self.of_words(&self.quad(quad), Width::Four)),
+            Form::ByteQuads => {
+                let unpack = if self.dtype == DType::I8 { "unpack4xI8" } else { "unpack4xU8" };
+                out.value(format!("{unpack}({})", self.quad(quad)))
             }
             Form::Floats | Form::Words | Form::Shared => {
                 let first = out.value(format!("({quad}) * 4"));
@@ -375,7 +408,29 @@ impl Bound {
     /// The elements at four positions.
     pub(super) fn load_four(&self, out: &mut Writer, positions: [String; 4]) -> String {
         let parts = positions.map(|position| self.load(out, &position));
-        out.value(format!("vec4<f32>({})", parts.join(", ")))
+        self.four(out, &parts.join(", "))
+    }
+
+    /// The element at a position, four times.
+    pub(super) fn load_splat(&self, out: &mut Writer, index: &str) -> String {
+        let single = self.load(out, index);
+        self.four(out, &single)
+    }
+
+    fn four(&self, out: &mut Writer, parts: &str) -> String {
+        let name = kind(self.dtype).unwrap_or(Kind::Float).name(Width::Four);
+        out.value(format!("{name}({parts})"))
+    }
+
+    /// Elements `4 * quad` to `4 * quad + 3` of 8 bits as they lie in a word.
+    pub(super) fn load_packed(&self, out: &mut Writer, quad: &str) -> String {
+        match self.form {
+            Form::ByteQuads => out.value(self.quad(quad)),
+            _ => {
+                let four = self.load_quad(out, quad);
+                out.value(format!("pack4xI8({four})"))
+            }
+        }
     }
 
     /// Writes elements `4 * quad` to `4 * quad + 3`.
@@ -383,8 +438,16 @@ impl Bound {
         match self.form {
             Form::Quads => out.line(format!("{} = {value};", self.quad(quad))),
             Form::HalfQuads => {
-                let words = format!("vec2<u32>(pack2x16float({value}.xy), pack2x16float({value}.zw))");
+                let words = match self.dtype {
+                    DType::U16 => format!("{value}.xz | ({value}.yw << vec2<u32>(16u))"),
+                    _ => format!("vec2<u32>(pack2x16float({value}.xy), pack2x16float({value}.zw))"),
+                };
                 out.line(format!("{} = {words};", self.quad(quad)));
+            }
+            Form::WordQuads => out.line(format!("{} = bitcast<vec4<u32>>({value});", self.quad(quad))),
+            Form::ByteQuads => {
+                let pack = if self.dtype == DType::I8 { "pack4xI8" } else { "pack4xU8" };
+                out.line(format!("{} = {pack}({value});", self.quad(quad)));
             }
             Form::Floats | Form::Words | Form::Shared => {
                 let first = out.value(format!("({quad}) * 4"));

@@ -1,5 +1,8 @@
 //! Emission of contractions: an invocation computes some pixels by one tile of channels, sums in registers. Weights come as
-//! the CPU's kernels read them, `[matrix][panel][tap][k][channel]`; a panel is one tile, or several side by side.
+//! the CPU's kernels read them, `[matrix][panel][tap][k][channel]`; a panel is one tile, or several side by side. Of i8 the depth
+//! goes by blocks of eight: `[matrix][panel][run of taps][block][channel][8]`, summed by `dot4I8Packed`.
+
+mod integers;
 
 use super::Body;
 use super::binding::{Bound, Use};
@@ -9,10 +12,11 @@ use super::strides::{Channels, LANES, batch_axes, batch_sum, sum};
 use super::together::{self, Parts};
 use super::value::Width;
 use super::writer::Writer;
-use crate::contraction::{ContractionSpec, Strides, Tap, Window, divide_up};
+use crate::contraction::{ContractionSpec, Element, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
+use edgecc_ir::DType;
 
 /// A contraction as a shader computes it.
 pub(super) struct Contraction<'a> {
@@ -35,7 +39,7 @@ impl<'a> Contraction<'a> {
         let layout = PackedLayout::of(spec, schedule);
         let input = Channels::of(&spec.input, &spec.batch, spec.depth);
         let Schedule { tile, panel_tiles, together, .. } = *schedule;
-        let is_together = input.quads && together;
+        let is_together = input.quads && together && spec.element != Element::I8;
         Contraction { spec, layout, rows: tile.rows, vectors: tile.vectors, panel_tiles, is_together, input }
     }
 
@@ -50,7 +54,11 @@ impl<'a> Contraction<'a> {
         let types = self.spec.types();
         let mut uses = vec![
             self.input.read(types[INPUT]),
-            Use::read(types[WEIGHTS], true),
+            match self.spec.element {
+                Element::F32 | Element::F16 => Use::read(types[WEIGHTS], true),
+                // Words of four along the depth.
+                Element::I8 => Use::read(DType::U32, true),
+            },
             self.result(output).write(types[OUTPUT]),
         ];
         uses.extend(operands.iter().zip(&types[FURTHER..]).map(|(strides, &dtype)| self.result(strides).read(dtype)));
@@ -77,12 +85,12 @@ impl<'a> Contraction<'a> {
         out.line(format!("let weights = {};", self.weights_start()));
         if self.has_narrow_panel() {
             let [full, last] =
-                [self.layout.panel, self.layout.width(self.layout.full_panels())].map(|width| width / LANES);
+                [self.layout.panel, self.layout.width(self.layout.full_panels())].map(|width| self.row_vectors(width));
             let first = self.layout.full_panels() * self.panel_tiles;
             out.line(format!("let row = select({full}, {last}, column >= {first});"));
         }
         for (row, vector) in self.sums() {
-            out.line(format!("var s{row}_{vector} = vec4<f32>(0.0f);"));
+            out.line(format!("var s{row}_{vector} = {};", self.zero()));
         }
         self.taps(&mut out, operands);
         if !self.is_together {
@@ -94,6 +102,25 @@ impl<'a> Contraction<'a> {
         out.block("if lane == 0", |out| self.results(out, operands))?;
         let parts = Parts { element: "vec4<f32>", count: names.len() };
         Some(Body { writer: out, groups: [u32::try_from(units).ok()?, 1, 1], parts: Some(parts) })
+    }
+
+    fn zero(&self) -> &'static str {
+        if self.spec.element == Element::I8 { "vec4<i32>(0)" } else { "vec4<f32>(0.0f)" }
+    }
+
+    /// Elements of a vector of weights.
+    fn vector_elements(&self) -> i64 {
+        if self.spec.element == Element::I8 { 16 } else { LANES }
+    }
+
+    /// Vectors of weights of four channels in a row of the depth, of i8 in a block.
+    fn column_vectors(&self) -> i64 {
+        LANES * self.spec.element.depth_block() / self.vector_elements()
+    }
+
+    /// Vectors of weights of so many channels.
+    fn row_vectors(&self, channels: i64) -> i64 {
+        channels / LANES * self.column_vectors()
     }
 
     fn sums(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
@@ -119,11 +146,11 @@ impl<'a> Contraction<'a> {
         }
     }
 
-    /// The tile's first weights, counted in fours.
+    /// The tile's first weights, counted in vectors.
     fn weights_start(&self) -> String {
-        let matrix = self.layout.matrix_elements() / LANES;
+        let matrix = self.layout.matrix_elements() / self.vector_elements();
         let steps: Vec<i64> = self.spec.weight_batch.iter().map(|matrices| matrices * matrix).collect();
-        let panel = self.layout.panel_elements() / LANES;
+        let panel = self.layout.panel_elements() / self.vector_elements();
         if self.panel_tiles == 1 {
             return batch_sum(0, &self.spec.batch, &steps, &[("column", panel)]);
         }
@@ -132,7 +159,7 @@ impl<'a> Contraction<'a> {
             0,
             &self.spec.batch,
             &steps,
-            &[(&format!("({before})"), panel), (&format!("({within})"), self.vectors)],
+            &[(&format!("({before})"), panel), (&format!("({within})"), self.vectors * self.column_vectors())],
         )
     }
 
@@ -141,22 +168,23 @@ impl<'a> Contraction<'a> {
         self.layout.full_panels() > 0 && self.layout.last_channels() > 0 && self.panel_tiles > 1
     }
 
-    /// Vectors of weights that `place` times `rows` rows of the depth have, and `further` rows.
+    /// Vectors of weights that `place` times `rows` rows of the depth, of i8 blocks, have, and `further` rows.
     fn weight_rows(&self, (place, rows): (&str, i64), further: i64) -> String {
         if self.has_narrow_panel() {
             return format!("({}) * row", sum(further, &[(place, rows)]));
         }
-        let row = self.layout.width(0) / LANES;
+        let row = self.row_vectors(self.layout.width(0));
         sum(further * row, &[(place, rows * row)])
     }
 
     /// Adds the products of all taps to the sums.
     fn taps(&self, out: &mut Writer, operands: &[Bound]) {
-        let taps = &self.spec.window.taps;
+        // The first taps of runs, which are of one each but for i8.
+        let taps: Vec<Tap> = self.spec.window.taps.iter().step_by(self.layout.run as usize).copied().collect();
         if let [tap] = taps[..] {
             return self.tap(out, operands, [&tap.row.to_string(), &tap.column.to_string(), "0"]);
         }
-        match TapGrid::of(taps) {
+        match TapGrid::of(&taps) {
             Some(TapGrid { axes: [rows, columns] }) => {
                 out.block(format!("for (var a = 0; a < {}; a++)", rows.count), |out| {
                     out.block(format!("for (var b = 0; b < {}; b++)", columns.count), |out| {
@@ -183,8 +211,12 @@ impl<'a> Contraction<'a> {
         for pixel in 0..self.rows {
             self.input_place(out, pixel, row, column);
         }
-        let before = self.weight_rows((place, self.spec.depth), 0);
+        let rows = self.layout.run_rows() / self.spec.element.depth_block();
+        let before = self.weight_rows((place, rows), 0);
         out.line(format!("let w = {};", if place == "0" { "weights".into() } else { format!("weights + {before}") }));
+        if self.spec.element == Element::I8 {
+            return self.products_of_integers(out, operands);
+        }
         // Channels of one load.
         let (lanes, zero) = if self.input.quads { (LANES, "vec4<f32>(0.0f)") } else { (1, "0.0f") };
         let head = match self.is_together {

@@ -1,7 +1,7 @@
-//! Emission of depthwise convolutions and max pools: an invocation computes neighbouring pixels of a row by four channels and
-//! loads each input position of a row of taps once.
+//! Emission of depthwise convolutions and max pools: an invocation computes a tile of pixels by four channels, and loads each
+//! position of the input under it once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Body;
 use super::binding::{Bound, Use};
@@ -10,20 +10,20 @@ use super::grid::{Grid, coordinates};
 use super::strides::{Channels, LANES, batch_axes, sum};
 use super::value::{Width, float};
 use super::writer::Writer;
-use crate::contraction::{Combination, DepthwiseSpec, Strides, Tap, divide_up};
+use crate::contraction::{Combination, DepthwiseSpec, Element, Strides, Tap, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::schedule::DepthwiseSchedule;
 
 /// A depthwise convolution as a shader computes it.
 pub(super) struct Depthwise<'a> {
     spec: &'a DepthwiseSpec,
-    /// Pixels of an invocation.
-    columns: i64,
+    /// Rows and columns of pixels of an invocation.
+    tile: [i64; 2],
 }
 
 impl<'a> Depthwise<'a> {
     pub(super) fn new(spec: &'a DepthwiseSpec, schedule: &DepthwiseSchedule) -> Depthwise<'a> {
-        Depthwise { spec, columns: schedule.columns }
+        Depthwise { spec, tile: [schedule.rows, schedule.columns] }
     }
 
     /// An operand but for the weights.
@@ -49,108 +49,178 @@ impl<'a> Depthwise<'a> {
     /// What each invocation does; `None` for an epilogue that is refused.
     pub(super) fn emit(&self, operands: &[Bound]) -> Option<Body> {
         let mut out = Writer::default();
-        let window = &self.spec.window;
+        let DepthwiseSpec { window, input, .. } = self.spec;
+        let [rows, columns] = self.tile;
+        let tiles = [divide_up(window.height, rows), divide_up(window.width, columns)];
         let mut axes = batch_axes(&self.spec.batch);
         axes.extend([
-            ("y".to_string(), window.height),
-            ("tile".to_string(), divide_up(window.width, self.columns)),
+            ("row".to_string(), tiles[0]),
+            ("column".to_string(), tiles[1]),
             ("group".to_string(), divide_up(self.spec.channels, LANES)),
         ]);
         let grid = Grid::new(axes.iter().map(|(_, extent)| extent).product());
         grid.enter(&mut out);
         coordinates(&mut out, &axes);
-        out.line(format!("let x = tile * {};", self.columns));
-        out.line(format!("let input = {};", self.channels(&self.spec.input).start()));
-        let first = match self.spec.combination {
-            Combination::Products => "0.0f".to_string(),
-            Combination::Maximum => float(&mut out, f32::NEG_INFINITY),
-        };
-        for column in 0..self.columns {
-            out.line(format!("var s{column} = vec4<f32>({first});"));
+        out.line(format!("let y = {};", sum(0, &[("row", rows)])));
+        out.line(format!("let x = {};", sum(0, &[("column", columns)])));
+        out.line(format!("let input = {};", self.channels(input).start()));
+        let neutral = self.neutral(&mut out);
+        for (row, column) in self.pixels() {
+            out.line(format!("var s{row}_{column} = {neutral};"));
         }
-        for taps in rows_of(&window.taps) {
-            self.row(&mut out, operands, &taps);
+        let [down, along] = [0, 1].map(|axis| self.positions(&mut out, axis, tiles[axis]));
+        let weights = self.weights(&mut out, operands);
+        let rows_of_taps = rows_of(&window.taps);
+        for row in &down {
+            let meeting: Vec<(i64, &[(usize, Tap)])> = (0..rows)
+                .flat_map(|pixel| {
+                    let meets = move |taps: &&Vec<(usize, Tap)>| pixel * window.step[0] + taps[0].1.row == row.offset;
+                    rows_of_taps.iter().filter(meets).map(move |taps| (pixel, taps.as_slice()))
+                })
+                .collect();
+            self.row(&mut out, operands, row, &along, &meeting, &weights);
         }
-        for column in 0..self.columns {
-            if window.width % self.columns == 0 || column == 0 {
-                self.result(&mut out, operands, column)?;
-            } else {
-                let head = format!("if x + {column} < {}", window.width);
-                out.block(head, |out| self.result(out, operands, column))?;
+        for (row, column) in self.pixels() {
+            let checks: Vec<String> = [("y", row, 0, window.height), ("x", column, 1, window.width)]
+                .into_iter()
+                .filter(|&(_, place, axis, extent)| place > 0 && extent % self.tile[axis] != 0)
+                .map(|(name, place, _, extent)| format!("({name} + {place} < {extent})"))
+                .collect();
+            match checks.is_empty() {
+                true => self.result(&mut out, operands, [row, column])?,
+                false => {
+                    out.block(format!("if {}", checks.join(" & ")), |out| self.result(out, operands, [row, column]))?
+                }
             }
         }
         Some(Body { writer: out, groups: grid.groups()?, parts: None })
     }
 
-    /// Joins one row of taps, each with its place, to the sums.
-    fn row(&self, out: &mut Writer, operands: &[Bound], taps: &[(usize, Tap)]) {
-        let DepthwiseSpec { window, input, combination, .. } = self.spec;
-        let input = self.channels(input);
-        let row = out.value(sum(taps[0].1.row, &[("y", window.step[0])]));
-        let checks_rows = window.interior_rows() != [0, window.height];
-        let checks_columns = window.interior_columns() != [0, window.width] || window.width % self.columns != 0;
-        let positions: BTreeSet<i64> = taps
-            .iter()
-            .flat_map(|(_, tap)| (0..self.columns).map(|column| column * window.step[1] + tap.column))
-            .collect();
-        let name = |position: i64| positions.range(..position).count();
-        for &position in &positions {
-            let column = out.value(sum(position, &[("x", window.step[1])]));
-            let at = sum(0, &[("input", 1), (&input.pixel(&row, &column), 1)]);
-            let inside: Vec<String> =
-                [(checks_rows, &row, window.input_height), (checks_columns, &column, window.input_width)]
-                    .into_iter()
-                    .filter(|(checks, ..)| *checks)
-                    .map(|(_, name, extent)| format!("(u32({name}) < {extent}u)"))
-                    .collect();
-            let place = name(position);
-            let is_inside = (!inside.is_empty()).then(|| out.value(inside.join(" & ")));
+    /// What changes no sum, or is below all others.
+    fn neutral(&self, out: &mut Writer) -> String {
+        match (self.spec.combination, self.spec.element) {
+            (Combination::Products, Element::F32 | Element::F16) => "vec4<f32>(0.0f)".into(),
+            (Combination::Products, Element::I8) => "vec4<i32>(0)".into(),
+            (Combination::Maximum, Element::F32 | Element::F16) => {
+                format!("vec4<f32>({})", float(out, f32::NEG_INFINITY))
+            }
+            (Combination::Maximum, Element::I8) => "vec4<i32>(-128)".into(),
+        }
+    }
+
+    fn pixels(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let [rows, columns] = self.tile;
+        (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+    }
+
+    /// The positions along an axis of the input that a tile meets, of so many tiles.
+    fn positions(&self, out: &mut Writer, axis: usize, tiles: i64) -> Vec<Position> {
+        let DepthwiseSpec { window, .. } = self.spec;
+        let (step, input) = (window.step[axis], [window.input_height, window.input_width][axis]);
+        let of_tap = |tap: &Tap| [tap.row, tap.column][axis];
+        let all = window.taps.iter().flat_map(|tap| (0..self.tile[axis]).map(move |pixel| pixel * step + of_tap(tap)));
+        let offsets: BTreeSet<i64> = all.collect();
+        let position = |offset: i64| {
+            let place = out.value(sum(offset, &[(["y", "x"][axis], step)]));
+            let last = (tiles - 1) * self.tile[axis] * step + offset;
+            let is_inside = offset >= 0 && last < input;
+            let inside = (!is_inside).then(|| out.value(format!("u32({place}) < {input}u")));
+            Position { offset, place, inside }
+        };
+        offsets.into_iter().map(position).collect()
+    }
+
+    /// The weights by tap, where there are any.
+    fn weights(&self, out: &mut Writer, operands: &[Bound]) -> Vec<String> {
+        let taps = self.spec.window.taps.len() as i64;
+        match self.spec.combination {
+            Combination::Products => {
+                (0..taps).map(|tap| operands[WEIGHTS].load_quad(out, &sum(tap, &[("group", taps)]))).collect()
+            }
+            Combination::Maximum => Vec::new(),
+        }
+    }
+
+    /// Joins a row of the input to the sums of the rows of pixels that meet it, each by a row of taps with their places.
+    fn row(
+        &self,
+        out: &mut Writer,
+        operands: &[Bound],
+        row: &Position,
+        along: &[Position],
+        meeting: &[(i64, &[(usize, Tap)])],
+        weights: &[String],
+    ) {
+        let DepthwiseSpec { window, element, .. } = self.spec;
+        let input = self.channels(&self.spec.input);
+        let outside = self.neutral(out);
+        let is_met = |position: &&Position| {
+            let taps = meeting.iter().flat_map(|(_, taps)| taps.iter());
+            taps.flat_map(|(_, tap)| (0..self.tile[1]).map(|column| column * window.step[1] + tap.column))
+                .any(|offset| offset == position.offset)
+        };
+        let mut values: BTreeMap<i64, String> = BTreeMap::new();
+        for position in along.iter().filter(is_met) {
+            let at = sum(0, &[("input", 1), (&input.pixel(&row.place, &position.place), 1)]);
+            let checks: Vec<&str> = [&row.inside, &position.inside].into_iter().flatten().map(String::as_str).collect();
+            let is_inside = (!checks.is_empty()).then(|| out.value(checks.join(" & ")));
             let at = match &is_inside {
                 None => out.value(at),
                 Some(is_inside) => out.value(format!("select(0, {at}, {is_inside})")),
             };
             let loaded = input.load(out, &operands[INPUT], &at, "group");
-            let outside = match combination {
-                Combination::Products => "0.0f".to_string(),
-                Combination::Maximum => float(out, f32::NEG_INFINITY),
-            };
             let value = match is_inside {
                 None => loaded,
-                Some(is_inside) => format!("select(vec4<f32>({outside}), {loaded}, {is_inside})"),
+                Some(is_inside) => out.value(format!("select({outside}, {loaded}, {is_inside})")),
             };
-            out.line(format!("let r{}_{place} = {value};", taps[0].0));
+            values.insert(position.offset, value);
         }
-        for (place, tap) in taps {
-            let weight = (*combination == Combination::Products)
-                .then(|| operands[WEIGHTS].load_quad(out, &sum(*place as i64, &[("group", window.taps.len() as i64)])));
-            for column in 0..self.columns {
-                let value = format!("r{}_{}", taps[0].0, name(column * window.step[1] + tap.column));
-                out.line(match &weight {
-                    Some(weight) => format!("s{column} = fma({value}, {weight}, s{column});"),
-                    // NaN wins over every number.
-                    None => format!(
-                        "s{column} = select({value}, s{column}, ({value} <= s{column}) | (s{column} != s{column}));"
-                    ),
-                });
+        for (pixel, taps) in meeting {
+            for (place, tap) in *taps {
+                for column in 0..self.tile[1] {
+                    let (value, sum) = (&values[&(column * window.step[1] + tap.column)], format!("s{pixel}_{column}"));
+                    out.line(match (weights.get(*place), element) {
+                        (Some(weight), Element::F32 | Element::F16) => {
+                            format!("{sum} = fma({value}, {weight}, {sum});")
+                        }
+                        (Some(weight), Element::I8) => format!("{sum} = {sum} + {value} * {weight};"),
+                        // NaN wins over every number.
+                        (None, Element::F32 | Element::F16) => {
+                            format!("{sum} = select({value}, {sum}, ({value} <= {sum}) | ({sum} != {sum}));")
+                        }
+                        (None, Element::I8) => format!("{sum} = max({value}, {sum});"),
+                    });
+                }
             }
         }
     }
 
-    fn result(&self, out: &mut Writer, operands: &[Bound], column: i64) -> Option<()> {
+    fn result(&self, out: &mut Writer, operands: &[Bound], [row, column]: [i64; 2]) -> Option<()> {
         let DepthwiseSpec { output, operands: further, epilogue, .. } = self.spec;
+        let y = out.value(sum(row, &[("y", 1)]));
         let x = out.value(sum(column, &[("x", 1)]));
-        let mut arguments = vec![format!("s{column}")];
+        let mut arguments = vec![format!("s{row}_{column}")];
         for (place, strides) in further.iter().enumerate() {
             let channels = self.channels(strides);
-            let from = out.value(channels.at("y", &x));
+            let from = out.value(channels.at(&y, &x));
             arguments.push(channels.load(out, &operands[FURTHER + place], &from, "group"));
         }
         let value = expression::emit_stored(out, epilogue, &arguments, Width::Four)?;
         let output = self.channels(output);
-        let to = out.value(output.at("y", &x));
+        let to = out.value(output.at(&y, &x));
         output.store(out, &operands[OUTPUT], &to, "group", &value);
         Some(())
     }
+}
+
+/// A row or a column of the input that a tile meets.
+struct Position {
+    /// From the position of the tile's first pixel.
+    offset: i64,
+    /// Its text.
+    place: String,
+    /// Whether it lies within the input, where some tile meets what does not.
+    inside: Option<String>,
 }
 
 /// The taps with their places, row by row, each row by ascending column.

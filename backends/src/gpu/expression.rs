@@ -90,7 +90,7 @@ pub(super) fn joined(out: &mut Writer, op: BinaryOp, a: &str, b: &str) -> Option
 fn rounded(out: &mut Writer, dtype: DType, text: String, width: Width) -> String {
     match dtype {
         DType::F16 => out.call(Function::Half, width, &text),
-        _ => wrapped(dtype, &format!("({text})")),
+        _ => wrapped(dtype, &format!("({text})"), width),
     }
 }
 
@@ -144,10 +144,10 @@ fn unary_integer(op: UnaryOp, dtype: DType, a: &str, width: Width) -> String {
     let is_signed = dtype.is_signed_integer();
     match op {
         UnaryOp::Not if dtype == DType::Bool => format!("!{a}"),
-        UnaryOp::Not => wrapped(dtype, &format!("(~{a})")),
-        UnaryOp::Neg if is_signed => wrapped(dtype, &format!("(-{a})")),
-        UnaryOp::Neg => wrapped(dtype, &format!("(0u - {a})")),
-        UnaryOp::Abs if is_signed => wrapped(dtype, &format!("abs({a})")),
+        UnaryOp::Not => wrapped(dtype, &format!("(~{a})"), width),
+        UnaryOp::Neg if is_signed => wrapped(dtype, &format!("(-{a})"), width),
+        UnaryOp::Neg => wrapped(dtype, &format!("(0u - {a})"), width),
+        UnaryOp::Abs if is_signed => wrapped(dtype, &format!("abs({a})"), width),
         UnaryOp::Sign if is_signed => format!("sign({a})"),
         UnaryOp::Sign => format!("min({a}, {})", splat(Kind::Unsigned, "1u", width)),
         UnaryOp::IsNan | UnaryOp::IsInf => splat(Kind::Truth, "false", width),
@@ -234,7 +234,7 @@ fn binary_integer(op: BinaryOp, dtype: DType, a: &str, b: &str, width: Width) ->
         BinaryOp::ShiftLeft | BinaryOp::ShiftRight => return shifted(op, dtype, a, b, width),
         BinaryOp::Pow => return None,
     };
-    Some(wrapped(dtype, &text))
+    Some(wrapped(dtype, &text, width))
 }
 
 /// 0 where the distance reaches the width; negative distances are such too.
@@ -251,7 +251,7 @@ fn shifted(op: BinaryOp, dtype: DType, a: &str, b: &str, width: Width) -> Option
     let sign = if op == BinaryOp::ShiftLeft { "<<" } else { ">>" };
     let moved = format!("{held} {sign} ({distance} & {})", splatted("31u"));
     let kept = format!("select({moved}, {}, {distance} >= {})", splatted("0u"), splatted(&format!("{bits}u")));
-    Some(wrapped(dtype, &format!("bitcast<{result}>({kept})")))
+    Some(wrapped(dtype, &format!("bitcast<{result}>({kept})"), width))
 }
 
 fn cast(out: &mut Writer, from: DType, to: DType, a: &str, width: Width) -> Option<String> {
@@ -270,7 +270,7 @@ fn cast(out: &mut Writer, from: DType, to: DType, a: &str, width: Width) -> Opti
         }
         (_, Kind::Float) => format!("{name}({a})"),
         (Kind::Float, Kind::Signed | Kind::Unsigned) => saturated(out, to, a, width)?,
-        (_, Kind::Signed | Kind::Unsigned) => wrapped(to, &format!("{name}({a})")),
+        (_, Kind::Signed | Kind::Unsigned) => wrapped(to, &format!("{name}({a})"), width),
     })
 }
 

@@ -19,6 +19,7 @@ mod support;
 mod together;
 mod validate;
 mod value;
+mod winograd;
 mod writer;
 
 pub use binding::{Binding, MOST_BINDINGS, OFFSET_ALIGNMENT, Region};
@@ -141,7 +142,9 @@ fn uses(source: &KernelSource) -> Vec<Use> {
         KernelSource::Contraction(spec, schedule) => Contraction::new(spec, schedule).uses(),
         KernelSource::Depthwise(spec, schedule) => Depthwise::new(spec, schedule).uses(),
         KernelSource::Pack(weights, layout) => pack::uses(weights, layout),
-        KernelSource::WinogradInput(_) | KernelSource::WinogradOutput(_) | KernelSource::Chain(_) => Vec::new(),
+        KernelSource::WinogradInput(spec) => winograd::input_uses(spec),
+        KernelSource::WinogradOutput(spec) => winograd::output_uses(spec),
+        KernelSource::Chain(_) => Vec::new(),
     }
 }
 
@@ -151,7 +154,9 @@ fn body(source: &KernelSource, operands: &[Bound]) -> Option<Body> {
         KernelSource::Contraction(spec, schedule) => Contraction::new(spec, schedule).emit(operands),
         KernelSource::Depthwise(spec, schedule) => Depthwise::new(spec, schedule).emit(operands),
         KernelSource::Pack(weights, layout) => pack::emit(weights, layout, operands),
-        KernelSource::WinogradInput(_) | KernelSource::WinogradOutput(_) | KernelSource::Chain(_) => None,
+        KernelSource::WinogradInput(spec) => winograd::emit_input(spec, operands),
+        KernelSource::WinogradOutput(spec) => winograd::emit_output(spec, operands),
+        KernelSource::Chain(_) => None,
     }
 }
 

@@ -212,10 +212,7 @@ impl Emitter<'_> {
         let at = linear(out, &sum)?;
         let at = out.value(at);
         Some(match step {
-            0 => {
-                let single = operand.load(out, &at);
-                format!("vec4<f32>({single})")
-            }
+            0 => operand.load_splat(out, &at),
             step => operand.load_four(out, [0, 1, 2, 3].map(|n| format!("{at} + {}", n * step))),
         })
     }
@@ -229,11 +226,12 @@ impl Emitter<'_> {
     }
 }
 
-fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F16)
+/// Whether four neighbours of memory are one access.
+fn lies_by_fours(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::U32 | DType::U16 | DType::I8 | DType::U8)
 }
 
-/// The innermost loop if its iterations can go by fours: everything is f32 or halves and is written to four neighbours.
+/// The innermost loop if its iterations can go by fours: everything lies so and is written to four neighbours.
 fn lanes(kernel: &LoopKernel, split: &Split<'_>) -> Option<Var> {
     let innermost = split.loops.last()?;
     let goes = matches!(innermost.mode, Some(LoopMode::Lanes)) && innermost.extent % LANES == 0;
@@ -242,7 +240,7 @@ fn lanes(kernel: &LoopKernel, split: &Split<'_>) -> Option<Var> {
 }
 
 fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
-    let is_single = |dtype: DType| matches!(dtype, DType::F32 | DType::F16 | DType::Bool);
+    let is_single = |dtype: DType| lies_by_fours(dtype) || matches!(dtype, DType::I32 | DType::Bool);
     match statement {
         Stmt::For { begin, end, body, .. } => {
             !mentions(begin, lanes)
@@ -250,7 +248,8 @@ fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
                 && body.iter().all(|inner| goes_by_fours(kernel, inner, lanes))
         }
         Stmt::Set { value: Value::Load { buffer, index }, .. } => {
-            is_float(kernel.buffers[*buffer].dtype) && Linear::of(index).factor(lanes).is_some()
+            let dtype = kernel.buffers[*buffer].dtype;
+            (lies_by_fours(dtype) || dtype == DType::I32) && Linear::of(index).factor(lanes).is_some()
         }
         Stmt::Set { value: Value::Index(_), .. } => false,
         Stmt::Set { value: Value::Apply { expr, .. }, .. } => {
@@ -263,7 +262,7 @@ fn goes_by_fours(kernel: &LoopKernel, statement: &Stmt, lanes: Var) -> bool {
         }
         Stmt::Store { buffer, index, .. } => {
             let sum = Linear::of(index);
-            is_float(kernel.buffers[*buffer].dtype) && sum.factor(lanes) == Some(1) && is_aligned(&sum, lanes)
+            lies_by_fours(kernel.buffers[*buffer].dtype) && sum.factor(lanes) == Some(1) && is_aligned(&sum, lanes)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::contraction::greatest_common_divisor;
 use crate::kernel::linear::Linear;
 use crate::kernel::{Index, Local, LoopKernel, LoopMode, Stmt, Value, Var};
 
@@ -100,8 +101,8 @@ struct Reached {
 
 /// Whether different values of `var` touch different elements of every buffer that `body` writes.
 ///
-/// Positions are read as numbers in a mixed radix whose digits are the loops' variables: where each digit weighs more than
-/// all smaller ones can add up to, a position tells all of its digits.
+/// Positions are read as numbers in a mixed radix whose digits are the loops' variables, and which of evenly spaced accesses one
+/// is: where each digit weighs more than all smaller ones can add up to, a position tells all of its digits.
 pub(super) fn writes_apart(var: Var, extent: i64, body: &[Stmt]) -> bool {
     let mut accesses = Vec::new();
     if !reached(body, &BTreeMap::new(), &mut accesses) {
@@ -152,8 +153,7 @@ fn tells(var: Var, extent: i64, accesses: &[&Reached]) -> Option<bool> {
     };
     let expected = outer(first)?;
     for access in accesses {
-        if access.sum.factor(var)? != weight || outer(access)? != expected || access.sum.constant != first.sum.constant
-        {
+        if access.sum.factor(var)? != weight || outer(access)? != expected {
             return Some(false);
         }
         for (term, factor) in &access.sum.terms {
@@ -167,6 +167,12 @@ fn tells(var: Var, extent: i64, accesses: &[&Reached]) -> Option<bool> {
     }
     let mut all: Vec<(i64, i64)> = digits.into_iter().map(|(factor, (low, high))| (factor, high - low)).collect();
     all.push((weight.abs(), extent - 1));
+    let constants = || accesses.iter().map(|access| access.sum.constant - first.sum.constant);
+    let spacing = constants().fold(0, greatest_common_divisor);
+    if spacing > 0 {
+        let reach = constants().max().unwrap_or(0) - constants().min().unwrap_or(0);
+        all.push((spacing, reach / spacing));
+    }
     all.sort_unstable();
     let mut below = 0;
     let decodes = all.into_iter().all(|(factor, reach)| {

@@ -85,8 +85,7 @@ impl Channels {
     /// Channels `4 * vector` to `4 * vector + 3` of the pixel at `at`. Behind the last channel that one is read again.
     pub(super) fn load(&self, out: &mut Writer, operand: &Bound, at: &str, vector: &str) -> String {
         if self.strides.channel == 0 {
-            let single = operand.load(out, at);
-            return out.value(format!("vec4<f32>({single})"));
+            return operand.load_splat(out, at);
         }
         if self.quads {
             return operand.load_quad(out, &sum(0, &[(at, 1), (vector, 1)]));

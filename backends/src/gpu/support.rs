@@ -11,12 +11,12 @@ use super::value::kind;
 use crate::contraction::Element;
 use crate::kernel::{Local, LoopKernel, Stmt, Value};
 use crate::lower::{LowerError, Refused};
-use crate::program::{KernelSource, Program, Step};
+use crate::program::{KernelSource, Operand, Program, Step, StorageKind};
 
 /// Fails with every step that shaders cannot compute.
 pub fn check(program: &Program) -> Result<(), LowerError> {
     let refuse = |step: &Step| {
-        let what = kernel_refused(&program.kernels[step.kernel]).or_else(|| bindings_refused(program, step))?;
+        let what = kernel_refused(program, step).or_else(|| bindings_refused(program, step))?;
         Some(Refused { origin: step.origin.to_string(), op: step.name.clone(), what: format!("{what} in shaders") })
     };
     let refused: Vec<Refused> = program.steps.iter().filter_map(refuse).collect();
@@ -28,24 +28,36 @@ fn bindings_refused(program: &Program, step: &Step) -> Option<String> {
     (count > MOST_BINDINGS).then(|| format!("over {count} tensors outside of the arena, more than {MOST_BINDINGS}"))
 }
 
-fn kernel_refused(source: &KernelSource) -> Option<String> {
+fn kernel_refused(program: &Program, step: &Step) -> Option<String> {
     let other = |element: Element| match element {
         Element::F32 | Element::F16 => None,
         Element::I8 => Some(format!("on {}", element.dtype())),
     };
-    match source {
-        KernelSource::Loops(kernel) => nest_refused(kernel),
-        KernelSource::Contraction(spec, _) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),
-        KernelSource::Depthwise(spec, _) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),
+    match &program.kernels[step.kernel] {
+        KernelSource::Loops(kernel) => nest_refused(program, step, kernel),
+        KernelSource::Contraction(spec, _) => expression::refused(&spec.epilogue),
+        KernelSource::Depthwise(spec, _) => expression::refused(&spec.epilogue),
         KernelSource::Pack(_, layout) => other(layout.element),
-        KernelSource::WinogradInput(_) | KernelSource::WinogradOutput(_) => Some("by Winograd's transforms".into()),
+        KernelSource::WinogradInput(spec) => other(spec.element),
+        KernelSource::WinogradOutput(spec) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),
         KernelSource::Chain(_) => Some("by bands of rows".into()),
     }
 }
 
-fn nest_refused(kernel: &LoopKernel) -> Option<String> {
+fn nest_refused(program: &Program, step: &Step, kernel: &LoopKernel) -> Option<String> {
     let strange = kernel.buffers.iter().map(|buffer| buffer.dtype).find(|&dtype| kind(dtype).is_none());
-    strange.map(|dtype| format!("on {dtype}")).or_else(|| Positions::default().refused(kernel, &kernel.body))
+    let mut positions = Positions {
+        locals: BTreeMap::new(),
+        exact: step.operands.iter().map(|operand| fits_in_32_bits(program, operand)).collect(),
+    };
+    strange.map(|dtype| format!("on {dtype}")).or_else(|| positions.refused(kernel, &kernel.body))
+}
+
+/// Whether an operand of i64 is a constant whose every number is an i32.
+fn fits_in_32_bits(program: &Program, operand: &Operand) -> bool {
+    let StorageKind::Constant(bytes) = &program.storages[operand.storage.0 as usize].kind else { return false };
+    let numbers = bytes.get(operand.offset..operand.offset + operand.length).unwrap_or(&[]).as_chunks().0;
+    numbers.iter().all(|&number| i32::try_from(i64::from_le_bytes(number)).is_ok())
 }
 
 /// How an i64 that comes from memory relates to the i32 that stands for it.
@@ -59,9 +71,10 @@ enum Stands {
 
 /// The i64 locals that come from memory. Clamping them to positions gives what clamping the i64 would; what else is computed
 /// from them may not.
-#[derive(Default)]
 struct Positions {
     locals: BTreeMap<Local, Stands>,
+    /// The buffers whose numbers all fit 32 bits.
+    exact: Vec<bool>,
 }
 
 impl Positions {
@@ -70,7 +83,7 @@ impl Positions {
         body.iter().find_map(|statement| match statement {
             Stmt::For { body, .. } => self.refused(kernel, body),
             Stmt::Set { local, value: Value::Load { buffer, .. } } => {
-                if kernel.buffers[*buffer].dtype == DType::I64 {
+                if kernel.buffers[*buffer].dtype == DType::I64 && !self.exact[*buffer] {
                     self.locals.insert(*local, Stands::Saturated);
                 }
                 None

@@ -98,12 +98,17 @@ pub(super) fn integer(value: i32) -> String {
 }
 
 /// The value in the range of its type, behind an operation on 32 bits.
-pub(super) fn wrapped(dtype: DType, text: &str) -> String {
+pub(super) fn wrapped(dtype: DType, text: &str, width: Width) -> String {
+    let word = |number: &str| match width {
+        Width::One => number.to_string(),
+        Width::Four => format!("{}({number})", Kind::Unsigned.name(width)),
+    };
+    let shifted = |bits: &str| format!("(({text} << {bits}) >> {bits})", bits = word(bits));
     match dtype {
-        DType::U8 => format!("({text} & 0xffu)"),
-        DType::U16 => format!("({text} & 0xffffu)"),
-        DType::I8 => format!("(({text} << 24u) >> 24u)"),
-        DType::I16 => format!("(({text} << 16u) >> 16u)"),
+        DType::U8 => format!("({text} & {})", word("0xffu")),
+        DType::U16 => format!("({text} & {})", word("0xffffu")),
+        DType::I8 => shifted("24u"),
+        DType::I16 => shifted("16u"),
         _ => text.into(),
     }
 }

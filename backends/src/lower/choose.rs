@@ -39,11 +39,11 @@ impl Lowering<'_> {
     }
 
     /// Schedules of direct sums, the best first.
-    fn schedules(&self, spec: &ContractionSpec) -> Vec<Schedule> {
+    pub(super) fn schedules(&self, spec: &ContractionSpec) -> Vec<Schedule> {
         let panel = || self.options.packings?.panel(&layer::of_contraction(spec));
         match self.options.processor {
             Processor::Cpu => schedules(spec, &self.options.machine),
-            Processor::Gpu => gpu::schedules(spec, panel()),
+            Processor::Gpu => gpu::schedules(spec, panel(), self.options.gpu),
         }
     }
 
@@ -59,7 +59,7 @@ impl Lowering<'_> {
         let layer = layer::of_depthwise(spec);
         let possible = match self.options.processor {
             Processor::Cpu => depthwise_schedules(spec, self.options.machine.architecture),
-            Processor::Gpu => gpu::depthwise_schedules(spec),
+            Processor::Gpu => gpu::depthwise_schedules(spec, self.options.gpu),
         };
         let chosen = match self.given(&layer) {
             Some(Given { choice, line }) => {

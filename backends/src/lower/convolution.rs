@@ -4,7 +4,7 @@
 use edgecc_ir::{Expr, NodeId, Window as OpWindow};
 
 use super::contraction::{Weights, add_further, contract, further_views, has_symmetric_weights, pack, to_bytes};
-use super::{Call, LowerOptions, Lowering, Processor, movement, operand, strassen, winograd};
+use super::{Call, LowerOptions, Lowering, Processor, movement, operand, strassen, winograd, winograd_weights};
 use crate::contraction::{
     Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
 };
@@ -13,6 +13,7 @@ use crate::cpu::isa::{Architecture, Kernels};
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
 use crate::schedule::choices::Choice;
+use crate::schedule::gpu::winograd_axes;
 use crate::view::View;
 use crate::winograd::cheapest_axes;
 
@@ -77,13 +78,13 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
         ConvWeights { depth: image.extents[1] / groups as i64, filters: result.extents[1] / groups as i64, taps };
     let place = move |n: i64, k: i64, tap: usize| ((n * weights.depth + k) * weights.taps as i64 + tap as i64) as usize;
     let direct = specify(lowering, &parts, window.clone(), result.strides(output.lead, groups as i64), EVERY_PIXEL);
-    let by_winograd = winograd_candidate(lowering, &parts, &window, &shape);
+    let by_winograd = winograd_candidate(lowering, &parts, &window, &shape, &direct);
     // Sums of weights at run time would leave the layers of small networks in steps too short for several cores.
     let by_strassen = strassen::candidate(lowering, &direct).filter(|_| lowering.options.constants_may_grow);
     let possible = by_winograd.as_ref().map(|candidate| (Choice::Winograd, candidate.pays));
     let possible = possible.or(by_strassen.as_ref().map(|candidate| (Choice::Strassen, candidate.pays)));
     if lowering.takes_algorithm(&direct, possible) {
-        by_winograd.iter().for_each(|candidate| winograd::lower(lowering, candidate));
+        by_winograd.iter().for_each(|candidate| winograd::lower(lowering, candidate, &direct));
         let further = further_views(lowering, id);
         let operands = strassen::Operands { input: &input, output: &output, further: &further };
         if let (Some(candidate), Some(tensor)) = (by_strassen, lowering.constant_value(lowering.graph.operands(id)[1]))
@@ -96,18 +97,24 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
     products(lowering, &parts, direct, move |group, tap, k, n| place(group * weights.filters + n, k, tap));
 }
 
-/// The convolution as one that Winograd's algorithm may take, where constants may grow: its weights are larger.
+/// The convolution as one that Winograd's algorithm may take. Its weights are larger: where constants may not grow a GPU
+/// transforms them in each inference.
 fn winograd_candidate<'a>(
     lowering: &Lowering<'_>,
     parts: &Parts<'a>,
     window: &'a Window,
     shape: &KernelShape,
+    direct: &ContractionSpec,
 ) -> Option<winograd::Candidate<'a>> {
     let element = element_of(parts.input);
     let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1) && element != Element::I8;
     let channels = (parts.image.extents[1], parts.result.extents[1]);
     let outputs = (parts.image.extents[0], [window.height, window.width]);
-    let (axes, pays) = cheapest_axes(element, outputs, shape.kernel, channels)?;
+    let LowerOptions { processor, gpu, constants_may_grow, .. } = lowering.options;
+    let (axes, pays) = match processor {
+        Processor::Cpu => cheapest_axes(element, outputs, shape.kernel, channels),
+        Processor::Gpu => winograd_axes(gpu, element, outputs, shape.kernel, channels, constants_may_grow),
+    }?;
     let candidate = winograd::Candidate {
         id: parts.id,
         element,
@@ -122,8 +129,8 @@ fn winograd_candidate<'a>(
         axes,
         pays,
     };
-    let fits = lowering.options.constants_may_grow && is_plain && winograd::fits(lowering, &candidate);
-    fits.then_some(candidate)
+    let has_weights = constants_may_grow || processor == Processor::Gpu && winograd_weights::fits(lowering, direct);
+    (has_weights && is_plain && winograd::fits(lowering, &candidate)).then_some(candidate)
 }
 
 #[derive(Clone, Copy)]
@@ -315,8 +322,7 @@ pub(super) fn max_pool(
     let Some(element) = Element::of(source.dtype) else { return false };
     let LowerOptions { processor, machine, .. } = lowering.options;
     let is_written = match (processor, machine.architecture) {
-        (Processor::Gpu, _) => element != Element::I8,
-        (Processor::Cpu, Architecture::Aarch64) => true,
+        (Processor::Gpu, _) | (Processor::Cpu, Architecture::Aarch64) => true,
         (Processor::Cpu, Architecture::X86_64) => machine.kernels == Kernels::Encoded && element == Element::F32,
     };
     if !adjacent(source) || !adjacent(result) || !is_written {

@@ -25,6 +25,7 @@ mod strassen;
 mod top_k;
 mod window;
 mod winograd;
+mod winograd_weights;
 
 use edgecc_ir::{BlockWeights, DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
 
@@ -34,6 +35,7 @@ use crate::packings::Packings;
 use crate::program::{KernelSource, Operand, Port, Program, Step, Storage, StorageKind};
 use crate::schedule::Machine;
 use crate::schedule::choices::Choices;
+use crate::schedule::gpu::GpuClass;
 use crate::view::{StorageId, View};
 
 /// A graph that cannot become a program: the nodes concerned, all of them.
@@ -85,6 +87,8 @@ pub struct LowerOptions<'a> {
     pub processor: Processor,
     /// Decides the schedules of contractions on a CPU, and with them how weights are packed.
     pub machine: Machine,
+    /// Decides the schedules on a GPU.
+    pub gpu: &'static GpuClass,
     /// How halves are computed with.
     pub halves: Halves,
     /// Whether weights may be kept in forms that are larger than the model's, where they make it faster.

@@ -4,7 +4,7 @@ use edgecc_ir::{Expr, NodeId};
 
 use super::contraction::{Weights, contract_with_macs, further_views, pack};
 use super::convolution::{Image, image_strides};
-use super::{Call, Lowering, operand};
+use super::{Call, Lowering, Processor, operand, winograd_weights};
 use crate::contraction::{ContractionSpec, Element, Strides, Window};
 use crate::kernel::Access;
 use crate::program::{KernelSource, Operand};
@@ -53,8 +53,8 @@ pub(super) fn fits(lowering: &Lowering<'_>, candidate: &Candidate<'_>) -> bool {
         && lowering.constant_value(lowering.graph.operands(id)[1]).is_some()
 }
 
-/// Lowers a convolution.
-pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) {
+/// Lowers a convolution whose direct sums would be `direct`.
+pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>, direct: &ContractionSpec) {
     let Candidate { id, element, window, pads, input, output, image, result, epilogue, axes, .. } = *candidate;
     let (images, depth, channels) = (image.extents[0], image.extents[1], result.extents[1]);
     let extents = [window.height, window.width];
@@ -63,7 +63,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) {
     let to_images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
     let whole = result.strides(output.lead, 1);
     let Some(weights) = lowering.constant_value(lowering.graph.operands(id)[1]) else { return };
-    let tiling = Tiling { images, extents, axes };
+    // A GPU would have a dispatch for each region.
+    let tiling = Tiling { images, extents, axes, whole: lowering.options.processor == Processor::Gpu };
     let numbers = tiling.numbers() * element.bytes();
     let storages = [depth, channels].map(|channels| lowering.untyped((numbers * channels) as usize));
 
@@ -77,7 +78,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) {
     };
     let steps = vec![operand(input, Access::Read), lowering.whole(storages[0], Access::Write)];
     lowering.push(id, KernelSource::WinogradInput(spec), steps, Call::default());
-    Products { id, element, tiling, storages, depth, channels }.lower(lowering, &Weights::of(weights));
+    Products { id, element, tiling, storages, depth, channels }.lower(lowering, &Weights::of(weights), direct);
     let spec = WinogradOutput {
         element,
         tiling,
@@ -92,7 +93,16 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, candidate: &Candidate<'_>) {
 }
 
 impl Products {
-    fn lower(&self, lowering: &mut Lowering<'_>, weights: &Weights<'_>) {
+    fn lower(&self, lowering: &mut Lowering<'_>, weights: &Weights<'_>, direct: &ContractionSpec) {
+        if !lowering.options.constants_may_grow {
+            // Whole tiles are one region.
+            for region in self.tiling.regions() {
+                let spec = self.spec(&region);
+                let packed = winograd_weights::transform(lowering, self.id, self.tiling.axes, weights, [direct, &spec]);
+                self.of_region(lowering, &region, spec, packed);
+            }
+            return;
+        }
         let taps = self.tiling.taps() as usize;
         let transform = WeightTransform::of(self.tiling.axes);
         let mut filter = vec![0.0; taps];
@@ -103,13 +113,19 @@ impl Products {
             transform.append(&filter, &mut matrices);
         }
         for region in self.tiling.regions() {
-            self.of_region(lowering, &region, &matrices);
+            let spec = self.spec(&region);
+            let (all, depth, columns) = (self.tiling.axes.map(|axis| axis.points), self.depth, region.points[1]);
+            let packed = pack(lowering, &spec, &Weights::Numbers(&matrices), |matrix, _, k, n| {
+                let (row, column) = (region.first[0] + matrix / columns, region.first[1] + matrix % columns);
+                ((n * depth + k) * all[0] * all[1] + row * all[1] + column) as usize
+            });
+            self.of_region(lowering, &region, spec, packed);
         }
     }
 
     /// `sums[point][tile][n] = numbers[point][tile][k] * weights[point][k][n]`.
-    fn of_region(&self, lowering: &mut Lowering<'_>, region: &Region, matrices: &[f32]) {
-        let Products { id, element, tiling, storages, depth, channels } = *self;
+    fn spec(&self, region: &Region) -> ContractionSpec {
+        let Products { element, depth, channels, .. } = *self;
         let [rows, columns] = region.points;
         let strides = |channels: i64| Strides {
             batch: vec![columns * region.rows * channels, region.rows * channels],
@@ -118,7 +134,7 @@ impl Products {
             channel: 1,
             ..Strides::default()
         };
-        let spec = ContractionSpec {
+        ContractionSpec {
             element,
             batch: vec![rows, columns],
             window: Window::matrix(region.rows),
@@ -130,12 +146,11 @@ impl Products {
             output: strides(channels),
             operands: Vec::new(),
             epilogue: element.plain_epilogue(),
-        };
-        let all = tiling.axes.map(|axis| axis.points);
-        let packed = pack(lowering, &spec, &Weights::Numbers(matrices), |matrix, _, k, n| {
-            let (row, column) = (region.first[0] + matrix / columns, region.first[1] + matrix % columns);
-            ((n * depth + k) * all[0] * all[1] + row * all[1] + column) as usize
-        });
+        }
+    }
+
+    fn of_region(&self, lowering: &mut Lowering<'_>, region: &Region, spec: ContractionSpec, packed: Operand) {
+        let Products { id, element, tiling, storages, depth, channels } = *self;
         let part = |storage: StorageId, channels: i64, access: Access| Operand {
             storage,
             offset: (region.before * channels * element.bytes()) as usize,

@@ -107,6 +107,8 @@ impl Schedule {
 pub struct DepthwiseSchedule {
     /// Output pixels of one row kept in registers.
     pub columns: i64,
+    /// Output rows computed together: 1 on CPUs.
+    pub rows: i64,
     /// All input positions of a row of taps stay in registers, so that the products can go tap by tap.
     pub holds_row: bool,
     /// Channels whose packed weights lie together: whole vectors.
@@ -312,7 +314,7 @@ pub fn depthwise_schedules(spec: &DepthwiseSpec, architecture: Architecture) -> 
     for columns in candidates {
         let columns = columns.min(spec.window.width.max(1));
         let holds_row = widest_row(spec, columns) + columns <= registers;
-        let schedule = DepthwiseSchedule { columns, holds_row, block };
+        let schedule = DepthwiseSchedule { columns, rows: 1, holds_row, block };
         if !schedules.contains(&schedule) {
             schedules.push(schedule);
         }

@@ -125,6 +125,7 @@ impl Case {
             LowerOptions {
                 processor: Processor::Cpu,
                 machine: Machine { kernels: Kernels::Clif, workers_have_scratch: false, ..Machine::new(architecture) },
+                gpu: &edgecc_backends::schedule::gpu::GENERIC,
                 halves: Halves::Widened,
                 constants_may_grow: false,
                 choices: None,

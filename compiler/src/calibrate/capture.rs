@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
 use edgecc_backends::schedule::choices::Choices;
 use edgecc_backends::schedule::cores::GENERIC;
+use edgecc_backends::schedule::gpu;
 use edgecc_ir::{DType, Graph, NodeId, Shape};
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::{LoadError, LoadOptions, Model, RunError, Session, SessionError, SessionOptions};
@@ -149,6 +150,7 @@ fn for_host(options: &CompileOptions) -> Option<CompileOptions> {
         architecture: Architecture::host()?,
         kernels: Kernels::default(),
         core: &GENERIC,
+        gpu: &gpu::GENERIC,
         schedules: Choices::default(),
         precision: Precision::F32,
         integers: true,

@@ -9,12 +9,15 @@ use edgecc_backends::gpu::Shaders;
 use edgecc_backends::plan::Plan;
 use edgecc_backends::program::Program;
 use edgecc_backends::schedule::cores::GENERIC;
+use edgecc_backends::schedule::gpu;
 use edgecc_device::files::{Pending, write_whole};
 use edgecc_format::WriteError;
 use edgecc_ir::Graph;
 
 use super::inputs::check_uses;
-use super::loading::{compile_options, for_core, make_folder, read_labels, shader_options, without_processor_flags};
+use super::loading::{
+    compile_options, for_core, for_gpu, make_folder, read_labels, shader_options, without_processor_flags,
+};
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
 use super::recipe::{Given, with_record, write_recipe};
@@ -25,7 +28,7 @@ use crate::link::{identifier, link};
 use crate::onnx::export;
 use crate::recipe::Integers;
 use crate::shaders::CompiledShaders;
-use crate::target::{SHADERS, Target, processor, target};
+use crate::target::{SHADERS, Target, gpu_class, processor, target};
 
 /// Extensions of the files beside an object.
 const HEADER: &str = "h";
@@ -59,6 +62,9 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     }
     let target = target(&arguments.target).map_err(|error| CliError::Usage(error.to_string()))?;
     let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
+    if arguments.gpu != gpu::GENERIC.name {
+        return Err(CliError::Usage("--gpu is for shaders".into()));
+    }
     check_place(arguments)?;
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
@@ -98,8 +104,8 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
     if arguments.cpu != GENERIC.name {
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
-    check_numbers(given)?;
-    let options = shader_options(&given.reading(arguments), read_labels(arguments.labels.as_deref())?)?;
+    let usual = shader_options(&given.reading(arguments), read_labels(arguments.labels.as_deref())?)?;
+    let options = for_gpu(usual, gpu_class(&arguments.gpu).map_err(|error| CliError::Usage(error.to_string()))?);
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -139,7 +145,6 @@ fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name:
     if arguments.emit != Stage::Artifact {
         return Err(CliError::Usage("of a processor and shaders there is the artifact alone".into()));
     }
-    check_numbers(given)?;
     let target = target(processor_name).map_err(|error| CliError::Usage(error.to_string()))?;
     let core = processor(&arguments.cpu).map_err(|error| CliError::Usage(error.to_string()))?;
     let labels = read_labels(arguments.labels.as_deref())?;
@@ -147,7 +152,8 @@ fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name:
     let usual = for_core(compile_options(&reading, target.architecture, labels.clone())?, core);
     let for_processors =
         CompileOptions { configuration: format!("{}beside = {SHADERS}\n", usual.configuration), ..usual };
-    let for_shaders = shader_options(&without_processor_flags(&reading), labels)?;
+    let class = gpu_class(&arguments.gpu).map_err(|error| CliError::Usage(error.to_string()))?;
+    let for_shaders = for_gpu(shader_options(&without_processor_flags(&reading), labels)?, class);
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -172,14 +178,6 @@ fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name:
     let made = format!("beside {} dispatches of {} shaders", dispatches.len(), modules.len());
     eprintln!("{}, {made}", code_summary(path, size, &compiled.processors));
     Ok(())
-}
-
-/// Refuses to quantise for shaders.
-fn check_numbers(given: &Given) -> CliResult {
-    match given.recipe().quantize {
-        Some(_) => Err(CliError::Usage("shaders do not compute with integers yet: quantization is for CPUs".into())),
-        None => Ok(()),
-    }
 }
 
 /// Whether a report is all that is asked for.

@@ -8,6 +8,7 @@ use edgecc_backends::chain::Limits;
 use edgecc_backends::cpu::isa::{Architecture, Kernels, Listing};
 use edgecc_backends::schedule::choices::Choices;
 use edgecc_backends::schedule::cores::{CoreClass, GENERIC};
+use edgecc_backends::schedule::gpu::{self, GpuClass};
 use edgecc_device::tensor_file::read_npy;
 use edgecc_ir::Tensor;
 use edgecc_passes::precision::Precision;
@@ -43,6 +44,7 @@ pub fn compile_options(
             KernelWriter::Clif => Kernels::Clif,
         },
         core: &GENERIC,
+        gpu: &gpu::GENERIC,
         precision: match reading.precision {
             Width::Fp32 => Precision::F32,
             Width::Fp16 => Precision::F16,
@@ -68,6 +70,15 @@ pub fn for_core(options: CompileOptions, core: &'static CoreClass) -> CompileOpt
     CompileOptions { core, configuration, ..options }
 }
 
+/// The same options for a kind of GPU, which the artifact's record names.
+pub fn for_gpu(options: CompileOptions, gpu: &'static GpuClass) -> CompileOptions {
+    let configuration = match gpu.name == gpu::GENERIC.name {
+        true => options.configuration,
+        false => format!("{}gpu = {}\n", options.configuration, gpu.name),
+    };
+    CompileOptions { gpu, configuration, ..options }
+}
+
 /// The schedules of a file.
 fn schedules(path: Option<&Path>) -> Result<Choices, CliError> {
     let Some(path) = path else { return Ok(Choices::default()) };
@@ -81,10 +92,10 @@ pub fn shader_options(reading: &ModelArguments, labels: Vec<String>) -> Result<C
     if let Some((flag, _)) = refused.into_iter().find(|(_, given)| *given) {
         return Err(CliError::Usage(format!("{flag} is not for shaders")));
     }
-    // Shaders are of no processor.
-    let usual = compile_options(reading, Architecture::Aarch64, labels)?;
+    // Shaders are of no processor, in particular of none whose integers have a cost model.
+    let usual = compile_options(reading, Architecture::X86_64, labels)?;
     let configuration = configuration(reading, SHADERS, &usual.schedules);
-    Ok(CompileOptions { configuration, integers: false, ..usual })
+    Ok(CompileOptions { configuration, ..usual })
 }
 
 /// The same without what decides about machine code alone.

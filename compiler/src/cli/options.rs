@@ -121,6 +121,9 @@ pub struct BuildArguments {
     /// The processor that schedules are chosen for, such as cortex-a55, or host
     #[arg(long, value_name = "NAME", default_value = "generic")]
     pub cpu: String,
+    /// The kind of GPU that shaders are for: adreno, mali, apple, powervr, desktop, software
+    #[arg(long, value_name = "NAME", default_value = "generic")]
+    pub gpu: String,
     /// Where to write
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! Operators whose positions are data.
 
-use edgecc_ir::{BinaryOp, DType, NodeId, Op, ScatterKind};
+use edgecc_ir::{BinaryOp, DType, NodeId, Op, ScatterKind, UnaryOp};
 
 use super::Row;
 use crate::onnx::context::{Context, Imported, Results, invalid};
@@ -83,21 +83,30 @@ fn one_hot(c: &mut Context<'_, '_>) -> Results {
     let values = c.input(2)?;
     let rank = c.rank(indices)?;
     let axis = c.axis(c.int("axis", -1)?, rank + 1)?;
-    let positions = c.cast(indices, DType::I64)?;
-    let wrapped = c.map(&[positions], |e, [position]| {
-        let (zero, extent) = (e.number(position, 0.0), e.number(position, depth as f64));
-        let negative = e.binary(BinaryOp::Less, position, zero);
-        let moved = e.binary(BinaryOp::Add, position, extent);
-        e.select(negative, moved, position)
-    })?;
+    let positions = match c.dtype(indices)? {
+        DType::F16 | DType::F32 => {
+            let single = c.cast(indices, DType::F32)?;
+            c.map(&[single], |e, [index]| e.unary(UnaryOp::Trunc, index))?
+        }
+        _ => c.cast(indices, DType::I64)?,
+    };
     let mut shape = c.shape(indices)?.extents();
     shape.insert(axis, 1);
-    let wrapped = c.reshape(wrapped, &shape)?;
+    let positions = c.reshape(positions, &shape)?;
     let classes: Vec<i64> = (0..depth).collect();
     let classes = c.constant_ints(&classes);
     let along: Vec<usize> = (0..=rank).map(|other| if other == axis { depth as usize } else { 1 }).collect();
     let classes = c.reshape(classes, &along)?;
-    let hit = c.binary(BinaryOp::Equal, wrapped, classes)?;
+    let dtype = c.dtype(positions)?;
+    let classes = c.cast(classes, dtype)?;
+    // Indices count from the front, negative ones from the back.
+    let hit = c.map(&[positions, classes], |e, [position, class]| {
+        let extent = e.number(class, depth as f64);
+        let from_back = e.binary(BinaryOp::Sub, class, extent);
+        let (front, back) =
+            (e.binary(BinaryOp::Equal, position, class), e.binary(BinaryOp::Equal, position, from_back));
+        e.binary(BinaryOp::Or, front, back)
+    })?;
     let off = super::movement::part(c, values, 0, 0, 1)?;
     let on = super::movement::part(c, values, 0, 1, 1)?;
     let result = c.map(&[hit, on, off], |e, [hit, on, off]| e.select(hit, on, off))?;
