@@ -17,6 +17,7 @@ pub mod models;
 pub mod networks;
 pub mod numbers;
 pub mod pictures;
+pub mod processor;
 pub mod python;
 pub mod reference;
 pub mod report;

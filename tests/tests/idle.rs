@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_runtime::sharing::Sharing;
 use edgecc_runtime::{LoadOptions, Model, Pool, PoolOptions};
+use edgecc_tests::processor::processor_time;
 use edgecc_tests::report::{say, skipped};
 use edgecc_tests::{python, run};
 
@@ -17,20 +18,6 @@ const RUNS: usize = 11;
 const MOST_UNTIL_PARKED: Duration = Duration::from_micros(100);
 const IDLE: Duration = Duration::from_secs(10);
 const MOST_IDLE: Duration = Duration::from_millis(1);
-
-/// Processor time of this process so far, as Linux counts it.
-#[cfg(target_os = "linux")]
-fn processor_time() -> Option<Duration> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills in the time.
-    let status = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    (status == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn processor_time() -> Option<Duration> {
-    None
-}
 
 #[test]
 fn an_idle_pool_sleeps() {

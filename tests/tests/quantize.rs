@@ -2,6 +2,7 @@
 //! that is known.
 
 use std::path::Path;
+use std::time::Duration;
 
 use edgecc::calibrate::samples::{Samples, ports};
 use edgecc::calibrate::synthetic::synthetic;
@@ -16,6 +17,8 @@ use edgecc_passes::precision::Precision;
 use edgecc_passes::{Options, prepare};
 use edgecc_tests::graphs::{Way, outputs_emulated};
 use edgecc_tests::networks::{Activation, Network};
+use edgecc_tests::processor::processor_time;
+use edgecc_tests::reference::shared;
 use edgecc_tests::report::say;
 use edgecc_tests::sample::digits;
 use edgecc_tests::{cross, numbers, run};
@@ -234,6 +237,30 @@ fn integers_stand_beside_halves() {
         say(&format!("integers beside halves: at most {:.4} of the largest element away", away / largest));
         assert!(away <= 0.02 * largest, "{away} of {largest}");
     }
+}
+
+/// With equalized channels, corrected biases and rounded weights; what is at work is told all the while. Other processes do not count: it
+/// is the processors' time, of both.
+#[test]
+#[ignore = "a minute"]
+fn a_large_network_and_a_hundred_samples_take_less_than_three_minutes() {
+    let Some(folder) = shared("peers") else { return };
+    let options = run::options(Architecture::Aarch64, &[("x".into(), vec![1, 3, 224, 224])]);
+    let model = folder.join("models/mobilenet_v2.onnx");
+    let (mut graph, _) = prepare_model(&model, &options, &mut |_| {}).expect("a model");
+    let samples = samples(&graph, 100);
+    let how = QuantizeOptions { only_faster: true, ..QuantizeOptions::default() };
+    let spent = |before: Duration| processor_time().map_or(0.0, |now| (now - before).as_secs_f64());
+    let (before, mut told) = (processor_time().unwrap_or_default(), Vec::new());
+    let mut tell = |work: String| told.push((spent(before), work));
+    let report = quantize(&mut graph, &options, &how, &samples, 2, &mut tell).expect("a quantised network");
+    let all = spent(before);
+    let ends = told.iter().skip(1).map(|(second, _)| *second).chain([all]);
+    let longest = told.iter().zip(ends).map(|((start, work), end)| (end - start, work));
+    let (silent, work) = longest.max_by(|a, b| a.0.total_cmp(&b.0)).expect("something is told");
+    say(&format!("{report}MobileNetV2, 100 samples: {all:.0} s; {} times told, {work} for {silent:.0} s", told.len()));
+    assert_eq!(report.steps.len(), 3);
+    assert!(all < 180.0);
 }
 
 #[test]

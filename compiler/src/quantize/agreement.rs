@@ -199,7 +199,7 @@ fn classes(float: &[Vec<f32>], integer: &[Vec<f32>], labels: &[usize]) -> ClassR
     };
     ClassReport {
         same,
-        changes: margins.iter().map(changes).sum::<f64>() / sure,
+        changes: margins.iter().map(changes).fold(0.0, |sum, share| sum + share) / sure,
         margin_noise,
         right: (!labels.is_empty()).then(|| [right(float), right(integer)]),
     }

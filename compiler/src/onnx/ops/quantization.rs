@@ -57,8 +57,8 @@ fn repeated(c: &mut Context<'_, '_>, parameter: NodeId, x: NodeId, axis: usize, 
 /// Refuses scales, where they are known, that no step has.
 fn check_scale(c: &Context<'_, '_>, scale: NodeId) -> Imported<()> {
     let values = c.value(scale).map(|scale| scale.to_f32()).unwrap_or_default();
-    match values.iter().position(|value| !(value.is_finite() && *value > 0.0)) {
-        Some(place) => invalid(format!("a scale of {} at place {place}: a step is above 0", values[place])),
+    match values.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
+        Some(value) => invalid(format!("a scale of {value}: a step is above 0")),
         None => Ok(()),
     }
 }
