@@ -156,12 +156,14 @@ fn layers_of_networks_compute_what_the_evaluator_does() {
     }
 }
 
+/// One dispatch normalises a picture of bytes and lays it out for the first convolution; the last one lays out the result.
 #[test]
-fn pictures_of_bytes_are_normalised_in_front_of_the_first_convolution() {
+fn pictures_of_bytes_are_normalised_where_they_are_laid_out() {
     let Some(device) = gpu::device() else { return };
     let mut network = Network::of_pictures("picture", &[1, 3, 15, 18]);
     network.conv(8, 3, 2, 1, Activation::Relu6);
     let graph = network.finish();
+    assert_eq!(gpu::compiled(&graph).expect("compiles").shaders.dispatches.len(), 3);
     assert_eq!(differs(device, &graph), None);
 }
 
