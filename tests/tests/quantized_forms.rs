@@ -1,7 +1,8 @@
 //! Models in the forms that quantization comes in (`tools/quantized_forms.py`): onnxruntime's answers, and integer code.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use edgecc::compile::Compiled;
 use edgecc_backends::cpu::isa::Architecture;
@@ -58,6 +59,14 @@ const FORMS: [Form; 29] = [
     form("within_channels_beyond", 2, 0, 0.0),
 ];
 
+/// Where the models are, written once. `None`, after a visible line, without Python.
+static FOLDER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let interpreter = python::python()?;
+    let folder = python::generated("quantized-forms");
+    python::tool(&interpreter, "quantized_forms.py", &[&folder.to_string_lossy()]);
+    Some(folder)
+});
+
 /// Contractions, and those that do not sum integers. An average of integers is one, too.
 fn contractions(graph: &Graph) -> [usize; 2] {
     let all: Vec<DType> = graph
@@ -70,9 +79,7 @@ fn contractions(graph: &Graph) -> [usize; 2] {
 
 #[test]
 fn every_form_gives_onnxruntimes_answers() {
-    let Some(interpreter) = python::python() else { return };
-    let folder = python::generated("quantized-forms");
-    python::tool(&interpreter, "quantized_forms.py", &[&folder.to_string_lossy()]);
+    let Some(folder) = &*FOLDER else { return };
     let checked = FORMS.iter().map(|form| {
         let file = |extension: &str| folder.join(format!("{}.{extension}", form.name));
         check(&file("onnx"), &file("npz"), form)
@@ -92,9 +99,7 @@ fn constant_bytes(compiled: &Compiled) -> usize {
 /// Weights of a block are not written out as numbers: bytes of constants in the program, of weights and scales together.
 #[test]
 fn weights_of_a_few_bits_stay_so() {
-    let Some(interpreter) = python::python() else { return };
-    let folder = python::generated("quantized-forms");
-    python::tool(&interpreter, "quantized_forms.py", &[&folder.to_string_lossy()]);
+    let Some(folder) = &*FOLDER else { return };
     let weights = |depth: usize, bits: usize, channels: usize| depth * channels * bits / 8;
     let forms = [
         ("blocks_of_4_bits", weights(256, 4, 64), 64 * 8),

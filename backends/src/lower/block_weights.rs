@@ -75,9 +75,7 @@ impl Matrix {
         let (&column, leading) = view.strides.split_last()?;
         let mut row = 0;
         let mut rows = 1;
-        for (&extent, &stride) in
-            view.extents.iter().zip(leading).rev().filter(|(extent, _)| **extent > 1).collect::<Vec<_>>()
-        {
+        for (&extent, &stride) in view.extents.iter().zip(leading).rev().filter(|(extent, _)| **extent > 1) {
             if rows == 1 {
                 row = stride;
             } else if stride != row * rows as isize {
@@ -117,7 +115,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, weights: &BlockWeig
     let Some(epilogue) = graph.op(id).epilogue() else { return false };
     let left = lowering.view(graph.operands(id)[0]).clone();
     let rows = left.elements() / weights.depth.max(1);
-    if rows == 0 || rows > MOST_ROWS || weights.channels % LANES != 0 || lowering.options.processor == Processor::Gpu {
+    let is_few = (1..=MOST_ROWS).contains(&rows) && weights.channels.is_multiple_of(LANES);
+    if !is_few || lowering.options.processor == Processor::Gpu {
         return false;
     }
     let (result, further) = (lowering.destination(id), further_views(lowering, id));
@@ -164,11 +163,12 @@ impl Product<'_> {
         let lane = b.var();
         let body = b.block(|b| {
             let sums: Vec<Local> = rows.clone().map(|_| b.number(DType::F32, 0.0)).collect();
+            let halves = self.halves(b);
             let block = b.var();
             let end = Index::Constant(self.weights.blocks() as i64);
             b.serial(block, Index::Constant(0), end, |b| {
                 let parts: Vec<Local> = rows.clone().map(|_| b.number(DType::F32, 0.0)).collect();
-                self.block(b, (first, &parts), [lane, block]);
+                self.block(b, (first, &parts), halves, [lane, block]);
                 let place = self.block_number(block).times(LANES as i64).plus(Index::Var(lane));
                 let scale = b.load(SCALES, place);
                 for (&sum, &part) in sums.iter().zip(&parts) {
@@ -196,18 +196,27 @@ impl Product<'_> {
     }
 
     /// Adds the products of a block.
-    fn block(&self, b: &mut Builder, (first, parts): (usize, &[Local]), [lane, block]: [Var; 2]) {
+    fn block(
+        &self,
+        b: &mut Builder,
+        (first, parts): (usize, &[Local]),
+        halves: Option<Halves>,
+        [lane, block]: [Var; 2],
+    ) {
         let step = self.stored.weights_of_byte();
         let (place, steps) = (b.var(), self.weights.block / step);
-        let least = matches!(self.stored, Stored::HalvesOfBlocks).then(|| {
-            let at = self.block_number(block).times(LANES as i64).plus(Index::Var(lane));
-            b.load(FURTHER + self.further.len(), at)
-        });
+        let halves = match self.stored {
+            Stored::Bytes | Stored::Halves(_) => halves,
+            Stored::HalvesOfBlocks => halves.map(|halves| {
+                let at = self.block_number(block).times(LANES as i64).plus(Index::Var(lane));
+                Halves { least: b.load(FURTHER + self.further.len(), at), ..halves }
+            }),
+        };
         b.serial(place, Index::Constant(0), Index::Constant(steps as i64), |b| {
             let row_of_weights = self.block_number(block).times(steps as i64).plus(Index::Var(place));
             let stored = b.load_stored(WEIGHTS, row_of_weights.times(LANES as i64).plus(Index::Var(lane)));
             let k = Index::Var(block).times(self.weights.block as i64).plus(Index::Var(place).times(step as i64));
-            for (offset, weight) in self.numbers(b, stored, least).into_iter().enumerate() {
+            for (offset, weight) in numbers(b, stored, halves).into_iter().enumerate() {
                 for (row, &part) in parts.iter().enumerate() {
                     let at = self.left.at(first + row, k.clone().plus(Index::Constant(offset as i64)));
                     let x = b.load(LEFT, at);
@@ -218,22 +227,39 @@ impl Product<'_> {
         });
     }
 
-    /// The weights of a byte, in the order of the depth.
-    fn numbers(&self, b: &mut Builder, stored: Local, least: Option<Local>) -> Vec<Local> {
-        let least = match (&self.stored, least) {
-            (Stored::Halves(least), _) => b.number(DType::F32, *least as f64),
-            (Stored::HalvesOfBlocks, Some(least)) => least,
-            (Stored::Bytes | Stored::HalvesOfBlocks, _) => return vec![b.cast(DType::F32, stored)],
+    /// The constants of halves of bytes.
+    fn halves(&self, b: &mut Builder) -> Option<Halves> {
+        let least = match self.stored {
+            Stored::Bytes => return None,
+            Stored::Halves(least) => least,
+            Stored::HalvesOfBlocks => 0,
         };
-        let byte = b.cast(DType::I32, stored);
-        let (mask, four) = (b.number(DType::I32, 15.0), b.number(DType::I32, 4.0));
-        let halves = [b.binary(BinaryOp::And, byte, mask), b.binary(BinaryOp::ShiftRight, byte, four)];
-        let number = |half: Local| {
-            let number = b.cast(DType::F32, half);
-            b.binary(BinaryOp::Add, number, least)
-        };
-        halves.map(number).to_vec()
+        Some(Halves {
+            mask: b.number(DType::I32, 15.0),
+            bits: b.number(DType::I32, 4.0),
+            least: b.number(DType::F32, least as f64),
+        })
     }
+}
+
+/// Numbers that halves of bytes are taken apart by.
+#[derive(Clone, Copy)]
+struct Halves {
+    mask: Local,
+    bits: Local,
+    least: Local,
+}
+
+/// The weights of a byte, in the order of the depth.
+fn numbers(b: &mut Builder, stored: Local, halves: Option<Halves>) -> Vec<Local> {
+    let Some(Halves { mask, bits, least }) = halves else { return vec![b.cast(DType::F32, stored)] };
+    let byte = b.cast(DType::I32, stored);
+    let both = [b.binary(BinaryOp::And, byte, mask), b.binary(BinaryOp::ShiftRight, byte, bits)];
+    let number = |half: Local| {
+        let number = b.cast(DType::F32, half);
+        b.binary(BinaryOp::Add, number, least)
+    };
+    both.map(number).to_vec()
 }
 
 /// The bytes of all weights.

@@ -88,7 +88,7 @@ pub(super) fn value_of(
     }
     check_scale(c, scale)?;
     let rank = c.rank(x)?;
-    if block > 0 && rank > 0 && c.extent(x, c.axis(axis, rank)?)? % block == 0 {
+    if block > 0 && rank > 0 && c.extent(x, c.axis(axis, rank)?)?.is_multiple_of(block) {
         let axis = c.axis(axis, rank)?;
         let whole = c.shape(x)?.extents();
         let apart = |c: &mut Context<'_, '_>, value: NodeId, block: usize| {
