@@ -1,8 +1,9 @@
 """Times layers and networks on one adapter in edgecc, ncnn (Vulkan), LiteRT (ML Drift over WebGPU), wonnx and, in Chromium,
 onnxruntime-web and edgecc's own loader, in turns, and prints the least times and what share of each other engine's edgecc
-takes: python gpu_against_peers.py EDGECC [MODEL.onnx..] [--turns N] [--folder DIR] [--web DIR]. Single layers where no model is
-given; models are run by the engines that read ONNX. Upload and read-back count everywhere. Engines that the interpreter has no
-module of are left out, and so is the browser without a folder that npm installed onnxruntime-web in (--web), which is said.
+takes: python gpu_against_peers.py EDGECC [MODEL.onnx..] [--turns N] [--gpu KIND] [--folder DIR] [--web DIR]. KIND is what edgecc
+compiles for, `software` where nothing else is said. Single layers where no model is given; models are run by the engines that read
+ONNX. Upload and read-back count everywhere. Engines that the interpreter has no module of are left out, and so is the browser
+without a folder that npm installed onnxruntime-web in (--web), which is said.
 VK_ICD_FILENAMES names the driver of all of them; Chromium's is SwiftShader, and LiteRT's library refuses Mesa's before version 25.
 """
 
@@ -350,9 +351,9 @@ def prepare(name, path, peers):
     return there
 
 
-def compare(name, path, edgecc, there, browser, turns):
+def compare(name, path, edgecc, there, browser, turns, gpu):
     """Times engines in turns and prints their least times."""
-    command = [edgecc, path.with_suffix(".onnx"), "--target", "wgsl", "-o", path.with_suffix(".bin")]
+    command = [edgecc, path.with_suffix(".onnx"), "--target", "wgsl", "--gpu", gpu, "-o", path.with_suffix(".bin")]
     subprocess.run(command, check=True, capture_output=True)
     engines = {"edgecc": lambda: turn_edgecc(edgecc, path)}
     engines |= {engine: lambda engine=engine: turn(engine, name, path) for engine in there}
@@ -378,6 +379,7 @@ def main():
     parser.add_argument("edgecc")
     parser.add_argument("models", nargs="*", type=pathlib.Path)
     parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--gpu", default="software")
     parser.add_argument("--folder", default="target/generated/gpu-peers")
     parser.add_argument("--web", default="target/web")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
@@ -402,9 +404,9 @@ def main():
         for model in arguments.models:
             write_model(model, file(model.stem).with_suffix(".onnx"))
             there = [engine for engine in peers if engine == "wonnx"]
-            compare(model.stem, file(model.stem), arguments.edgecc, there, browser, arguments.turns)
+            compare(model.stem, file(model.stem), arguments.edgecc, there, browser, arguments.turns, arguments.gpu)
         for name in () if arguments.models else LAYERS:
-            compare(name, file(name), arguments.edgecc, prepare(name, file(name), peers), browser, arguments.turns)
+            compare(name, file(name), arguments.edgecc, prepare(name, file(name), peers), browser, arguments.turns, arguments.gpu)
     finally:
         if browser:
             browser.close()

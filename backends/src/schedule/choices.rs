@@ -248,7 +248,7 @@ mod tests {
             (format!("[x86_64]\n{POOL} = tile 8x blocks 1x1"), "line 2: `tile 8x blocks 1x1` is no choice"),
             (
                 format!("{}{POOL} = columns 6\n[aarch64]\n{POOL} = columns 4", text()),
-                "line 8: the layer of line 3 again",
+                "line 10: the layer of line 3 again",
             ),
         ];
         for (text, expected) in failures {

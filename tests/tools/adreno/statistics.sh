@@ -23,7 +23,8 @@ unpack() {
     apt-get download -qq "$package:arm64"
   done
   for package in *.deb; do dpkg -x "$package" "$root"; done
-  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main" >sources
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm main" >sources
   own="-o Dir::Etc::SourceList=$folder/sources -o Dir::Etc::SourceParts=/dev/null -o Dir::State::lists=$folder/lists"
   # shellcheck disable=SC2086 # a list of words
   apt-get $own -qq update && apt-get $own -qq source --download-only mesa=$version-1+deb12u2
