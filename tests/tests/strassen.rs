@@ -37,7 +37,7 @@ const CASES: [Case; 7] = [
     Case { stride: 2, ..image([58, 18], [192, 256], Activation::Relu) },
     Case { residual: true, ..image([16, 16], [192, 192], Activation::Relu) },
     image([128, 0], [256, 256], Activation::Silu),
-    Case { residual: true, ..image([129, 0], [264, 264], Activation::Silu) },
+    Case { residual: true, ..image([193, 0], [264, 264], Activation::Silu) },
 ];
 
 fn graph(case: &Case) -> Graph {
