@@ -1,10 +1,11 @@
 """Times layers and networks on one adapter in edgecc, ncnn (Vulkan), LiteRT (ML Drift over WebGPU), wonnx and, in Chromium,
 onnxruntime-web and edgecc's own loader, in turns, and prints the least times and what share of each other engine's edgecc
-takes: python gpu_against_peers.py EDGECC [MODEL.onnx..] [--turns N] [--gpu KIND] [--folder DIR] [--web DIR]. KIND is what edgecc
-compiles for, `software` where nothing else is said. Single layers where no model is given; models are run by the engines that read
-ONNX. Upload and read-back count everywhere. Engines that the interpreter has no module of are left out, and so is the browser
-without a folder that npm installed onnxruntime-web in (--web), which is said.
-VK_ICD_FILENAMES names the driver of all of them; Chromium's is SwiftShader, and LiteRT's library refuses Mesa's before version 25.
+takes: python gpu_against_peers.py EDGECC [MODEL.onnx..] [--turns N] [--gpu KIND] [--converted DIR] [--folder DIR] [--web DIR].
+KIND is what edgecc compiles for, `software` where nothing else is said. Single layers where no model is given; of models ncnn and
+LiteRT run what lies in DIR: NAME.ncnn.param and NAME.ncnn.bin (by pnnx), NAME.tflite. Upload and read-back count everywhere.
+Engines that the interpreter has no module of are left out, and so is the browser without a folder that npm installed
+onnxruntime-web in (--web), which is said. VK_ICD_FILENAMES names the driver of all of them; Chromium's is SwiftShader, and
+LiteRT's library refuses Mesa's before version 25.
 """
 
 import argparse
@@ -129,10 +130,19 @@ def least(run):
     return min(times)
 
 
-def turn_ncnn(layer, path):
+def ports(path):
+    """Name and extents of a model's first input, extents of its first output."""
+    import onnx
+
+    graph = onnx.load(path.with_suffix(".onnx"), load_external_data=False).graph
+    extents = lambda port: [dim.dim_value for dim in port.type.tensor_type.shape.dim]
+    return graph.input[0].name, extents(graph.input[0]), extents(graph.output[0])
+
+
+def turn_ncnn(path):
     import ncnn
 
-    _, inputs, _, _, size = layer
+    _, shape, _ = ports(path)
     net = ncnn.Net()
     net.opt.use_vulkan_compute = True
     for option in ["use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"]:
@@ -140,43 +150,40 @@ def turn_ncnn(layer, path):
     net.set_vulkan_device(0)
     net.load_param(str(path.with_suffix(".param")))
     net.load_model(str(path.with_suffix(".ncnn")))
-    x = np.ones((inputs, size, size), np.float32)
+    x, source, result = np.ones(shape[1:], np.float32), net.input_names()[0], net.output_names()[0]
 
     def run():
         extractor = net.create_extractor()
-        extractor.input("x", ncnn.Mat(x))
-        np.array(extractor.extract("y")[1])
+        extractor.input(source, ncnn.Mat(x))
+        np.array(extractor.extract(result)[1])
 
     return least(run)
 
 
-def turn_litert(layer, path):
+def turn_litert(path):
     from ai_edge_litert.compiled_model import CompiledModel
     from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 
-    kind, inputs, outputs, _, size = layer
-    pixels = size if kind == "product" else size * size
+    _, inputs, outputs = ports(path)
     model = CompiledModel.from_file(str(path.with_suffix(".tflite")), hardware_accel=HardwareAccelerator.GPU)
     sources, results = model.create_input_buffers(0), model.create_output_buffers(0)
-    x = np.ones(pixels * inputs, np.float32)
+    x = np.ones(np.prod(inputs), np.float32)
 
     def run():
         sources[0].write(x)
         model.run_by_index(0, sources, results)
-        results[0].read(pixels * outputs, np.float32)
+        results[0].read(int(np.prod(outputs)), np.float32)
 
     return least(run)
 
 
-def turn_wonnx(_, path):
-    import onnx
+def turn_wonnx(path):
     import wonnx
 
+    name, shape, _ = ports(path)
     session = wonnx.Session.from_path(str(path.with_suffix(".onnx")))
-    port = onnx.load(path.with_suffix(".onnx")).graph.input[0]
-    elements = np.prod([dim.dim_value for dim in port.type.tensor_type.shape.dim])
-    x = np.ones(elements, np.float32)
-    return least(lambda: session.run({port.name: x}))
+    x = np.ones(np.prod(shape), np.float32)
+    return least(lambda: session.run({name: x}))
 
 
 # Times what it is told to, in the order in which it is told.
@@ -351,6 +358,19 @@ def prepare(name, path, peers):
     return there
 
 
+def converted(name, path, folder, peers):
+    """Copies what there is of a model for engines that do not read ONNX; the engines that have it."""
+    files = {"ncnn": {".ncnn.param": ".param", ".ncnn.bin": ".ncnn"}, "litert": {".tflite": ".tflite"}, "wonnx": {}}
+    there = []
+    for engine in peers:
+        sources = {folder / f"{name}{ending}": path.with_suffix(own) for ending, own in files[engine].items()}
+        if all(source.exists() for source in sources):
+            there.append(engine)
+            for source, own in sources.items():
+                shutil.copy(source, own)
+    return there
+
+
 def compare(name, path, edgecc, there, browser, turns, gpu):
     """Times engines in turns and prints their least times."""
     command = [edgecc, path.with_suffix(".onnx"), "--target", "wgsl", "--gpu", gpu, "-o", path.with_suffix(".bin")]
@@ -380,6 +400,7 @@ def main():
     parser.add_argument("models", nargs="*", type=pathlib.Path)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--gpu", default="software")
+    parser.add_argument("--converted", default=".", type=pathlib.Path)
     parser.add_argument("--folder", default="target/generated/gpu-peers")
     parser.add_argument("--web", default="target/web")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
@@ -388,8 +409,7 @@ def main():
     folder = pathlib.Path(arguments.folder)
     file = lambda name: folder / name.replace(" ", "-")
     if arguments.engine:
-        layer = LAYERS.get(arguments.layer)
-        print("seconds", TURNS[arguments.engine](layer, file(arguments.layer)), flush=True)
+        print("seconds", TURNS[arguments.engine](file(arguments.layer)), flush=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
     peers = [engine for engine, module in MODULES.items() if has(module)]
@@ -403,7 +423,7 @@ def main():
     try:
         for model in arguments.models:
             write_model(model, file(model.stem).with_suffix(".onnx"))
-            there = [engine for engine in peers if engine == "wonnx"]
+            there = converted(model.stem, file(model.stem), arguments.converted, peers)
             compare(model.stem, file(model.stem), arguments.edgecc, there, browser, arguments.turns, arguments.gpu)
         for name in () if arguments.models else LAYERS:
             compare(name, file(name), arguments.edgecc, prepare(name, file(name), peers), browser, arguments.turns, arguments.gpu)
