@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgecc_ir::{ExprNode, Graph, NodeId, Op};
+use edgecc_ir::{Graph, NodeId, Op};
 
 use super::classes::{Axis, Class, Fixed, Reason};
 use super::propagate::Channels;
@@ -136,17 +136,13 @@ pub(crate) fn work(graph: &Graph, groups: &[Group]) -> Vec<(NodeId, Work)> {
     contractions.map(|id| (id, work_of(graph, groups, factors(graph, id), 1.0))).collect()
 }
 
-/// What element-wise functions take, in multiply-adds.
-pub(crate) fn elementwise_work(graph: &Graph, groups: &[Group]) -> Vec<Work> {
+/// What functions that are approximated take, in multiply-adds; other arithmetic of elements is little beside it.
+pub(crate) fn function_work(graph: &Graph, groups: &[Group]) -> Vec<Work> {
     let of_map = |id: NodeId| {
         let Op::Map(expr) = graph.op(id) else { return None };
-        let of_node = |node: &ExprNode| match node.operands().next() {
-            None => 0.0,
-            Some(_) if node.is_transcendental() => TRANSCENDENTAL,
-            Some(_) => 1.0,
-        };
+        let functions = expr.nodes().iter().filter(|node| node.is_transcendental()).count();
         let axes = (0..graph.ty(id).shape.rank()).map(|axis| (id, axis)).collect();
-        Some(work_of(graph, groups, axes, expr.nodes().iter().map(of_node).sum()))
+        (functions > 0).then(|| work_of(graph, groups, axes, functions as f64 * TRANSCENDENTAL))
     };
     graph.order().into_iter().filter_map(of_map).collect()
 }

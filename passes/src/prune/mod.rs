@@ -24,7 +24,7 @@ pub use cut::{CutError, Kept};
 pub use importance::depth_axis;
 
 use classes::Class;
-use groups::{Group, elementwise_work, groups, work};
+use groups::{Group, function_work, groups, work};
 use propagate::Channels;
 use select::{Bounds, select};
 use unshare::unshare_vectors;
@@ -43,7 +43,7 @@ pub enum Norm {
 pub enum Ranking {
     /// Channels within their group: every group keeps the same share.
     Local,
-    /// Importance lost for time saved, among all groups: multiply-adds, and element-wise functions as multiply-adds.
+    /// Importance lost for time saved, among all groups: multiply-adds, and approximated functions as multiply-adds.
     Global,
 }
 
@@ -143,7 +143,7 @@ pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<
     let importance = importance::importance(graph, &mut channels, &groups, recipe.norm, activations);
     let bounds: Vec<Bounds> = groups.iter().map(|group| bounds(recipe, group)).collect();
     let macs: Vec<_> = work.iter().map(|(_, work)| work.clone()).collect();
-    let removed = select(recipe, &bounds, &importance, &macs, &elementwise_work(graph, &groups));
+    let removed = select(recipe, &bounds, &importance, &macs, &function_work(graph, &groups));
     let gone = gone(&groups, &importance, &removed);
     let kept = kept(graph, &mut channels, &gone);
     let mut smaller = graph.clone();

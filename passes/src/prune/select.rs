@@ -50,19 +50,19 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
 }
 
 /// For each group the number of classes that go, so that the recipe's share of the multiply-adds does; fewer where bounds
-/// forbid it. `importance` is that of each class; `macs` are what the share is of, `elementwise` is what goes with them.
+/// forbid it. `importance` is that of each class; `macs` are what the share is of, `functions` is what goes with them.
 pub(crate) fn select(
     recipe: &Recipe,
     bounds: &[Bounds],
     importance: &[Vec<f64>],
     macs: &[Work],
-    elementwise: &[Work],
+    functions: &[Work],
 ) -> Vec<usize> {
     let none = vec![0; bounds.len()];
     let target = total(macs, &none) * (1.0 - recipe.fraction);
     match recipe.ranking {
         Ranking::Local => local(bounds, macs, target),
-        Ranking::Global => global(bounds, importance, [macs, elementwise], target),
+        Ranking::Global => global(bounds, importance, [macs, functions], target),
     }
 }
 
@@ -84,13 +84,13 @@ fn local(bounds: &[Bounds], work: &[Work], target: f64) -> Vec<usize> {
 
 /// The step that saves most for what it loses, again and again. A step loses the logarithm of what its group's importance
 /// shrinks by, so that the more a group has lost, the more its next channels count.
-fn global(bounds: &[Bounds], importance: &[Vec<f64>], [macs, elementwise]: [&[Work]; 2], target: f64) -> Vec<usize> {
+fn global(bounds: &[Bounds], importance: &[Vec<f64>], [macs, functions]: [&[Work]; 2], target: f64) -> Vec<usize> {
     let lost: Vec<Vec<f64>> = importance.iter().map(|classes| running_losses(classes)).collect();
     let concerned = |work: &[Work]| -> Vec<Vec<usize>> {
         let of_group = |group| (0..work.len()).filter(|&place| work[place].depends_on(group)).collect();
         (0..bounds.len()).map(of_group).collect()
     };
-    let (concerned_macs, concerned_elementwise) = (concerned(macs), concerned(elementwise));
+    let (concerned_macs, concerned_functions) = (concerned(macs), concerned(functions));
     let mut removed: Vec<usize> = bounds.iter().map(|bounds| bounds.all - bounds.most).collect();
     let mut left = total(macs, &removed);
     while left > target {
@@ -103,7 +103,7 @@ fn global(bounds: &[Bounds], importance: &[Vec<f64>], [macs, elementwise]: [&[Wo
                 concerned[group].iter().map(|&place| work[place].amount(&removed) - work[place].amount(&after)).sum()
             };
             let saved_macs = saved(macs, &concerned_macs);
-            let saved_time = saved_macs + saved(elementwise, &concerned_elementwise);
+            let saved_time = saved_macs + saved(functions, &concerned_functions);
             let loss = lost[group][more] - lost[group][removed[group]];
             (saved_macs > 0.0).then(|| (loss.max(0.0) / saved_time, group, more, saved_macs))
         };
