@@ -175,15 +175,7 @@ fn every_tile_of_halves() {
         for channels in 1..=8 {
             let spec = in_halves(&dense(1, Window::matrix(29), 11, vectors * 8 + channels));
             let tile = Tile { rows, vectors };
-            let schedule = Schedule {
-                lanes: 8,
-                tile,
-                block_tiles: 2,
-                block_panels: 2,
-                packs_rows: false,
-                together: false,
-                panel_tiles: 1,
-            };
+            let schedule = Schedule { block_tiles: 2, block_panels: 2, ..Schedule::of_tile(tile, 8) };
             for machine in [Machine::MaximalAarch64, Machine::InOrderAarch64] {
                 check_scheduled(machine, "tiles of halves", &spec, &schedule);
             }
@@ -214,15 +206,7 @@ fn a_row_of_many_vectors() {
         let spec = dense(2, Window::matrix(1), 37, channels);
         let schedule = |vectors: i64, lanes: i64| {
             let tile = Tile { rows: 1, vectors };
-            Schedule {
-                lanes,
-                tile,
-                block_tiles: 1,
-                block_panels: 2,
-                packs_rows: false,
-                panel_tiles: 1,
-                together: false,
-            }
+            Schedule { block_panels: 2, ..Schedule::of_tile(tile, lanes) }
         };
         for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
             check_scheduled(machine, "a row", &spec, &schedule(16, 4));
@@ -235,15 +219,7 @@ fn a_row_of_many_vectors() {
 fn every_tile_of_the_tables() {
     let spec = dense(1, Window::matrix(29), 11, 45);
     for (rows, vectors) in [(8, 2), (7, 3), (6, 3), (5, 4), (4, 4), (1, 8), (2, 8), (3, 6), (4, 2), (3, 2)] {
-        let schedule = Schedule {
-            lanes: 4,
-            tile: Tile { rows, vectors },
-            block_tiles: 2,
-            block_panels: 2,
-            packs_rows: false,
-            together: false,
-            panel_tiles: 1,
-        };
+        let schedule = Schedule { block_tiles: 2, block_panels: 2, ..Schedule::of_tile(Tile { rows, vectors }, 4) };
         for machine in [Machine::Host, Machine::CortexA72, Machine::InOrderAarch64] {
             check_scheduled(machine, "tiles", &spec, &schedule);
         }
@@ -259,15 +235,7 @@ fn packed_rows_of_every_tile() {
     {
         for block_panels in [1, 3] {
             let tile = Tile { rows, vectors };
-            let schedule = Schedule {
-                lanes: 4,
-                tile,
-                block_tiles: 2,
-                block_panels,
-                packs_rows: true,
-                together: false,
-                panel_tiles: 1,
-            };
+            let schedule = Schedule { block_tiles: 2, block_panels, packs_rows: true, ..Schedule::of_tile(tile, 4) };
             let spec = dense(2, Window::matrix(pixels), depth, channels);
             let alone =
                 ContractionSpec { operands: Vec::new(), epilogue: Expr::argument(0, DType::F32), ..spec.clone() };
@@ -287,15 +255,7 @@ fn packed_rows_of_halves() {
     for (window, depth) in windows.iter().flat_map(|window| [11, 64, 95, 96, 173, 256].map(|depth| (window, depth))) {
         for (vectors, channels) in [(3, 45), (2, 32), (1, 7)] {
             let tile = Tile { rows: 8, vectors };
-            let schedule = Schedule {
-                lanes: 8,
-                tile,
-                block_tiles: 2,
-                block_panels: 2,
-                packs_rows: true,
-                together: false,
-                panel_tiles: 1,
-            };
+            let schedule = Schedule { block_tiles: 2, block_panels: 2, packs_rows: true, ..Schedule::of_tile(tile, 8) };
             let spec = in_halves(&dense(2, window.clone(), depth, channels));
             let epilogue = Element::F16.plain_epilogue();
             let alone = ContractionSpec { operands: Vec::new(), epilogue, ..spec.clone() };
@@ -313,15 +273,7 @@ fn packed_rows_of_a_grid() {
         let window = convolution(extents, [1, 1], 2, 1, [0; 4]);
         for depth in [11, 32] {
             let tile = Tile { rows, vectors };
-            let schedule = Schedule {
-                lanes: 4,
-                tile,
-                block_tiles: 2,
-                block_panels: 2,
-                packs_rows: true,
-                together: false,
-                panel_tiles: 1,
-            };
+            let schedule = Schedule { block_tiles: 2, block_panels: 2, packs_rows: true, ..Schedule::of_tile(tile, 4) };
             for machine in [Machine::CortexA72, Machine::InOrderAarch64] {
                 check_scheduled(machine, "grid", &dense(2, window.clone(), depth, 29), &schedule);
             }
@@ -450,13 +402,10 @@ fn epilogues_of_every_function() {
         spec.operands.clear();
         for (rows, vectors, packs_rows) in [(7, 3, false), (4, 5, false), (8, 3, true), (12, 2, true)] {
             let schedule = Schedule {
-                lanes: 4,
-                tile: Tile { rows, vectors },
                 block_tiles: 3,
                 block_panels: 2,
                 packs_rows,
-                together: false,
-                panel_tiles: 1,
+                ..Schedule::of_tile(Tile { rows, vectors }, 4)
             };
             let target = CpuTarget::new(Architecture::Aarch64).unwrap();
             assert!(emit_contraction(&target, "function", &spec, &schedule).unwrap().encoded, "{op:?} in {schedule:?}");
@@ -481,15 +430,7 @@ fn random_convolutions_with_random_schedules() {
         let window = convolution(input, kernel, draw(1, 2), 1, pads);
         let spec = dense(draw(1, 2), window, draw(1, 13), draw(1, 30));
         let tile = Tile { rows: draw(1, 8), vectors: draw(1, 4) };
-        let schedule = Schedule {
-            lanes: 4,
-            tile,
-            block_tiles: draw(1, 4),
-            block_panels: draw(1, 3),
-            packs_rows: false,
-            together: false,
-            panel_tiles: 1,
-        };
+        let schedule = Schedule { block_tiles: draw(1, 4), block_panels: draw(1, 3), ..Schedule::of_tile(tile, 4) };
         let machine = [Machine::CortexA72, Machine::Host, Machine::InOrderAarch64][case as usize % 3];
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
@@ -508,15 +449,7 @@ fn random_convolutions_with_wide_vectors() {
         let window = if case % 4 == 0 { Window::matrix(window.pixels()) } else { window };
         let spec = dense(draw(1, 2), window, draw(1, 21), draw(1, 90));
         let tile = Tile { rows: draw(1, 22), vectors: 4 };
-        let schedule = Schedule {
-            lanes: 4,
-            tile,
-            block_tiles: draw(1, 9),
-            block_panels: draw(1, 4),
-            packs_rows: false,
-            together: false,
-            panel_tiles: 1,
-        };
+        let schedule = Schedule { block_tiles: draw(1, 9), block_panels: draw(1, 4), ..Schedule::of_tile(tile, 4) };
         check_scheduled(Machine::WideHost, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }
 }

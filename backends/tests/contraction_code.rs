@@ -89,15 +89,7 @@ fn no_vector_is_spilled() {
 /// The scan sees what it looks for: a tile with more sums than there are registers.
 #[test]
 fn an_oversized_tile_spills() {
-    let schedule = Schedule {
-        lanes: 4,
-        panel_tiles: 1,
-        tile: Tile { rows: 8, vectors: 4 },
-        block_tiles: 1,
-        block_panels: 1,
-        packs_rows: false,
-        together: false,
-    };
+    let schedule = Schedule::of_tile(Tile { rows: 8, vectors: 4 }, 4);
     assert!(vector_spills(&emit(&spec(Window::matrix(64), 64, 64), &schedule)) > 0);
 }
 

@@ -206,15 +206,7 @@ fn every_tile() {
         for channels in [8, 13, 27] {
             let spec = dense(1, Window::matrix(29), 27, channels, Epilogue::Residual);
             let tile = Tile { rows, vectors: 2 };
-            let schedule = Schedule {
-                lanes: 4,
-                panel_tiles: 1,
-                tile,
-                block_tiles: 2,
-                block_panels: 2,
-                packs_rows: false,
-                together: false,
-            };
+            let schedule = Schedule { block_tiles: 2, block_panels: 2, ..Schedule::of_tile(tile, 4) };
             for machine in MACHINES {
                 check_scheduled(machine, "tiles", &spec, &schedule);
             }
@@ -232,15 +224,8 @@ fn packed_rows() {
             for (rows, epilogue) in [(6, Epilogue::Residual), (2, Epilogue::Gated)] {
                 let spec = dense(2, window.clone(), depth, channels, epilogue);
                 let tile = Tile { rows, vectors: 2 };
-                let schedule = Schedule {
-                    lanes: 4,
-                    panel_tiles: 1,
-                    tile,
-                    block_tiles: 2,
-                    block_panels: 3,
-                    packs_rows: true,
-                    together: false,
-                };
+                let schedule =
+                    Schedule { block_tiles: 2, block_panels: 3, packs_rows: true, ..Schedule::of_tile(tile, 4) };
                 let target = machine.target();
                 check_target(machine, &target, name, &spec, &schedule, None);
             }
@@ -310,15 +295,7 @@ fn random_convolutions_with_random_schedules() {
         let epilogue = Epilogue::ALL[draw(0, Epilogue::ALL.len() as u64) as usize];
         let spec = dense(draw(1, 2), window, draw(1, 45), draw(1, 30), epilogue);
         let tile = Tile { rows: draw(1, 8), vectors: 2 };
-        let schedule = Schedule {
-            lanes: 4,
-            panel_tiles: 1,
-            tile,
-            block_tiles: draw(1, 4),
-            block_panels: draw(1, 3),
-            packs_rows: false,
-            together: false,
-        };
+        let schedule = Schedule { block_tiles: draw(1, 4), block_panels: draw(1, 3), ..Schedule::of_tile(tile, 4) };
         let machine = MACHINES[case as usize % MACHINES.len()];
         check_scheduled(machine, &format!("case {case} {:?}", spec.window), &spec, &schedule);
     }

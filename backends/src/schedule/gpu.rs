@@ -133,15 +133,7 @@ pub fn schedules(spec: &ContractionSpec, panel: Option<i64>, class: &GpuClass) -
     tiles.sort_by_key(|tile| cost(class, spec, *tile));
     let of = |tile: Tile| {
         let panel_tiles = if is_given { panel / tile.vectors } else { 1 };
-        let plain = Schedule {
-            tile,
-            panel_tiles,
-            lanes: LANES,
-            block_tiles: 1,
-            block_panels: 1,
-            packs_rows: false,
-            together: false,
-        };
+        let plain = Schedule { panel_tiles, ..Schedule::of_tile(tile, LANES) };
         let together = sums_together(class, spec, tile).then_some(Schedule { together: true, ..plain });
         together.into_iter().chain([plain])
     };

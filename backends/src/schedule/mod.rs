@@ -50,6 +50,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// A tile at a time, in panels of its width, of rows where they are.
+    pub const fn of_tile(tile: Tile, lanes: i64) -> Schedule {
+        Schedule { tile, lanes, panel_tiles: 1, block_tiles: 1, block_panels: 1, packs_rows: false, together: false }
+    }
+
     /// Channels of a packed panel.
     pub fn panel(&self) -> i64 {
         self.panel_tiles * self.tile.vectors * self.lanes
@@ -241,15 +246,7 @@ pub fn schedules(spec: &ContractionSpec, machine: &Machine) -> Vec<Schedule> {
     let of = |place: usize| {
         let (tile, packs_rows) = costs[place].1;
         let (block_tiles, block_panels) = blocks(machine, spec, tile);
-        Schedule {
-            tile,
-            panel_tiles: 1,
-            lanes: spec.element.lanes(),
-            block_tiles,
-            block_panels,
-            packs_rows,
-            together: false,
-        }
+        Schedule { block_tiles, block_panels, packs_rows, ..Schedule::of_tile(tile, spec.element.lanes()) }
     };
     order.into_iter().map(of).collect()
 }
