@@ -11,17 +11,23 @@ pub fn edgecc() -> PathBuf {
 }
 
 fn build() -> PathBuf {
-    let folder = profile_folder();
-    let profile = if folder.ends_with("release") { "release" } else { "dev" };
+    cargo_build(&["--bin", "edgecc", "--features", "edgecc/gpu"]);
+    profile_folder().join(format!("edgecc{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// Builds targets of the workspace with the profile of the tests. All packages are selected, and a small test beside what is asked for,
+/// because Cargo then unites features as for `cargo test --workspace`, and takes what that has built.
+pub fn cargo_build(targets: &[&str]) {
+    let profile = if profile_folder().ends_with("release") { "release" } else { "dev" };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "edgecc", "--bin", "edgecc", "--features", "gpu", "--profile", profile])
+        .args(["build", "--quiet", "--workspace", "--test", "eval", "--profile", profile])
+        .args(targets)
         .arg("--target-dir")
         .arg(target_folder())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo starts");
-    assert!(built.success(), "edgecc does not build");
-    folder.join(format!("edgecc{}", std::env::consts::EXE_SUFFIX))
+    assert!(built.success(), "cargo build {}", targets.join(" "));
 }
 
 /// The folder of the build.
@@ -30,7 +36,7 @@ pub fn target_folder() -> PathBuf {
 }
 
 /// `target/PROFILE`: test programs lie in its `deps`.
-fn profile_folder() -> PathBuf {
+pub fn profile_folder() -> PathBuf {
     let program = std::env::current_exe().expect("a running program");
     program.ancestors().nth(2).map(Path::to_path_buf).expect("a folder of the build")
 }

@@ -253,14 +253,7 @@ fn a_c_program_chooses_an_adapter_and_runs_there() {
 }
 
 fn c_program(compiler: &str, folder: &Path) -> PathBuf {
-    let target = binary::target_folder();
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "edgecc-runtime-capi", "--features", "gpu", "--target-dir"])
-        .arg(&target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("cargo starts");
-    assert!(built.success(), "the library must build");
+    binary::cargo_build(&["--lib", "--features", "edgecc-runtime-capi/gpu"]);
     let program = folder.join("gpu");
     let source: [&OsStr; 2] = ["-o".as_ref(), program.as_os_str()];
     let output = Command::new(compiler)
@@ -268,7 +261,7 @@ fn c_program(compiler: &str, folder: &Path) -> PathBuf {
         .args([
             &workspace("runtime/include"),
             &workspace("runtime/examples/c/gpu.c"),
-            &target.join("debug/libedgecc_c.a"),
+            &binary::profile_folder().join("libedgecc_c.a"),
         ])
         .args(["-lpthread", "-ldl", "-lm"])
         .args(source)
