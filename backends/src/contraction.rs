@@ -325,6 +325,8 @@ pub enum Combination {
     Products,
     /// The largest: a max pool. There are no weights, and taps outside of the input do not count.
     Maximum,
+    /// The sum: what a mean pool divides. There are no weights, and taps outside of the input are zeros.
+    Sum,
 }
 
 /// Depthwise convolution: `output[b, y, x, c] = epilogue(sum over taps t of input[.., c] * weight[t, c], ...)`. The sum runs

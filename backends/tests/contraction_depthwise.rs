@@ -33,14 +33,17 @@ fn reference(spec: &DepthwiseSpec, input: &[f32], weights: &[f32], further: &[Ve
         for place in 0..window.pixels() * spec.channels {
             let (pixel, channel) = (place / spec.channels, place % spec.channels);
             let (y, x) = (pixel / window.width, pixel % window.width);
-            let is_product = spec.combination == Combination::Products;
-            let mut sum: f32 = if is_product { 0.0 } else { f32::NEG_INFINITY };
+            let mut sum: f32 = if spec.combination == Combination::Maximum { f32::NEG_INFINITY } else { 0.0 };
             for tap in &window.taps {
                 let (row, column) = (y * window.step[0] + tap.row, x * window.step[1] + tap.column);
                 if (0..window.input_height).contains(&row) && (0..window.input_width).contains(&column) {
                     let weight = weights[tap.weight * spec.channels as usize + channel as usize];
                     let element = input[at(&spec.input, &batch, row, column, channel)];
-                    sum = if is_product { sum + element * weight } else { sum.max(element) };
+                    sum = match spec.combination {
+                        Combination::Products => sum + element * weight,
+                        Combination::Maximum => sum.max(element),
+                        Combination::Sum => sum + element,
+                    };
                 }
             }
             let operands = spec.operands.iter().zip(further);
@@ -125,17 +128,19 @@ fn check_windows(windows: &[(&str, Window)]) {
         for channels in [4, 7, 16, 3] {
             check(&format!("{name} {channels}"), &dense(window.clone(), channels));
         }
-        // The forms that our encoders write: a bias alone, nothing, the largest.
+        // The forms that our encoders write: a bias alone, nothing, the largest, the sum.
         for channels in [1, 2, 5, 8, 14, 24, 29, 35] {
             let whole = dense(window.clone(), channels);
             let biased =
                 DepthwiseSpec { operands: vec![Strides::per_channel(1)], epilogue: clamped_sum(1), ..whole.clone() };
             let alone = DepthwiseSpec { operands: Vec::new(), epilogue: clamped_sum(0), ..whole };
             let largest = DepthwiseSpec { combination: Combination::Maximum, ..alone.clone() };
+            let sum = DepthwiseSpec { combination: Combination::Sum, ..alone.clone() };
             for machine in MACHINES {
                 check_on(machine, &format!("{name} {channels} biased"), &biased);
                 check_on(machine, &format!("{name} {channels} alone"), &alone);
                 check_on(machine, &format!("{name} {channels} largest"), &largest);
+                check_on(machine, &format!("{name} {channels} sum"), &sum);
             }
         }
     }

@@ -325,7 +325,7 @@ fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
         let weights = Elements::random(&mut random, DType::I8, spec.window.taps.len() as i64 * spec.channels);
         let weight = |tap: usize, channel: i64| weights.0[tap * spec.channels as usize + channel as usize];
         let packed = match spec.combination {
-            Combination::Maximum => Vec::new(),
+            Combination::Maximum | Combination::Sum => Vec::new(),
             Combination::Products => pack_depthwise(spec, &schedule, |tap, channel| {
                 weight(spec.window.taps[tap as usize].weight, channel).as_f64() as f32
             }),
@@ -341,6 +341,7 @@ fn check_depthwise(name: &str, spec: &DepthwiseSpec) {
             match spec.combination {
                 Combination::Products => met.map(|(x, weight)| x * weight).sum(),
                 Combination::Maximum => met.map(|(x, _)| x).max().unwrap_or(-128),
+                Combination::Sum => met.map(|(x, _)| x).sum(),
             }
         });
         let mut buffers = vec![input.buffer(), bytes_of(&packed), unwritten(&kernel)];

@@ -1,4 +1,4 @@
-//! Emission of depthwise convolutions and max pools: an invocation computes a tile of pixels by four channels, and loads each
+//! Emission of depthwise convolutions and pools: an invocation computes a tile of pixels by four channels, and loads each
 //! position of the input under it once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ impl<'a> Depthwise<'a> {
         let weights = match combination {
             Combination::Products => Use::read(types[WEIGHTS], true),
             // The input stands in the weights' place.
-            Combination::Maximum => input,
+            Combination::Maximum | Combination::Sum => input,
         };
         let mut uses = vec![input, weights, self.channels(output).write(types[OUTPUT])];
         uses.extend(operands.iter().zip(&types[FURTHER..]).map(|(strides, &dtype)| self.channels(strides).read(dtype)));
@@ -99,8 +99,8 @@ impl<'a> Depthwise<'a> {
     /// What changes no sum, or is below all others.
     fn neutral(&self, out: &mut Writer) -> String {
         match (self.spec.combination, self.spec.element) {
-            (Combination::Products, Element::F32 | Element::F16) => "vec4<f32>(0.0f)".into(),
-            (Combination::Products, Element::I8) => "vec4<i32>(0)".into(),
+            (Combination::Products | Combination::Sum, Element::F32 | Element::F16) => "vec4<f32>(0.0f)".into(),
+            (Combination::Products | Combination::Sum, Element::I8) => "vec4<i32>(0)".into(),
             (Combination::Maximum, Element::F32 | Element::F16) => {
                 format!("vec4<f32>({})", float(out, f32::NEG_INFINITY))
             }
@@ -137,7 +137,7 @@ impl<'a> Depthwise<'a> {
             Combination::Products => {
                 (0..taps).map(|tap| operands[WEIGHTS].load_quad(out, &sum(tap, &[("group", taps)]))).collect()
             }
-            Combination::Maximum => Vec::new(),
+            Combination::Maximum | Combination::Sum => Vec::new(),
         }
     }
 
@@ -151,7 +151,7 @@ impl<'a> Depthwise<'a> {
         meeting: &[(i64, &[(usize, Tap)])],
         weights: &[String],
     ) {
-        let DepthwiseSpec { window, element, .. } = self.spec;
+        let DepthwiseSpec { window, element, combination, .. } = self.spec;
         let input = self.channels(&self.spec.input);
         let outside = self.neutral(out);
         let is_met = |position: &&Position| {
@@ -179,16 +179,19 @@ impl<'a> Depthwise<'a> {
             for (place, tap) in *taps {
                 for column in 0..self.tile[1] {
                     let (value, sum) = (&values[&(column * window.step[1] + tap.column)], format!("s{pixel}_{column}"));
-                    out.line(match (weights.get(*place), element) {
-                        (Some(weight), Element::F32 | Element::F16) => {
-                            format!("{sum} = fma({value}, {weight}, {sum});")
+                    out.line(match (combination, element) {
+                        (Combination::Products, Element::F32 | Element::F16) => {
+                            format!("{sum} = fma({value}, {}, {sum});", weights[*place])
                         }
-                        (Some(weight), Element::I8) => format!("{sum} = {sum} + {value} * {weight};"),
+                        (Combination::Products, Element::I8) => {
+                            format!("{sum} = {sum} + {value} * {};", weights[*place])
+                        }
                         // NaN wins over every number.
-                        (None, Element::F32 | Element::F16) => {
+                        (Combination::Maximum, Element::F32 | Element::F16) => {
                             format!("{sum} = select({value}, {sum}, ({value} <= {sum}) | ({sum} != {sum}));")
                         }
-                        (None, Element::I8) => format!("{sum} = max({value}, {sum});"),
+                        (Combination::Maximum, Element::I8) => format!("{sum} = max({value}, {sum});"),
+                        (Combination::Sum, _) => format!("{sum} = {sum} + {value};"),
                     });
                 }
             }

@@ -310,11 +310,12 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
 }
 
-/// Lowers a max pool of f32 or f16 as a window without weights, where our encoders or shaders write it and the channels lie side by side;
-/// tells whether it did.
-pub(super) fn max_pool(
+/// Lowers a pool of f32 or f16 as a window without weights, where our encoders or shaders write it and the channels lie side by side;
+/// tells whether it did. `epilogue` makes the result of what `combination` makes of a window.
+pub(super) fn pool(
     lowering: &mut Lowering<'_>,
     id: NodeId,
+    (combination, epilogue): (Combination, Expr),
     window: &OpWindow,
     (source, result): (&View, &View),
 ) -> bool {
@@ -344,11 +345,11 @@ pub(super) fn max_pool(
         element,
         batch: vec![image.extents[0]],
         channels: image.extents[1],
-        combination: Combination::Maximum,
+        combination,
         input: images(image.strides(source.lead, 1)),
         output: images(output.strides(result.lead, 1)),
         operands: Vec::new(),
-        epilogue: element.plain_epilogue(),
+        epilogue,
         window,
     };
     let schedule = lowering.depthwise_schedule(&spec);

@@ -1,11 +1,12 @@
 //! Pools: sliding windows over the spatial axes of images `[N,C,spatial..]`.
 
-use edgecc_ir::{BinaryOp, DType, NodeId, PoolKind, Scalar, UnaryOp, Window};
+use edgecc_ir::{BinaryOp, DType, Expr, NodeId, PoolKind, Scalar, UnaryOp, Window};
 
 use super::builder::{Builder, computed};
 use super::nest::Space;
 use super::window::{Taps, WindowAxis, anchors, offset, over};
 use super::{Call, Lowered, Lowering, convolution};
+use crate::contraction::{Combination, Element};
 use crate::kernel::{Index, Local, LoopMode};
 use crate::view::View;
 
@@ -28,6 +29,25 @@ impl Pool {
         self.axes.iter().map(|axis| axis.kernel as usize).product()
     }
 
+    /// How windows without weights join what becomes the result, and how; `None` where windows divide by counts of their own.
+    fn as_window(&self, kind: PoolKind) -> Option<(Combination, Expr)> {
+        let element = Element::of(self.source.dtype)?;
+        let is_divided_alike = |count_pads: bool| {
+            self.axes.iter().all(|axis| if count_pads { !axis.overhangs() } else { !axis.is_clipped() })
+        };
+        match kind {
+            PoolKind::Max => Some((Combination::Maximum, element.plain_epilogue())),
+            PoolKind::Average { count_pads } if self.taps() <= most_summed(element) && is_divided_alike(count_pads) => {
+                let mut mean = Expr::argument(0, DType::F32);
+                let part = mean.constant(Scalar::f32(1.0 / self.taps() as f32));
+                let product = mean.binary(BinaryOp::Mul, mean.root(), part);
+                let root = mean.cast(element.dtype(), product);
+                Some((Combination::Sum, mean.with_root(root)))
+            }
+            PoolKind::Average { .. } | PoolKind::Lp { .. } => None,
+        }
+    }
+
     /// The step's cost and its innermost loop.
     fn push(
         self,
@@ -43,13 +63,24 @@ impl Pool {
     }
 }
 
+/// Elements of windows that are summed as they are: code for each is written out, and halves round each sum.
+fn most_summed(element: Element) -> usize {
+    match element {
+        Element::F32 => 64,
+        Element::F16 => 16,
+        Element::I8 => 0,
+    }
+}
+
 /// The largest element, the mean or the norm of each window.
 pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, kind: PoolKind, window: &Window) -> Lowered<()> {
     let pool = Pool::of(lowering, id, window);
     if pool.result.elements() == 0 {
         return Ok(());
     }
-    if kind == PoolKind::Max && convolution::max_pool(lowering, id, window, (&pool.source, &pool.result)) {
+    if let Some(form) = pool.as_window(kind)
+        && convolution::pool(lowering, id, form, window, (&pool.source, &pool.result))
+    {
         return Ok(());
     }
     let apart: Vec<usize> = pool.axes.iter().filter(|axis| axis.is_clipped()).map(|axis| axis.axis).collect();

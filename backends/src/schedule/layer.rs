@@ -33,12 +33,13 @@ pub fn of_contraction(spec: &ContractionSpec) -> String {
     line("contraction", spec.element, CONTRACTION.into_iter().zip(values))
 }
 
-/// A depthwise convolution or max pool.
+/// A depthwise convolution or a pool.
 pub fn of_depthwise(spec: &DepthwiseSpec) -> String {
     let window = &spec.window;
     let takes = match spec.combination {
         Combination::Products => "products",
         Combination::Maximum => "maximum",
+        Combination::Sum => "sum",
     };
     let values = [
         list(&spec.batch),

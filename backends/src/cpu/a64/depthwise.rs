@@ -105,6 +105,7 @@ pub fn emit_depthwise(target: &CpuTarget, spec: &DepthwiseSpec, footprints: Vec<
                 whole::emit(target, spec, footprints.clone()).or_else(|| bytes::emit(target, spec, footprints))
             }
             Combination::Maximum => largest::emit(target, spec, footprints),
+            Combination::Sum => None,
         };
     }
     let depthwise = Depthwise::of(spec)?;
@@ -123,6 +124,7 @@ pub fn depthwise_unit_rows(target: &CpuTarget, spec: &DepthwiseSpec) -> Option<i
             Combination::Products if spec.window.pixels() == 1 => Some(1),
             Combination::Products => bytes::unit_rows(target, spec),
             Combination::Maximum => Some(1),
+            Combination::Sum => None,
         };
     }
     Some(Depthwise::of(spec)?.band.rows as i64)

@@ -110,7 +110,7 @@ fn footprints(spec: &DepthwiseSpec) -> Vec<Footprint> {
         input_footprint(types[operand::INPUT], &spec.input, batch, window, *channels),
         Footprint::leading(match spec.combination {
             Combination::Products => packed_elements(spec) * element.bytes(),
-            Combination::Maximum => 0,
+            Combination::Maximum | Combination::Sum => 0,
         }),
         pixel_footprint(types[operand::OUTPUT], &spec.output, batch, window, *channels),
     ];
@@ -417,9 +417,9 @@ impl Depthwise<'_> {
     /// What no tap at all becomes.
     fn nothing(&self, b: &mut FunctionBuilder<'_>, kind: Type) -> Value {
         let one = match (self.spec.element, self.spec.combination) {
-            (Element::I8, Combination::Products) => b.ins().iconst(types::I32, 0),
+            (Element::I8, Combination::Products | Combination::Sum) => b.ins().iconst(types::I32, 0),
             (Element::I8, Combination::Maximum) => b.ins().iconst(types::I32, i64::from(i8::MIN)),
-            (Element::F32 | Element::F16, Combination::Products) => return zero(b, kind),
+            (Element::F32 | Element::F16, Combination::Products | Combination::Sum) => return zero(b, kind),
             (Element::F32 | Element::F16, Combination::Maximum) => b.ins().f32const(f32::NEG_INFINITY),
         };
         if kind.is_vector() { b.ins().splat(kind, one) } else { one }
@@ -434,7 +434,9 @@ impl Depthwise<'_> {
         weights: impl FnOnce() -> Value,
     ) -> Value {
         match (self.spec.element, self.spec.combination, joined) {
-            (_, Combination::Maximum, None) => input,
+            (_, Combination::Maximum | Combination::Sum, None) => input,
+            (Element::I8, Combination::Sum, Some(sum)) => b.ins().iadd(sum, input),
+            (Element::F32 | Element::F16, Combination::Sum, Some(sum)) => b.ins().fadd(sum, input),
             (Element::I8, Combination::Maximum, Some(largest)) => b.ins().smax(largest, input),
             (Element::F32 | Element::F16, Combination::Maximum, Some(largest)) => b.ins().fmax(largest, input),
             (Element::I8, Combination::Products, None) => b.ins().imul(input, weights()),
@@ -495,7 +497,7 @@ impl Depthwise<'_> {
         let weight = |&(_, tap): &(i64, i64)| self.load(b, width, weights, tap * block * size);
         let weights: Vec<Value> = match self.spec.combination {
             Combination::Products => row.taps.iter().map(weight).collect(),
-            Combination::Maximum => Vec::new(),
+            Combination::Maximum | Combination::Sum => Vec::new(),
         };
         for (place, product) in products.iter().enumerate() {
             if let Some(following) = products.get(place + 1) {

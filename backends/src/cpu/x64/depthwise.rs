@@ -1,4 +1,4 @@
-//! Depthwise convolutions, and max pools as windows without weights. A unit of the range is one output row; it is cut into tiles
+//! Depthwise convolutions, and pools as windows without weights. A unit of the range is one output row; it is cut into tiles
 //! of columns, and each tile runs over the channels, a vector at a time. Of a row of taps the weights stay in registers while
 //! each input position is loaded once. Bytes are multiplied as singles, whose sums are exact below 2^24.
 
@@ -109,7 +109,9 @@ impl<'a> Depthwise<'a> {
                     Formula::with_start(spec.element, &spec.epilogue, &spec.operands, &[is_per_channel])?;
                 (start, formula, None)
             }
-            (Element::F32, Combination::Maximum) => (None, Formula::of(spec.element, &spec.epilogue)?, None),
+            (Element::F32, Combination::Maximum | Combination::Sum) => {
+                (None, Formula::of(spec.element, &spec.epilogue)?, None)
+            }
             (Element::I8, Combination::Products) if spec.window.taps.len() <= MOST_EXACT_TAPS => {
                 Requantization::of(&spec.epilogue, &spec.operands)?.within_bounds()?
             }
@@ -315,7 +317,7 @@ impl<'a> Depthwise<'a> {
             (Combination::Maximum, Element::I8, _) => w.fill(0, f32::from(i8::MIN).to_bits())?,
             (Combination::Maximum, _, _) => w.fill(0, f32::NEG_INFINITY.to_bits())?,
             (Combination::Products, Element::F32, Some(&(_, pointer))) => w.load(0, at(pointer, 0), part)?,
-            (Combination::Products, _, _) => w.zero(0)?,
+            (Combination::Products | Combination::Sum, _, _) => w.zero(0)?,
         }
         (1..columns.count as usize).try_for_each(|sum| w.copy(sum, 0))
     }
@@ -347,6 +349,7 @@ impl<'a> Depthwise<'a> {
                     Combination::Products => w.two(Two::MultiplyAdd, sum, input, Source::Register(weight(tap)))?,
                     // Of a number and NaN the second is taken: NaN counts as little as in the evaluator.
                     Combination::Maximum => w.two(Two::Maximum, sum, input, Source::Register(sum))?,
+                    Combination::Sum => w.two(Two::Add, sum, sum, Source::Register(input))?,
                 }
             }
         }

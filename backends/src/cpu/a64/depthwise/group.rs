@@ -63,7 +63,7 @@ impl Depthwise<'_> {
         for row in 0..self.band.rows {
             for column in 0..shape.columns {
                 let first = shape.at(row, column, 0);
-                if !self.has_weights() {
+                if self.spec.combination == Combination::Maximum {
                     let least = match self.spec.element {
                         Element::F32 | Element::I8 => [f32::NEG_INFINITY.to_bits(); 4],
                         Element::F16 => [u32::from(f16::NEG_INFINITY.to_bits()) * 0x1_0001; 4],
@@ -153,6 +153,7 @@ impl Depthwise<'_> {
                                 Instruction::Lanes(Lanes::MultiplyAdd, of, sum, input, weight)
                             }
                             Combination::Maximum => Instruction::Lanes(Lanes::Maximum, of, sum, sum, input),
+                            Combination::Sum => Instruction::Lanes(Lanes::Add, of, sum, sum, input),
                         });
                     }
                 }
