@@ -67,6 +67,7 @@ fn of_step(source: &KernelSource, step: &Step, machine: &Machine) -> Cost {
         }
         KernelSource::Depthwise(spec, schedule) => busy(of_windows(spec, schedule, machine)),
         KernelSource::Loops(kernel) => busy(of_loops(kernel, step)),
+        KernelSource::BlockProduct(spec) => busy(spec.instructions()),
         KernelSource::WinogradInput(spec) => busy(input_instructions(spec) as f64),
         KernelSource::WinogradOutput(spec) => busy(output_instructions(spec) as f64),
         // A load and a store of each weight, with their addresses.

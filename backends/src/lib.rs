@@ -1,6 +1,7 @@
 //! Graph to program to machine code: lowering says what is computed, schedules say how, emission writes it down.
 
 pub mod artifact;
+pub mod block_product;
 pub mod chain;
 pub mod contraction;
 pub mod cpu;

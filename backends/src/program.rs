@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use edgecc_ir::{Origin, TensorType};
 
+use crate::block_product::BlockProductSpec;
 use crate::chain::Chain;
 use crate::contraction::{ContractionSpec, DepthwiseSpec, RuntimeWeights};
 use crate::kernel::{Access, LoopKernel};
@@ -46,6 +47,8 @@ pub enum KernelSource {
     Contraction(ContractionSpec, Schedule),
     /// A depthwise convolution.
     Depthwise(DepthwiseSpec, DepthwiseSchedule),
+    /// A matrix product with weights of a few bits, in blocks.
+    BlockProduct(BlockProductSpec),
     /// Inputs of Winograd's convolution.
     WinogradInput(WinogradInput),
     /// Results of Winograd's convolution.

@@ -19,7 +19,7 @@ use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_backends::schedule::cycles::Cost;
 use edgecc_backends::schedule::gpu::GpuClass;
 use edgecc_format::{ConstantPool, Contents, Manifest, Program as FormatProgram, WriteError};
-use edgecc_ir::{DType, Graph, Origin};
+use edgecc_ir::{BlockWeights, DType, Graph, Origin};
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::has_feature;
 
@@ -200,9 +200,14 @@ pub fn kinds(graph: &Graph, options: &CompileOptions) -> (Kind, Vec<Kind>) {
     let able = match architecture {
         _ if !has_others => Vec::new(),
         Architecture::Aarch64 => {
-            let integers = Integers::ALL.into_iter().rev().filter(|&level| level <= core.integers);
-            let integers: Vec<Integers> = if sums_integers(graph) { integers.collect() } else { vec![Integers::Plain] };
-            integers.into_iter().map(|integers| Kind { halves, integers, ..Kind::default() }).collect()
+            // Weights in blocks are summed by dot products alone.
+            let most = match () {
+                () if sums_integers(graph) => core.integers,
+                () if has_block_weights(graph) => core.integers.min(Integers::Dot),
+                () => Integers::Plain,
+            };
+            let integers = Integers::ALL.into_iter().rev().filter(|&level| level <= most);
+            integers.map(|integers| Kind { halves, integers, ..Kind::default() }).collect()
         }
         Architecture::X86_64 => {
             let sums = sums_integers(graph).then_some(Vectors::Avx512Vnni);
@@ -223,6 +228,11 @@ fn sums_integers(graph: &Graph) -> bool {
         graph.op(id).epilogue().is_some() && input == Some(DType::I8)
     };
     graph.ids().any(sums)
+}
+
+/// Whether a graph has products with weights of a few bits in blocks.
+fn has_block_weights(graph: &Graph) -> bool {
+    graph.ids().any(|id| BlockWeights::of(graph, id).is_some())
 }
 
 /// Those of [`kinds`] that this machine's processor is of, the most able first.

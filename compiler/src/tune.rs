@@ -326,6 +326,7 @@ fn layer_of(program: &Program, kernel: usize) -> Option<String> {
         KernelSource::Contraction(spec, _) => Some(layer::of_contraction(spec)),
         KernelSource::Depthwise(spec, _) => Some(layer::of_depthwise(spec)),
         KernelSource::Loops(_)
+        | KernelSource::BlockProduct(_)
         | KernelSource::WinogradInput(_)
         | KernelSource::WinogradOutput(_)
         | KernelSource::Pack(..)

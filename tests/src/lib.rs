@@ -1,6 +1,7 @@
 //! What tests that see the whole road share.
 
 pub mod binary;
+pub mod block_weights;
 pub mod browser;
 pub mod by_thread;
 pub mod conformance;

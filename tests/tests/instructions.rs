@@ -9,6 +9,7 @@ use edgecc_backends::schedule::cores::CoreClass;
 use edgecc_ir::Graph;
 use edgecc_passes as passes;
 use edgecc_passes::precision::Precision;
+use edgecc_tests::block_weights::{Behind, Product};
 use edgecc_tests::executed::{Bench, Class, by_kernel, total};
 use edgecc_tests::measured::{Bar, DOT_PRODUCTS, Files, INTEGERS, MATRICES, NETWORKS, Network, OfIntegers, PLAIN};
 use edgecc_tests::networks::layers;
@@ -151,6 +152,38 @@ fn kernels_of_integers_execute_as_many_instructions_as_the_snapshot_shows() {
         }
     }
     hold_text_to_snapshot("integers", text);
+}
+
+/// Products of one row and of 64 with weights as numbers and in blocks of 32: of 8 bits a row takes no more than of numbers.
+#[test]
+fn products_with_weights_in_blocks_execute_as_many_instructions_as_the_snapshot_shows() {
+    let Some(bench) = Bench::new() else { return };
+    let mut text = String::new();
+    for [core, emulated] in [PLAIN, DOT_PRODUCTS] {
+        for rows in [1, 64] {
+            let mut of_numbers = 0;
+            for (name, integers) in [("numbers", None), ("8 bits", Some((8, 32))), ("4 bits", Some((4, 32)))] {
+                let graph = Product { rows, depth: 1024, channels: 1024, integers, behind: Behind::Nothing }.graph();
+                let core = CoreClass::named(core).expect("a processor");
+                let options = CompileOptions { core, ..run::options(Architecture::Aarch64, &[]) };
+                let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");
+                let bytes = compiled.to_bytes().expect("an artifact").len();
+                let remark = format!(" of {rows} x 1024 x 1024 with {name} for {emulated}, {bytes} bytes");
+                text.push_str(&kernels_of(&bench, emulated, &graph, &options, &remark));
+                let inputs = numbers::inputs(&graph);
+                let trace = bench.count(emulated, &compiled, &inputs[0].bytes(), &inputs[0].shape().extents()).0;
+                let instructions = total(&trace).total();
+                match integers {
+                    None => of_numbers = instructions,
+                    Some((8, _)) if rows == 1 && emulated != PLAIN[1] => {
+                        assert!(instructions <= of_numbers, "{instructions} instead of {of_numbers}");
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+    hold_text_to_snapshot("weights", text);
 }
 
 fn hold_to_snapshot(name: &str, precision: Precision) {

@@ -52,7 +52,8 @@ impl Walk {
                 Some(of_depthwise(spec, source, unit_rows))
             }
             KernelSource::Loops(kernel) => of_loops(kernel, source),
-            KernelSource::WinogradInput(_)
+            KernelSource::BlockProduct(_)
+            | KernelSource::WinogradInput(_)
             | KernelSource::WinogradOutput(_)
             | KernelSource::Pack(..)
             | KernelSource::Chain(_) => None,

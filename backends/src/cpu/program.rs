@@ -1,7 +1,10 @@
 //! Emission of a whole program: every kernel's code, one behind the other.
 
+use crate::block_product::BlockProductSpec;
+use crate::lower::block_product::nest;
 use crate::program::{KernelSource, Program};
 
+use super::a64;
 use super::chain::emit_chain;
 use super::contraction::{
     EmittedKernel, emit_contraction, emit_depthwise, emit_pack, emit_winograd_input, emit_winograd_output,
@@ -63,11 +66,18 @@ pub(super) fn emit_kernel(target: &CpuTarget, name: &str, source: &KernelSource)
         KernelSource::Loops(kernel) => loops::emit(target, name, kernel),
         KernelSource::Contraction(spec, schedule) => emit_contraction(target, name, spec, schedule),
         KernelSource::Depthwise(spec, schedule) => emit_depthwise(target, name, spec, schedule),
+        KernelSource::BlockProduct(spec) => emit_block_product(target, name, spec),
         KernelSource::WinogradInput(spec) => emit_winograd_input(target, name, spec),
         KernelSource::WinogradOutput(spec) => emit_winograd_output(target, name, spec),
         KernelSource::Pack(weights, layout) => emit_pack(target, name, weights, layout),
         KernelSource::Chain(chain) => emit_chain(target, name, chain),
     }
+}
+
+/// Our encoder's kernel, or the same as a loop nest.
+fn emit_block_product(target: &CpuTarget, name: &str, spec: &BlockProductSpec) -> Result<EmittedKernel, EmitError> {
+    let encoded = target.encodes_a64().then(|| a64::emit_block_product(target, spec)).flatten();
+    encoded.map_or_else(|| loops::emit(target, name, &nest(spec)), Ok)
 }
 
 /// The operator of the first step that calls the kernel, and the kernel's number.

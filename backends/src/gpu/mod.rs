@@ -144,7 +144,7 @@ fn uses(source: &KernelSource) -> Vec<Use> {
         KernelSource::Pack(weights, layout) => pack::uses(weights, layout),
         KernelSource::WinogradInput(spec) => winograd::input_uses(spec),
         KernelSource::WinogradOutput(spec) => winograd::output_uses(spec),
-        KernelSource::Chain(_) => Vec::new(),
+        KernelSource::BlockProduct(_) | KernelSource::Chain(_) => Vec::new(),
     }
 }
 
@@ -156,7 +156,7 @@ fn body(source: &KernelSource, operands: &[Bound]) -> Option<Body> {
         KernelSource::Pack(weights, layout) => pack::emit(weights, layout, operands),
         KernelSource::WinogradInput(spec) => winograd::emit_input(spec, operands),
         KernelSource::WinogradOutput(spec) => winograd::emit_output(spec, operands),
-        KernelSource::Chain(_) => None,
+        KernelSource::BlockProduct(_) | KernelSource::Chain(_) => None,
     }
 }
 

@@ -40,6 +40,7 @@ fn kernel_refused(program: &Program, step: &Step) -> Option<String> {
         KernelSource::Pack(_, layout) => other(layout.element),
         KernelSource::WinogradInput(spec) => other(spec.element),
         KernelSource::WinogradOutput(spec) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),
+        KernelSource::BlockProduct(_) => Some("by dot products of digits".into()),
         KernelSource::Chain(_) => Some("by bands of rows".into()),
     }
 }

@@ -5,7 +5,8 @@ use edgecc_ir::{BinaryOp, BlockWeights, DType, Expr, NodeId, Shape, TensorType};
 
 use super::builder::Builder;
 use super::contraction::further_views;
-use super::{Call, Lowering, Processor};
+use super::{Call, Lowering, Processor, block_product};
+use crate::block_product::Rows;
 use crate::kernel::{Index, Local, LoopMode, Stmt, Var};
 use crate::view::View;
 
@@ -20,27 +21,32 @@ const HALF: i64 = 16;
 /// Multiply-adds worth a worker.
 const LEAST_WORK: usize = 1 << 16;
 
-/// How integers are stored: `[channel / 4][block][place][channel % 4]`.
-enum Stored {
+/// How integers are stored.
+pub(super) enum Stored {
     /// A byte each.
     Bytes,
     /// Two neighbours of the depth to a byte, the first in the lower half, less the least of all integers.
     Halves(i64),
-    /// The same less the least integer of each block, which is a number like a scale.
-    HalvesOfBlocks,
+    /// The same less the least integer of each block, which is a number like a scale: `[channel][block]`.
+    HalvesOfBlocks(Vec<i8>),
 }
 
 impl Stored {
     /// The smallest form that holds the integers.
     fn of(weights: &BlockWeights<'_>) -> Stored {
-        let all = (0..weights.channels).flat_map(|n| (0..weights.blocks()).map(move |block| range(weights, block, n)));
-        let (mut least, mut most, mut widest) = (i64::MAX, i64::MIN, 0);
-        for (low, high) in all {
-            (least, most, widest) = (least.min(low), most.max(high), widest.max(high - low));
+        let places = (0..weights.channels).flat_map(|n| (0..weights.blocks()).map(move |block| (block, n)));
+        let ranges: Vec<[i8; 2]> = places.map(|(block, n)| range(weights, block, n)).collect();
+        let (mut all, mut widest) = ([i8::MAX, i8::MIN], 0);
+        for &[low, high] in &ranges {
+            all = [all[0].min(low), all[1].max(high)];
+            widest = widest.max(i64::from(high) - i64::from(low));
         }
+        let [least, most] = all.map(i64::from);
         match (weights.block.is_multiple_of(2), most - least < HALF, widest < HALF) {
+            // Halves with a sign where that is enough.
+            (true, true, _) if least >= -8 && most < 8 => Stored::Halves(-8),
             (true, true, _) => Stored::Halves(least),
-            (true, false, true) => Stored::HalvesOfBlocks,
+            (true, false, true) => Stored::HalvesOfBlocks(ranges.into_iter().map(|[low, _]| low).collect()),
             _ => Stored::Bytes,
         }
     }
@@ -49,21 +55,29 @@ impl Stored {
     fn weights_of_byte(&self) -> usize {
         match self {
             Stored::Bytes => 1,
-            Stored::Halves(_) | Stored::HalvesOfBlocks => 2,
+            Stored::Halves(_) | Stored::HalvesOfBlocks(_) => 2,
+        }
+    }
+
+    /// What is taken from the integers of a block before they are stored.
+    fn least(&self, weights: &BlockWeights<'_>, block: usize, channel: usize) -> i64 {
+        match self {
+            Stored::Bytes => 0,
+            Stored::Halves(least) => *least,
+            Stored::HalvesOfBlocks(least) => i64::from(least[channel * weights.blocks() + block]),
         }
     }
 }
 
 /// The least and the largest integer of a block.
-fn range(weights: &BlockWeights<'_>, block: usize, channel: usize) -> (i64, i64) {
-    let places = block * weights.block..(block + 1) * weights.block;
-    let all = places.map(|k| i64::from(weights.integer(k, channel)));
-    all.fold((i64::MAX, i64::MIN), |(low, high), value| (low.min(value), high.max(value)))
+fn range(weights: &BlockWeights<'_>, block: usize, channel: usize) -> [i8; 2] {
+    let all = (block * weights.block..(block + 1) * weights.block).map(|k| weights.integer(k, channel));
+    all.fold([i8::MAX, i8::MIN], |[low, high], value| [low.min(value), high.max(value)])
 }
 
 /// A matrix of rows by columns in memory.
 #[derive(Clone, Copy)]
-struct Matrix {
+pub(super) struct Matrix {
     start: usize,
     row: usize,
     column: usize,
@@ -87,7 +101,39 @@ impl Matrix {
     }
 
     fn at(&self, row: usize, column: Index) -> Index {
-        Index::Constant((self.start + row * self.row) as i64).plus(column.times(self.column as i64))
+        self.of_row(Index::Constant(row as i64), column)
+    }
+
+    pub(super) fn of_row(&self, row: Index, column: Index) -> Index {
+        let start = Index::Constant(self.start as i64).plus(row.times(self.row as i64));
+        start.plus(column.times(self.column as i64))
+    }
+
+    pub(super) fn rows(&self) -> Rows {
+        Rows { base: self.start as i64, row: self.row as i64, channel: self.column as i64 }
+    }
+}
+
+/// What a product reads beside its weights, and what it writes, as matrices of as many rows.
+pub(super) struct Matrices {
+    pub rows: usize,
+    pub input: View,
+    pub left: Matrix,
+    pub output: View,
+    pub result: Matrix,
+    pub views: Vec<View>,
+    pub further: Vec<Matrix>,
+}
+
+impl Matrices {
+    /// Of operands that lie as they must. Sets the view of the result.
+    fn of(lowering: &mut Lowering<'_>, id: NodeId, rows: usize) -> Option<Matrices> {
+        let input = lowering.view(lowering.graph.operands(id)[0]).clone();
+        let (output, views) = (lowering.destination(id), further_views(lowering, id));
+        let (left, result) = (Matrix::of(&input)?, Matrix::of(&output)?);
+        let further = views.iter().map(Matrix::of).collect::<Option<Vec<_>>>()?;
+        let is_known = result.column == 1 && further.iter().all(|matrix| matrix.column <= 1);
+        is_known.then_some(Matrices { rows, input, left, output, result, views, further })
     }
 }
 
@@ -113,19 +159,19 @@ const FURTHER: usize = 4;
 pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, weights: &BlockWeights<'_>) -> bool {
     let graph = lowering.graph;
     let Some(epilogue) = graph.op(id).epilogue() else { return false };
-    let left = lowering.view(graph.operands(id)[0]).clone();
-    let rows = left.elements() / weights.depth.max(1);
-    let is_few = (1..=MOST_ROWS).contains(&rows) && weights.channels.is_multiple_of(LANES);
-    if !is_few || lowering.options.processor == Processor::Gpu {
+    let rows = lowering.view(graph.operands(id)[0]).elements() / weights.depth.max(1);
+    let is_known = rows > 0 && weights.channels.is_multiple_of(LANES);
+    if !is_known || lowering.options.processor == Processor::Gpu {
         return false;
     }
-    let (result, further) = (lowering.destination(id), further_views(lowering, id));
-    let matrices: Option<Vec<Matrix>> = [&left, &result].into_iter().chain(&further).map(Matrix::of).collect();
-    let Some(matrices) = matrices else { return false };
-    if matrices[1].column != 1 || matrices[2..].iter().any(|matrix| matrix.column > 1) {
-        return false;
-    }
+    let Some(matrices) = Matrices::of(lowering, id, rows) else { return false };
     let stored = Stored::of(weights);
+    if block_product::lower(lowering, id, (weights, &stored), &matrices) {
+        return true;
+    }
+    if rows > MOST_ROWS {
+        return false;
+    }
     let mut constant = |dtype: DType, bytes: Vec<u8>| {
         let ty = TensorType::new(dtype, Shape::new(&[bytes.len() / dtype.size()]));
         View::dense(lowering.constant(bytes.into()), &ty)
@@ -133,21 +179,14 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, weights: &BlockWeig
     let dtype = if stored.weights_of_byte() == 1 { DType::I8 } else { DType::U8 };
     let packed = constant(dtype, packed(weights, &stored));
     let scales = constant(DType::F32, of_blocks(weights, |block, n| weights.scale(block, n)));
-    let least = matches!(stored, Stored::HalvesOfBlocks)
-        .then(|| constant(DType::F32, of_blocks(weights, |block, n| range(weights, block, n).0 as f32)));
+    let least = matches!(stored, Stored::HalvesOfBlocks(_))
+        .then(|| constant(DType::F32, of_blocks(weights, |block, n| stored.least(weights, block, n) as f32)));
     let mut builder = Builder::new();
-    [&left, &packed, &scales].into_iter().for_each(|view| _ = builder.reads(view));
-    builder.writes(&result);
-    further.iter().chain(&least).for_each(|view| _ = builder.reads(view));
-    let product = Product {
-        weights,
-        stored,
-        rows,
-        left: matrices[0],
-        result: matrices[1],
-        further: matrices[2..].to_vec(),
-        epilogue,
-    };
+    [&matrices.input, &packed, &scales].into_iter().for_each(|view| _ = builder.reads(view));
+    builder.writes(&matrices.output);
+    matrices.views.iter().chain(&least).for_each(|view| _ = builder.reads(view));
+    let Matrices { left, result, further, .. } = matrices;
+    let product = Product { weights, stored, rows, left, result, further, epilogue };
     let body = builder.block(|b| (0..rows).step_by(ROWS).for_each(|first| product.tile(b, first)));
     let macs = rows * weights.depth * weights.channels;
     let grain = (LEAST_WORK / (rows * weights.depth * LANES).max(1)).max(1) as u32;
@@ -207,7 +246,7 @@ impl Product<'_> {
         let (place, steps) = (b.var(), self.weights.block / step);
         let halves = match self.stored {
             Stored::Bytes | Stored::Halves(_) => halves,
-            Stored::HalvesOfBlocks => halves.map(|halves| {
+            Stored::HalvesOfBlocks(_) => halves.map(|halves| {
                 let at = self.block_number(block).times(LANES as i64).plus(Index::Var(lane));
                 Halves { least: b.load(FURTHER + self.further.len(), at), ..halves }
             }),
@@ -232,7 +271,7 @@ impl Product<'_> {
         let least = match self.stored {
             Stored::Bytes => return None,
             Stored::Halves(least) => least,
-            Stored::HalvesOfBlocks => 0,
+            Stored::HalvesOfBlocks(_) => 0,
         };
         Some(Halves {
             mask: b.number(DType::I32, 15.0),
@@ -262,17 +301,13 @@ fn numbers(b: &mut Builder, stored: Local, halves: Option<Halves>) -> Vec<Local>
     both.map(number).to_vec()
 }
 
-/// The bytes of all weights.
+/// The bytes of all weights: `[channel / 4][block][place][channel % 4]`.
 fn packed(weights: &BlockWeights<'_>, stored: &Stored) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(weights.depth * weights.channels);
     let integer = |k: usize, n: usize| i64::from(weights.integer(k, n));
     for first in (0..weights.channels).step_by(LANES) {
         for block in 0..weights.blocks() {
-            let least: [i64; LANES] = std::array::from_fn(|lane| match *stored {
-                Stored::Bytes => 0,
-                Stored::Halves(least) => least,
-                Stored::HalvesOfBlocks => range(weights, block, first + lane).0,
-            });
+            let least: [i64; LANES] = std::array::from_fn(|lane| stored.least(weights, block, first + lane));
             for k in (block * weights.block..(block + 1) * weights.block).step_by(stored.weights_of_byte()) {
                 bytes.extend((0..LANES).map(|lane| {
                     let place = |k: usize| (integer(k, first + lane) - least[lane]) as u8;

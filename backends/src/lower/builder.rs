@@ -154,9 +154,15 @@ impl Builder {
 
     /// Adds the finished kernel as a step of node `id`.
     pub(crate) fn push(self, lowering: &mut Lowering<'_>, id: NodeId, range: usize, body: Vec<Stmt>, call: Call) {
-        let Builder { views, buffers, locals, vars, .. } = self;
+        let views = self.views.clone();
         let operands: Vec<&View> = views.iter().collect();
-        lowering.push_loops(id, LoopKernel { buffers, locals, vars, range, body }, &operands, call);
+        lowering.push_loops(id, self.kernel(range, body), &operands, call);
+    }
+
+    /// The finished kernel, of operands of its own.
+    pub(crate) fn kernel(self, range: usize, body: Vec<Stmt>) -> LoopKernel {
+        let Builder { buffers, locals, vars, .. } = self;
+        LoopKernel { buffers, locals, vars, range, body }
     }
 
     fn local(&mut self, dtype: DType) -> Local {

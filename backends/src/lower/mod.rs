@@ -1,5 +1,6 @@
 //! Lowering: what each operator computes, as kernels over views. One file per family of operators.
 
+pub(crate) mod block_product;
 mod block_weights;
 mod builder;
 mod choose;

@@ -210,9 +210,10 @@ impl Effects {
             Integer::SpreadPost(_, t, base) => Effects::access(Access::Load, vector(t), base, After::Past),
             Integer::Zip(_, _, d, n, m) => Effects::lanes(vector(n) | vector(m), vector(d)),
             Integer::Narrow(_, d, n, Half::Upper) => Effects::lanes(vector(n) | vector(d), vector(d)),
-            Integer::Narrow(_, d, n, Half::Lower) | Integer::Widen(_, d, n, _) | Integer::ShiftRight(d, n, _) => {
-                Effects::lanes(vector(n), vector(d))
-            }
+            Integer::Narrow(_, d, n, Half::Lower)
+            | Integer::Widen(_, d, n, _)
+            | Integer::ShiftRight(d, n, _)
+            | Integer::ShiftBytesLeft(d, n, _) => Effects::lanes(vector(n), vector(d)),
             Integer::Structures(access, first, ways, base) => {
                 Effects::access(access, vectors(first, ways), base, After::Past)
             }

@@ -4,6 +4,7 @@
 
 mod address;
 mod assembler;
+mod block_product;
 mod bytes;
 mod contraction;
 mod depthwise;
@@ -18,6 +19,8 @@ mod units;
 mod vector;
 mod winograd;
 
+pub(super) use block_product::emit_block_product;
+pub(crate) use block_product::knows_block_epilogue;
 pub(super) use contraction::emit_contraction;
 pub(super) use depthwise::{depthwise_unit_rows, emit_depthwise};
 pub use instruction::{
