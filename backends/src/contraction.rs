@@ -1,6 +1,6 @@
 //! What a contraction computes, apart from how: matrix products and convolutions over f32, f16 and i8.
 
-use edgecc_ir::{DType, Expr};
+use edgecc_ir::{DType, Expr, Scalar};
 
 /// The elements of a contraction's input and weights. Epilogues over f32 and f16 are of f32: they widen halves that they read,
 /// and narrow their result. Over i8 they begin with the exact sum as an i32; what they read further and what they give is of any
@@ -132,7 +132,7 @@ pub struct Tap {
 }
 
 /// Where the window lies: what contractions and depthwise convolutions have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Window {
     /// Output rows.
     pub height: i64,
@@ -256,10 +256,21 @@ pub(crate) fn whole_parts([begin, end]: [i64; 2], size: i64) -> [i64; 2] {
     if first < last { [first, last] } else { [0, 0] }
 }
 
+/// What a shader sums where that is not the input as it lies: the maps and pads in front of it, which it does while it reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reading {
+    /// What a tap meets within the input, from the input's element (argument 0) and those of the operands at its place.
+    pub expr: Expr,
+    /// The operands: argument `i + 1` is operand `i`. Their pixels are the input's, their channels the depth.
+    pub operands: Vec<Strides>,
+    /// What a tap meets outside of the input.
+    pub outside: Scalar,
+}
+
 /// `output[b, y, x, n] = epilogue(sum over taps t and k of input[b, y*s+t.row, x*s+t.column, k] * weight[b, t, k, n], ...)`.
 /// The sum runs over taps in their order and over k upwards, by fused multiply-add from zero; of i8 it is exact. A plain matrix product is
 /// [`Window::matrix`]; groups of a convolution are a batch axis that moves input, weights and output alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ContractionSpec {
     /// The type of the elements of input and weights.
     pub element: Element,
@@ -271,8 +282,10 @@ pub struct ContractionSpec {
     pub depth: i64,
     /// Output channels: N.
     pub channels: i64,
-    /// The input; its channel stride is 1.
+    /// The input; its channel stride is 1, but in shaders.
     pub input: Strides,
+    /// What is summed, where that is not the input: in shaders alone.
+    pub reading: Option<Reading>,
     /// Every weight is known to be above -128 where they are i8: sums of two products fit 16 bits.
     pub symmetric_weights: bool,
     /// Distance between weight matrices along each batch axis, in matrices of all taps; 0 shares them.
@@ -286,20 +299,27 @@ pub struct ContractionSpec {
 }
 
 impl ContractionSpec {
-    /// The types of the kernel's operands: input, weights, output, and the further ones.
+    /// The types of the kernel's operands: input, weights, output, the further ones, and those of the reading.
     pub fn types(&self) -> Vec<DType> {
-        operand_types(self.element, &self.epilogue, self.operands.len())
+        operand_types(self.element, (&self.epilogue, self.operands.len()), self.reading.as_ref())
     }
 }
 
-/// The types of input, weights, output and further operands. The epilogue says those of the last two: each further operand
-/// has the type of the argument that reads it.
-fn operand_types(element: Element, epilogue: &Expr, further: usize) -> Vec<DType> {
-    let mut types = vec![element.dtype(), element.dtype(), epilogue.dtype_of(epilogue.root())];
-    types.extend((1..=further).map(|number| {
-        let argument = epilogue.arguments().find(|&(n, _)| usize::from(n) == number);
-        argument.map_or(element.dtype(), |(_, dtype)| dtype)
-    }));
+/// The types of input, weights, output, further operands and those of the reading. The expressions say them: each operand has the type
+/// of the argument that reads it.
+fn operand_types(element: Element, (epilogue, further): (&Expr, usize), reading: Option<&Reading>) -> Vec<DType> {
+    let argument = |expr: &Expr, number: usize| {
+        let found = expr.arguments().find(|&(n, _)| usize::from(n) == number);
+        found.map_or(element.dtype(), |(_, dtype)| dtype)
+    };
+    let input = reading.map_or(element.dtype(), |reading| argument(&reading.expr, 0));
+    let mut types = vec![input, element.dtype(), epilogue.dtype_of(epilogue.root())];
+    types.extend((1..=further).map(|number| argument(epilogue, number)));
+    types.extend(
+        reading
+            .into_iter()
+            .flat_map(|reading| (1..=reading.operands.len()).map(|number| argument(&reading.expr, number))),
+    );
     types
 }
 
@@ -345,8 +365,12 @@ pub struct DepthwiseSpec {
     pub combination: Combination,
     /// The input; its channel stride is 1.
     pub input: Strides,
+    /// What is summed, where that is not the input: in shaders alone.
+    pub reading: Option<Reading>,
     /// The output; its channel stride is 1.
     pub output: Strides,
+    /// Where the mean of each channel's results goes, if it is wanted: in shaders alone.
+    pub mean: Option<Strides>,
     /// The further operands of the epilogue: argument `i + 1` is operand `i`.
     pub operands: Vec<Strides>,
     /// Result from the sum (argument 0) and the further operands.
@@ -354,9 +378,11 @@ pub struct DepthwiseSpec {
 }
 
 impl DepthwiseSpec {
-    /// The types of the kernel's operands: input, weights, output, and the further ones.
+    /// The types of the kernel's operands: input, weights, output, the further ones, those of the reading, and the mean.
     pub fn types(&self) -> Vec<DType> {
-        operand_types(self.element, &self.epilogue, self.operands.len())
+        let mut types = operand_types(self.element, (&self.epilogue, self.operands.len()), self.reading.as_ref());
+        types.extend(self.mean.is_some().then_some(self.element.dtype()));
+        types
     }
 }
 
@@ -400,7 +426,7 @@ pub fn input_footprint(dtype: DType, strides: &Strides, batch: &[i64], window: &
     let moves = strides.batch.iter().zip(batch).map(|(&stride, &extent)| stride * (extent - 1));
     let pixels = [(rows[1] - rows[0]) * strides.row, (columns[1] - columns[0]) * strides.column];
     let first = strides.base + rows[0] * strides.row + columns[0] * strides.column;
-    bounds(dtype, first, moves.chain(pixels).chain([depth - 1]))
+    bounds(dtype, first, moves.chain(pixels).chain([(depth - 1) * strides.channel]))
 }
 
 /// From the first element and the farthest move along each axis.

@@ -168,11 +168,12 @@ impl TapTable {
 }
 
 /// The number of taps in each run of pixels that are neighbours in memory: all runs are equally long. Packed weights of i8 have no
-/// padding within a run, so that none is longer than a tap where some taps of a pixel may miss the input.
+/// padding within a run, so that none is longer than a tap where some taps of a pixel may miss the input; shaders, which read in their
+/// own way, look at each element.
 fn run_length(spec: &ContractionSpec) -> usize {
     let taps = &spec.window.taps;
     let follows = |at: usize| taps[at].row == taps[at - 1].row && taps[at].column == taps[at - 1].column + 1;
-    let by_tap = spec.element == Element::I8 && !spec.window.is_interior();
+    let by_tap = spec.element == Element::I8 && !spec.window.is_interior() && spec.reading.is_none();
     if spec.input.column != spec.depth || taps.is_empty() || by_tap {
         return 1;
     }

@@ -27,6 +27,7 @@ fn dense(batch: i64, window: Window, depth: i64, channels: i64) -> ContractionSp
         depth,
         channels,
         input,
+        reading: None,
         symmetric_weights: false,
         weight_batch: vec![0],
         output,

@@ -21,6 +21,8 @@ fn dense(window: Window, channels: i64) -> DepthwiseSpec {
         window,
         channels,
         combination: Combination::Products,
+        reading: None,
+        mean: None,
         input,
         output,
         epilogue: clamped_sum(2),

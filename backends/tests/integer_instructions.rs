@@ -60,6 +60,7 @@ fn into_border(spec: ContractionSpec) -> ContractionSpec {
     let (width, channels) = (spec.window.width + 2, spec.channels);
     let base = (width + 1) * channels;
     ContractionSpec {
+        reading: None,
         symmetric_weights: true,
         output: Strides { base, batch: vec![0], ..Strides::image(width, channels) },
         ..spec

@@ -42,6 +42,7 @@ fn product(element: Element, rows: i64) -> ContractionSpec {
         depth,
         channels,
         input: Strides::image(rows, depth),
+        reading: None,
         symmetric_weights: false,
         weight_batch: Vec::new(),
         output: Strides::image(rows, channels),

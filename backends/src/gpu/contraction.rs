@@ -8,6 +8,7 @@ use super::Body;
 use super::binding::{Bound, Use};
 use super::expression;
 use super::grid::{Grid, coordinates};
+use super::reading::Reader;
 use super::strides::{Channels, LANES, batch_axes, batch_sum, sum};
 use super::together::{self, Parts};
 use super::value::Width;
@@ -32,6 +33,8 @@ pub(super) struct Contraction<'a> {
     is_together: bool,
     /// The input, whose channels are the depth.
     input: Channels,
+    /// What is summed of it.
+    reader: Reader<'a>,
 }
 
 impl<'a> Contraction<'a> {
@@ -40,7 +43,10 @@ impl<'a> Contraction<'a> {
         let input = Channels::of(&spec.input, &spec.batch, spec.depth);
         let Schedule { tile, panel_tiles, together, .. } = *schedule;
         let is_together = input.quads && together && spec.element != Element::I8;
-        Contraction { spec, layout, rows: tile.rows, vectors: tile.vectors, panel_tiles, is_together, input }
+        let width = if input.quads || spec.element == Element::I8 { Width::Four } else { Width::One };
+        let own = FURTHER + spec.operands.len();
+        let reader = Reader::new(spec.reading.as_ref(), &spec.batch, spec.depth, own, width);
+        Contraction { spec, layout, rows: tile.rows, vectors: tile.vectors, panel_tiles, is_together, input, reader }
     }
 
     /// The output or a further operand.
@@ -62,6 +68,7 @@ impl<'a> Contraction<'a> {
             self.result(output).write(types[OUTPUT]),
         ];
         uses.extend(operands.iter().zip(&types[FURTHER..]).map(|(strides, &dtype)| self.result(strides).read(dtype)));
+        uses.extend(self.reader.uses(&types));
         uses
     }
 
@@ -92,13 +99,13 @@ impl<'a> Contraction<'a> {
         for (row, vector) in self.sums() {
             out.line(format!("var s{row}_{vector} = {};", self.zero()));
         }
-        self.taps(&mut out, operands);
+        self.taps(&mut out, operands)?;
         if !self.is_together {
             self.results(&mut out, operands)?;
             return Some(Body { writer: out, groups: grid.groups()?, parts: None });
         }
         let names: Vec<String> = self.sums().map(|(row, vector)| format!("s{row}_{vector}")).collect();
-        together::join(&mut out, &names, |_, _, a, b| Some(format!("{a} + {b}")))?;
+        together::join(&mut out, &names, 1, |_, _, a, b| Some(format!("{a} + {b}")))?;
         out.block("if lane == 0", |out| self.results(out, operands))?;
         let parts = Parts { element: "vec4<f32>", count: names.len() };
         Some(Body { writer: out, groups: [u32::try_from(units).ok()?, 1, 1], parts: Some(parts) })
@@ -178,7 +185,7 @@ impl<'a> Contraction<'a> {
     }
 
     /// Adds the products of all taps to the sums.
-    fn taps(&self, out: &mut Writer, operands: &[Bound]) {
+    fn taps(&self, out: &mut Writer, operands: &[Bound]) -> Option<()> {
         // The first taps of runs, which are of one each but for i8.
         let taps: Vec<Tap> = self.spec.window.taps.iter().step_by(self.layout.run as usize).copied().collect();
         if let [tap] = taps[..] {
@@ -191,23 +198,19 @@ impl<'a> Contraction<'a> {
                         let row = sum(rows.first, &[("a", rows.step)]);
                         let column = sum(columns.first, &[("b", columns.step)]);
                         let tap = format!("({})", sum(0, &[("a", columns.count), ("b", 1)]));
-                        self.tap(out, operands, [&row, &column, &tap]);
-                    });
-                });
+                        self.tap(out, operands, [&row, &column, &tap])
+                    })
+                })
             }
-            None => {
-                for (place, tap) in taps.iter().enumerate() {
-                    let texts = [tap.row.to_string(), tap.column.to_string(), place.to_string()];
-                    out.block("if true", |out| self.tap(out, operands, [&texts[0], &texts[1], &texts[2]]));
-                }
-            }
+            None => taps.iter().enumerate().try_for_each(|(place, tap)| {
+                let texts = [tap.row.to_string(), tap.column.to_string(), place.to_string()];
+                out.block("if true", |out| self.tap(out, operands, [&texts[0], &texts[1], &texts[2]]))
+            }),
         }
     }
 
     /// Adds the products of one tap: texts of its row, its column and its place.
-    fn tap(&self, out: &mut Writer, operands: &[Bound], [row, column, place]: [&str; 3]) {
-        let window = &self.spec.window;
-        let is_checked = !window.is_interior();
+    fn tap(&self, out: &mut Writer, operands: &[Bound], [row, column, place]: [&str; 3]) -> Option<()> {
         for pixel in 0..self.rows {
             self.input_place(out, pixel, row, column);
         }
@@ -218,19 +221,15 @@ impl<'a> Contraction<'a> {
             return self.products_of_integers(out, operands);
         }
         // Channels of one load.
-        let (lanes, zero) = if self.input.quads { (LANES, "vec4<f32>(0.0f)") } else { (1, "0.0f") };
+        let lanes = if self.input.quads { LANES } else { 1 };
         let head = match self.is_together {
             true => together::shared_loop("k", self.spec.depth / lanes),
             false => format!("for (var k = 0; k < {}; k++)", self.spec.depth / lanes),
         };
         out.block(head, |out| {
+            let fixed = self.reader.fixed(out, operands, "k");
             for pixel in 0..self.rows {
-                let at = format!("at{pixel} + k");
-                let loaded = match self.input.quads {
-                    true => operands[INPUT].load_quad(out, &at),
-                    false => operands[INPUT].load(out, &at),
-                };
-                let value = if is_checked { format!("select({zero}, {loaded}, in{pixel})") } else { loaded };
+                let value = self.factor(out, operands, pixel, &fixed)?;
                 out.line(format!("let f{pixel} = {value};"));
             }
             for (lane, vector) in (0..lanes).flat_map(|lane| (0..self.vectors).map(move |vector| (lane, vector))) {
@@ -242,10 +241,26 @@ impl<'a> Contraction<'a> {
                     out.line(format!("{name} = fma(vec4<f32>({factor}), {weight}, {name});"));
                 }
             }
-        });
+            Some(())
+        })
     }
 
-    /// `at`: where a pixel's tap lies in the input, and `in`: whether it does.
+    /// What pixel `pixel` meets at place `k` of the depth, or at four of them.
+    fn factor(&self, out: &mut Writer, operands: &[Bound], pixel: i64, fixed: &[Option<String>]) -> Option<String> {
+        let at = format!("at{pixel}");
+        let loaded = match self.input.quads {
+            true => operands[INPUT].load_quad(out, &format!("{at} + k")),
+            false => operands[INPUT].load(out, &self.input.element(&at, "k")),
+        };
+        let [inside, i, j] = ["in", "i", "j"].map(|name| format!("{name}{pixel}"));
+        let inside = (!self.spec.window.is_interior()).then_some(inside.as_str());
+        let value = self.reader.value(out, operands, loaded, fixed, [&i, &j, "k"], inside)?;
+        let Some(inside) = inside else { return Some(value) };
+        Some(format!("select({}, {value}, {inside})", self.reader.outside(out, self.spec.element)?))
+    }
+
+    /// `at`: where a pixel's tap lies in the input, and `in`: whether it does; of a run of taps whether its row does, since each of
+    /// them may.
     fn input_place(&self, out: &mut Writer, pixel: i64, row: &str, column: &str) {
         let window = &self.spec.window;
         let (y, x) = (format!("y{pixel}"), format!("x{pixel}"));
@@ -256,6 +271,10 @@ impl<'a> Contraction<'a> {
             return out.line(format!("let at{pixel} = {at};"));
         }
         let (height, width) = (window.input_height, window.input_width);
+        if self.layout.run > 1 {
+            out.line(format!("let in{pixel} = u32(i{pixel}) < {height}u;"));
+            return out.line(format!("let at{pixel} = {at};"));
+        }
         out.line(format!("let in{pixel} = (u32(i{pixel}) < {height}u) & (u32(j{pixel}) < {width}u);"));
         out.line(format!("let at{pixel} = select(0, {at}, in{pixel});"));
     }

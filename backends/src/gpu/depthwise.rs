@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Body;
 use super::binding::{Bound, Use};
 use super::expression;
-use super::grid::{Grid, coordinates};
+use super::grid::{GROUP, Grid, MOST_GROUPS, coordinates};
+use super::reading::Reader;
 use super::strides::{Channels, LANES, batch_axes, sum};
+use super::together::{self, Parts};
 use super::value::{Width, float};
 use super::writer::Writer;
-use crate::contraction::{Combination, DepthwiseSpec, Element, Strides, Tap, divide_up};
+use crate::contraction::{Combination, DepthwiseSpec, Element, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::schedule::DepthwiseSchedule;
 
@@ -19,11 +21,15 @@ pub(super) struct Depthwise<'a> {
     spec: &'a DepthwiseSpec,
     /// Rows and columns of pixels of an invocation.
     tile: [i64; 2],
+    /// What is joined of the input.
+    reader: Reader<'a>,
 }
 
 impl<'a> Depthwise<'a> {
     pub(super) fn new(spec: &'a DepthwiseSpec, schedule: &DepthwiseSchedule) -> Depthwise<'a> {
-        Depthwise { spec, tile: [schedule.rows, schedule.columns] }
+        let own = FURTHER + spec.operands.len();
+        let reader = Reader::new(spec.reading.as_ref(), &spec.batch, spec.channels, own, Width::Four);
+        Depthwise { spec, tile: [schedule.rows, schedule.columns], reader }
     }
 
     /// An operand but for the weights.
@@ -43,34 +49,94 @@ impl<'a> Depthwise<'a> {
         };
         let mut uses = vec![input, weights, self.channels(output).write(types[OUTPUT])];
         uses.extend(operands.iter().zip(&types[FURTHER..]).map(|(strides, &dtype)| self.channels(strides).read(dtype)));
+        uses.extend(self.reader.uses(&types));
+        let mean = self.spec.mean.iter().zip(types.last());
+        uses.extend(mean.map(|(strides, &dtype)| self.channels(strides).write(dtype)));
         uses
     }
 
     /// What each invocation does; `None` for an epilogue that is refused.
     pub(super) fn emit(&self, operands: &[Bound]) -> Option<Body> {
+        if let Some(mean) = &self.spec.mean {
+            return self.emit_with_mean(operands, mean);
+        }
         let mut out = Writer::default();
-        let DepthwiseSpec { window, input, .. } = self.spec;
-        let [rows, columns] = self.tile;
-        let tiles = [divide_up(window.height, rows), divide_up(window.width, columns)];
+        let [rows, columns] = self.tiles();
         let mut axes = batch_axes(&self.spec.batch);
-        axes.extend([
-            ("row".to_string(), tiles[0]),
-            ("column".to_string(), tiles[1]),
-            ("group".to_string(), divide_up(self.spec.channels, LANES)),
-        ]);
+        axes.extend([("row".to_string(), rows), ("column".to_string(), columns), ("group".to_string(), self.groups())]);
         let grid = Grid::new(axes.iter().map(|(_, extent)| extent).product());
         grid.enter(&mut out);
         coordinates(&mut out, &axes);
+        self.tile(&mut out, operands, &mut |_, _| ())?;
+        Some(Body { writer: out, groups: grid.groups()?, parts: None })
+    }
+
+    /// The same where a group computes all pixels of some vectors of channels, a power of two that divides them, and their means.
+    fn emit_with_mean(&self, operands: &[Bound], mean: &Strides) -> Option<Body> {
+        let mut out = Writer::default();
+        let [rows, columns] = self.tiles();
+        let vectors = self.vectors_of_a_group();
+        let mut axes = batch_axes(&self.spec.batch);
+        axes.push(("slice".to_string(), self.groups() / vectors));
+        together::enter(&mut out);
+        coordinates(&mut out, &axes);
+        out.line(format!("let group = {};", sum(0, &[("slice", vectors), (&format!("lane % {vectors}"), 1)])));
+        out.line("var mean = vec4<f32>(0.0f);");
+        let head = format!("for (var tile = lane / {vectors}; tile < {}; tile += {})", rows * columns, GROUP / vectors);
+        out.block(head, |out| {
+            out.line(format!("let row = tile / {columns};"));
+            out.line(format!("let column = tile % {columns};"));
+            self.tile(out, operands, &mut |out, value| out.line(format!("mean = mean + {value};")))
+        })?;
+        together::join(&mut out, &["mean".into()], vectors, |_, _, a, b| Some(format!("{a} + {b}")))?;
+        let place = operands.len() - 1;
+        out.block(format!("if lane < {vectors}"), |out| {
+            let mean = self.channels(mean);
+            let to = out.value(mean.at("0", "0"));
+            let value = out.value(format!("mean / {:?}f", self.spec.window.pixels() as f32));
+            mean.store(out, &operands[place], &to, "group", &value);
+        });
+        let groups = axes.iter().map(|(_, extent)| extent).product::<i64>();
+        let parts = Parts { element: "vec4<f32>", count: 1 };
+        (groups <= MOST_GROUPS).then_some(Body { writer: out, groups: [groups as u32, 1, 1], parts: Some(parts) })
+    }
+
+    /// Tiles down and along.
+    fn tiles(&self) -> [i64; 2] {
+        let Window { height, width, .. } = self.spec.window;
+        [divide_up(height, self.tile[0]), divide_up(width, self.tile[1])]
+    }
+
+    /// Vectors of channels.
+    fn groups(&self) -> i64 {
+        divide_up(self.spec.channels, LANES)
+    }
+
+    /// Vectors of channels that a group computes the means of: so many that invocations find tiles, and that neighbours read what lies
+    /// side by side.
+    fn vectors_of_a_group(&self) -> i64 {
+        let tiles: i64 = self.tiles().iter().product();
+        let rounds = |vectors: &i64| (self.groups() / vectors) * divide_up(tiles * vectors, GROUP);
+        let possible = [8, 4, 2, 1].into_iter().filter(|vectors| self.groups() % vectors == 0);
+        possible.min_by_key(rounds).unwrap_or(1)
+    }
+
+    /// Computes a tile of pixels in row `row` and column `column` of tiles, of channels `group`; `then` sees each result.
+    fn tile(&self, out: &mut Writer, operands: &[Bound], then: &mut dyn FnMut(&mut Writer, &str)) -> Option<()> {
+        let DepthwiseSpec { window, input, .. } = self.spec;
+        let [rows, columns] = self.tile;
+        let tiles = self.tiles();
         out.line(format!("let y = {};", sum(0, &[("row", rows)])));
         out.line(format!("let x = {};", sum(0, &[("column", columns)])));
         out.line(format!("let input = {};", self.channels(input).start()));
-        let neutral = self.neutral(&mut out);
+        let neutral = self.neutral(out);
         for (row, column) in self.pixels() {
             out.line(format!("var s{row}_{column} = {neutral};"));
         }
-        let [down, along] = [0, 1].map(|axis| self.positions(&mut out, axis, tiles[axis]));
-        let weights = self.weights(&mut out, operands);
+        let [down, along] = [0, 1].map(|axis| self.positions(out, axis, tiles[axis]));
+        let weights = self.weights(out, operands);
         let rows_of_taps = rows_of(&window.taps);
+        let fixed = self.reader.fixed(out, operands, "group");
         for row in &down {
             let meeting: Vec<(i64, &[(usize, Tap)])> = (0..rows)
                 .flat_map(|pixel| {
@@ -78,7 +144,8 @@ impl<'a> Depthwise<'a> {
                     rows_of_taps.iter().filter(meets).map(move |taps| (pixel, taps.as_slice()))
                 })
                 .collect();
-            self.row(&mut out, operands, row, &along, &meeting, &weights);
+            let values = self.values(out, operands, row, &along, &meeting, &fixed)?;
+            self.join(out, &values, &meeting, &weights);
         }
         for (row, column) in self.pixels() {
             let checks: Vec<String> = [("y", row, 0, window.height), ("x", column, 1, window.width)]
@@ -87,13 +154,13 @@ impl<'a> Depthwise<'a> {
                 .map(|(name, place, _, extent)| format!("({name} + {place} < {extent})"))
                 .collect();
             match checks.is_empty() {
-                true => self.result(&mut out, operands, [row, column])?,
-                false => {
-                    out.block(format!("if {}", checks.join(" & ")), |out| self.result(out, operands, [row, column]))?
-                }
+                true => self.result(out, operands, [row, column], then)?,
+                false => out.block(format!("if {}", checks.join(" & ")), |out| {
+                    self.result(out, operands, [row, column], then)
+                })?,
             }
         }
-        Some(Body { writer: out, groups: grid.groups()?, parts: None })
+        Some(())
     }
 
     /// What changes no sum, or is below all others.
@@ -141,19 +208,22 @@ impl<'a> Depthwise<'a> {
         }
     }
 
-    /// Joins a row of the input to the sums of the rows of pixels that meet it, each by a row of taps with their places.
-    fn row(
+    /// What rows of taps meet of a row of the input, by the position's offset.
+    fn values(
         &self,
         out: &mut Writer,
         operands: &[Bound],
         row: &Position,
         along: &[Position],
         meeting: &[(i64, &[(usize, Tap)])],
-        weights: &[String],
-    ) {
+        fixed: &[Option<String>],
+    ) -> Option<BTreeMap<i64, String>> {
         let DepthwiseSpec { window, element, combination, .. } = self.spec;
         let input = self.channels(&self.spec.input);
-        let outside = self.neutral(out);
+        let outside = match combination {
+            Combination::Products => self.reader.outside(out, *element)?,
+            Combination::Maximum | Combination::Sum => self.neutral(out),
+        };
         let is_met = |position: &&Position| {
             let taps = meeting.iter().flat_map(|(_, taps)| taps.iter());
             taps.flat_map(|(_, tap)| (0..self.tile[1]).map(|column| column * window.step[1] + tap.column))
@@ -169,12 +239,26 @@ impl<'a> Depthwise<'a> {
                 Some(is_inside) => out.value(format!("select(0, {at}, {is_inside})")),
             };
             let loaded = input.load(out, &operands[INPUT], &at, "group");
+            let pixel = [&row.place, &position.place, "group"];
+            let value = self.reader.value(out, operands, loaded, fixed, pixel, is_inside.as_deref())?;
             let value = match is_inside {
-                None => loaded,
-                Some(is_inside) => out.value(format!("select({outside}, {loaded}, {is_inside})")),
+                None => value,
+                Some(is_inside) => out.value(format!("select({outside}, {value}, {is_inside})")),
             };
             values.insert(position.offset, value);
         }
+        Some(values)
+    }
+
+    /// Joins a row of the input to the sums of the rows of pixels that meet it, each by a row of taps with their places.
+    fn join(
+        &self,
+        out: &mut Writer,
+        values: &BTreeMap<i64, String>,
+        meeting: &[(i64, &[(usize, Tap)])],
+        weights: &[String],
+    ) {
+        let DepthwiseSpec { window, element, combination, .. } = self.spec;
         for (pixel, taps) in meeting {
             for (place, tap) in *taps {
                 for column in 0..self.tile[1] {
@@ -198,7 +282,13 @@ impl<'a> Depthwise<'a> {
         }
     }
 
-    fn result(&self, out: &mut Writer, operands: &[Bound], [row, column]: [i64; 2]) -> Option<()> {
+    fn result(
+        &self,
+        out: &mut Writer,
+        operands: &[Bound],
+        [row, column]: [i64; 2],
+        then: &mut dyn FnMut(&mut Writer, &str),
+    ) -> Option<()> {
         let DepthwiseSpec { output, operands: further, epilogue, .. } = self.spec;
         let y = out.value(sum(row, &[("y", 1)]));
         let x = out.value(sum(column, &[("x", 1)]));
@@ -212,6 +302,7 @@ impl<'a> Depthwise<'a> {
         let output = self.channels(output);
         let to = out.value(output.at(&y, &x));
         output.store(out, &operands[OUTPUT], &to, "group", &value);
+        then(out, &value);
         Some(())
     }
 }

@@ -13,6 +13,7 @@ mod index;
 mod nest;
 mod pack;
 mod parallel;
+mod reading;
 mod shared;
 mod strides;
 mod support;

@@ -173,7 +173,7 @@ impl Emitter<'_> {
                 if names.is_empty() {
                     return Some(());
                 }
-                together::join(out, &names, |out, n, a, b| expression::joined(out, folds[n].op, a, b))
+                together::join(out, &names, 1, |out, n, a, b| expression::joined(out, folds[n].op, a, b))
             }
             Stmt::Set { .. } => self.statement(out, statement, false),
             Stmt::Store { .. } => out.block("if lane == 0", |out| self.statement(out, statement, false)),

@@ -58,6 +58,16 @@ impl Channels {
         Channels { strides, batch: batch.to_vec(), count, quads }
     }
 
+    /// The same where elements are read one by one.
+    pub(super) fn one_by_one(strides: &Strides, batch: &[i64], count: i64) -> Channels {
+        Channels { strides: strides.clone(), batch: batch.to_vec(), count, quads: false }
+    }
+
+    /// Whether all pixels have the same elements.
+    pub(super) fn is_fixed(&self) -> bool {
+        (self.strides.row, self.strides.column) == (0, 0)
+    }
+
     pub(super) fn read(&self, dtype: DType) -> Use {
         Use::read(dtype, self.quads)
     }
@@ -80,6 +90,16 @@ impl Channels {
     pub(super) fn at(&self, y: &str, x: &str) -> String {
         let Strides { base, batch, row, column, .. } = &self.strides;
         batch_sum(*base, &self.batch, batch, &[(y, *row), (x, *column)])
+    }
+
+    /// The position of a channel of the pixel at `at`, counted in elements.
+    pub(super) fn element(&self, at: &str, channel: &str) -> String {
+        sum(0, &[(at, 1), (channel, self.strides.channel)])
+    }
+
+    /// One channel of the pixel at `at`, of channels that are read one by one.
+    pub(super) fn load_one(&self, out: &mut Writer, operand: &Bound, at: &str, channel: &str) -> String {
+        operand.load(out, &self.element(at, channel))
     }
 
     /// Channels `4 * vector` to `4 * vector + 3` of the pixel at `at`. Behind the last channel that one is read again.

@@ -2,6 +2,7 @@
 //! one shape, so that a result does not depend on who is done first.
 
 use super::grid::GROUP;
+use super::strides::sum;
 use super::writer::Writer;
 
 /// The parts that a group holds: what each is in WGSL, and how many there are for each invocation.
@@ -28,11 +29,12 @@ pub(super) fn shared_loop(name: &str, end: impl std::fmt::Display) -> String {
     format!("for (var {name} = lane; {name} < {end}; {name} += {GROUP})")
 }
 
-/// Joins the parts of variables, in all invocations of the group; `join(out, n, a, b)` is the text that joins two parts of the
-/// variable number `n`.
+/// Joins the parts of variables, in all invocations of the group whose places are the same modulo `apart`, a power of two;
+/// `join(out, n, a, b)` is the text that joins two parts of the variable number `n`.
 pub(super) fn join(
     out: &mut Writer,
     names: &[String],
+    apart: i64,
     join: impl Fn(&mut Writer, usize, &str, &str) -> Option<String>,
 ) -> Option<()> {
     let place = |n: usize, step: i64| format!("parts[lane + {}]", n as i64 * GROUP + step);
@@ -41,7 +43,7 @@ pub(super) fn join(
     }
     out.line("workgroupBarrier();");
     let mut step = GROUP / 2;
-    while step > 0 {
+    while step >= apart {
         out.block(format!("if lane < {step}"), |out| {
             for n in 0..names.len() {
                 let (a, b) = (out.value(place(n, 0)), out.value(place(n, step)));
@@ -54,7 +56,8 @@ pub(super) fn join(
         step /= 2;
     }
     for (n, name) in names.iter().enumerate() {
-        out.line(format!("{name} = parts[{}];", n as i64 * GROUP));
+        let first = if apart == 1 { "0".into() } else { format!("lane % {apart}") };
+        out.line(format!("{name} = parts[{}];", sum(n as i64 * GROUP, &[(&first, 1)])));
     }
     // The memory may be written again.
     out.line("workgroupBarrier();");

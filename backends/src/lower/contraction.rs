@@ -45,7 +45,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
 
 /// f32 or f16 throughout with sums in f32, or i8 with constant weights; at least one element to sum over, one or two spatial axes,
 /// constant weights of a convolution.
-fn is_tiled(lowering: &Lowering<'_>, id: NodeId) -> bool {
+pub(super) fn is_tiled(lowering: &Lowering<'_>, id: NodeId) -> bool {
     let graph = lowering.graph;
     let operands = graph.operands(id);
     let result = graph.ty(id);
@@ -71,18 +71,27 @@ fn is_tiled(lowering: &Lowering<'_>, id: NodeId) -> bool {
     has_types && full && shape && result.shape.elements() != Ok(0) && graph.op(id).epilogue().is_some_and(accumulates)
 }
 
-/// Adds the step. Operands in the order of the kernel: input, weights, output, further operands, tap table.
+/// What a contraction reads and writes beside its weights.
+pub(super) struct Values<'a> {
+    pub(super) input: &'a View,
+    pub(super) output: &'a View,
+    /// Operands of the epilogue.
+    pub(super) further: &'a [View],
+    /// Operands of the reading.
+    pub(super) reading: &'a [View],
+}
+
+/// Adds the step. Operands in the order of the kernel: input, weights, output, further operands, those of the reading, tap table.
 pub(super) fn contract(
     lowering: &mut Lowering<'_>,
     id: NodeId,
     spec: ContractionSpec,
-    input: &View,
     packed: Operand,
-    output: &View,
-    further: &[View],
+    Values { input, output, further, reading }: Values<'_>,
 ) {
     let mut operands = vec![operand(input, Access::Read), packed, operand(output, Access::Write)];
     let in_place = add_further(&mut operands, output, further);
+    operands.extend(reading.iter().map(|view| operand(view, Access::Read)));
     // Shaders have their taps in the text.
     if lowering.options.processor == Processor::Cpu && TapTable::is_read(&spec) {
         let table = lowering.constant(TapTable::of(&spec).bytes.into());

@@ -1,9 +1,12 @@
 //! Convolutions and transposed convolutions of f32 with constant weights: contractions whose batch axes are images and
 //! groups, or depthwise.
 
-use edgecc_ir::{Expr, NodeId, Window as OpWindow};
+use edgecc_ir::{DType, Expr, NodeId, Op, ReduceKind, Window as OpWindow};
 
-use super::contraction::{Weights, add_further, contract, further_views, has_symmetric_weights, pack, to_bytes};
+use super::contraction::{
+    Values, Weights, add_further, contract, further_views, has_symmetric_weights, is_tiled, pack, to_bytes,
+};
+use super::reading::{Source, is_thin};
 use super::{Call, LowerOptions, Lowering, Processor, movement, operand, strassen, winograd, winograd_weights};
 use crate::contraction::{
     Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
@@ -41,12 +44,13 @@ impl Image {
     }
 }
 
-/// The elements that a contraction sums.
-fn element_of(input: &View) -> Element {
-    Element::of(input.dtype).unwrap_or_default()
+/// The elements that a convolution sums.
+fn element_of(lowering: &Lowering<'_>, id: NodeId) -> Element {
+    let graph = lowering.graph;
+    Element::of(graph.ty(graph.operands(id)[0]).dtype).unwrap_or_default()
 }
 
-fn two<T: Copy>(list: &[T], single: T) -> [T; 2] {
+pub(super) fn two<T: Copy>(list: &[T], single: T) -> [T; 2] {
     match *list {
         [column] => [single, column],
         [row, column, ..] => [row, column],
@@ -54,21 +58,40 @@ fn two<T: Copy>(list: &[T], single: T) -> [T; 2] {
     }
 }
 
-pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, groups: usize, epilogue: &Expr) {
-    let input = with_adjacent_channels(lowering, id, lowering.graph.operands(id)[0]);
-    let output = lowering.destination(id);
-    let (image, result) = (Image::of(&input), Image::of(&output));
+/// The window of a convolution of an image of rows by columns that was padded as given.
+pub(super) fn window_of(window: &OpWindow, [rows, columns]: [i64; 2], pads: [i64; 4]) -> (KernelShape, Window) {
     let signed = |list: &[usize], single: usize| two(list, single).map(|n| n as i64);
     let ([top, left], [bottom, right]) = (signed(&window.pads_before, 0), signed(&window.pads_after, 0));
+    let own = [top, left, bottom, right];
     let shape = KernelShape {
         kernel: signed(&window.kernel, 1),
         stride: signed(&window.strides, 1),
         dilation: signed(&window.dilations, 1),
-        pads: [top, left, bottom, right],
+        pads: [0, 1, 2, 3].map(|side| own[side] + pads[side]),
     };
-    let window = Window::convolution(image.extents[2], image.extents[3], &shape);
-    let parts =
-        Parts { id, input: &input, output: &output, image: &image, result: &result, groups: groups as i64, epilogue };
+    (shape, Window::convolution(rows, columns, &shape))
+}
+
+pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, groups: usize, epilogue: &Expr) {
+    let source = Source::of(lowering, id);
+    let takes_planes = lowering.options.processor == Processor::Gpu && groups == 1 && is_thin(lowering.graph, id);
+    let input = match takes_planes {
+        true => lowering.view(source.node).clone(),
+        false => with_adjacent_channels(lowering, id, source.node),
+    };
+    let output = lowering.destination(id);
+    let (image, result) = (Image::of(&input), Image::of(&output));
+    let (shape, window) = window_of(window, [image.extents[2], image.extents[3]], source.pads);
+    let parts = Parts {
+        id,
+        source: &source,
+        input: &input,
+        output: &output,
+        image: &image,
+        result: &result,
+        groups: groups as i64,
+        epilogue,
+    };
     if groups > 1 && groups as i64 == image.extents[1] && groups as i64 == result.extents[1] {
         depthwise(lowering, &parts, window);
         return;
@@ -106,8 +129,10 @@ fn winograd_candidate<'a>(
     shape: &KernelShape,
     direct: &ContractionSpec,
 ) -> Option<winograd::Candidate<'a>> {
-    let element = element_of(parts.input);
-    let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1) && element != Element::I8;
+    let element = direct.element;
+    let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1)
+        && element != Element::I8
+        && direct.reading.is_none();
     let channels = (parts.image.extents[1], parts.result.extents[1]);
     let outputs = (parts.image.extents[0], [window.height, window.width]);
     let LowerOptions { processor, gpu, constants_may_grow, .. } = lowering.options;
@@ -143,6 +168,7 @@ struct ConvWeights {
 /// What the phases of a convolution have in common.
 struct Parts<'a> {
     id: NodeId,
+    source: &'a Source,
     input: &'a View,
     output: &'a View,
     image: &'a Image,
@@ -160,7 +186,8 @@ pub(super) fn conv_transpose(
     groups: usize,
     epilogue: &Expr,
 ) {
-    let input = with_adjacent_channels(lowering, id, lowering.graph.operands(id)[0]);
+    let source = Source::of(lowering, id);
+    let input = with_adjacent_channels(lowering, id, source.node);
     let output = lowering.destination(id);
     let (image, result) = (Image::of(&input), Image::of(&output));
     let kernel = two(&window.kernel, 1).map(|n| n as i64);
@@ -193,6 +220,7 @@ pub(super) fn conv_transpose(
             };
             let parts = Parts {
                 id,
+                source: &source,
                 input: &input,
                 output: &output,
                 image: &image,
@@ -218,12 +246,12 @@ fn phase_taps(phase: i64, kernel: i64, stride: i64, pad: i64) -> Vec<(i64, i64)>
 
 /// Which pixels of the result a contraction writes: every `stride`-th from `offset`, rows and columns.
 #[derive(Clone, Copy)]
-struct Phase {
+pub(super) struct Phase {
     offset: [i64; 2],
     stride: [i64; 2],
 }
 
-const EVERY_PIXEL: Phase = Phase { offset: [0, 0], stride: [1, 1] };
+pub(super) const EVERY_PIXEL: Phase = Phase { offset: [0, 0], stride: [1, 1] };
 
 /// A convolution as a contraction whose batch axes are images and groups.
 fn specify(
@@ -234,12 +262,14 @@ fn specify(
     phase: Phase,
 ) -> ContractionSpec {
     let further = further_views(lowering, parts.id);
+    let element = element_of(lowering, parts.id);
     ContractionSpec {
-        element: element_of(parts.input),
+        element,
         batch: vec![parts.image.extents[0], parts.groups],
         depth: parts.image.extents[1] / parts.groups,
         channels: parts.result.extents[1] / parts.groups,
         input: parts.image.strides(parts.input.lead, parts.groups),
+        reading: parts.source.reading(element, parts.groups),
         symmetric_weights: has_symmetric_weights(lowering, parts.id),
         weight_batch: vec![0, 1],
         output,
@@ -261,7 +291,8 @@ fn products(
     let packed = pack(lowering, &spec, &Weights::of(weights), |matrix, tap, k, n| {
         place(matrix, spec.window.taps[tap as usize].weight, k, n)
     });
-    contract(lowering, parts.id, spec, parts.input, packed, parts.output, &further);
+    let Parts { id, source, input, output, .. } = *parts;
+    contract(lowering, id, spec, packed, Values { input, output, further: &further, reading: &source.operands });
 }
 
 /// A view of an image's shape as strides of one group.
@@ -269,7 +300,8 @@ pub(super) fn image_strides(view: &View) -> Strides {
     phase_strides(view, 1, EVERY_PIXEL)
 }
 
-fn phase_strides(view: &View, groups: i64, phase: Phase) -> Strides {
+/// A view of an image's shape as strides of groups of channels, for the pixels of a phase.
+pub(super) fn phase_strides(view: &View, groups: i64, phase: Phase) -> Strides {
     let whole = Image::of(view).strides(view.lead, groups);
     Strides {
         base: whole.base + phase.offset[0] * whole.row + phase.offset[1] * whole.column,
@@ -282,11 +314,15 @@ fn phase_strides(view: &View, groups: i64, phase: Phase) -> Strides {
 fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
     let further = further_views(lowering, parts.id);
     let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
+    let element = element_of(lowering, parts.id);
+    let mean = mean_of(lowering, parts.id);
     let spec = DepthwiseSpec {
-        element: element_of(parts.input),
+        element,
         batch: vec![parts.image.extents[0]],
         channels: parts.image.extents[1],
         combination: Combination::Products,
+        reading: parts.source.reading(element, 1),
+        mean: mean.as_ref().map(|mean| images(phase_strides(mean, 1, EVERY_PIXEL))),
         input: images(parts.image.strides(parts.input.lead, 1)),
         output: images(parts.result.strides(parts.output.lead, 1)),
         operands: further.iter().map(|view| images(phase_strides(view, 1, EVERY_PIXEL))).collect(),
@@ -306,8 +342,33 @@ fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
         operand(parts.output, Access::Write),
     ];
     let in_place = add_further(&mut operands, parts.output, &further);
+    operands.extend(mean.iter().map(|mean| operand(mean, Access::Write)));
     let call = Call { macs: macs as u64, in_place, ..Call::default() };
     lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
+}
+
+/// Where the mean over all pixels goes that a GPU's depthwise convolution is to compute with its results, if there is one.
+fn mean_of(lowering: &mut Lowering<'_>, id: NodeId) -> Option<View> {
+    let mean = lowering.graph.users(id).into_iter().find(|&user| is_mean_of_convolution(lowering, user))?;
+    Some(lowering.destination(mean))
+}
+
+/// Whether a node is the mean of all pixels of a depthwise convolution, which a GPU computes with its results.
+pub(super) fn is_mean_of_convolution(lowering: &Lowering<'_>, id: NodeId) -> bool {
+    let graph = lowering.graph;
+    let Op::Reduce { kind: ReduceKind::Mean, axes } = graph.op(id) else { return false };
+    let convolution = graph.operands(id)[0];
+    let Op::Conv { groups, .. } = graph.op(convolution) else { return false };
+    let shape = &graph.ty(convolution).shape;
+    let channels = |id: NodeId| graph.ty(id).shape.dim(1);
+    let is_depthwise =
+        *groups > 1 && [convolution, graph.operands(convolution)[0]].into_iter().all(|id| channels(id) == *groups);
+    lowering.options.processor == Processor::Gpu
+        && is_depthwise
+        && shape.rank() == 4
+        && axes == &[2, 3]
+        && matches!(graph.ty(id).dtype, DType::F32 | DType::F16)
+        && is_tiled(lowering, convolution)
 }
 
 /// Lowers a pool of f32 or f16 as a window without weights, where our encoders or shaders write it and the channels lie side by side;
@@ -346,6 +407,8 @@ pub(super) fn pool(
         batch: vec![image.extents[0]],
         channels: image.extents[1],
         combination,
+        reading: None,
+        mean: None,
         input: images(image.strides(source.lead, 1)),
         output: images(output.strides(result.lead, 1)),
         operands: Vec::new(),

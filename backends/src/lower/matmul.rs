@@ -2,7 +2,7 @@
 
 use edgecc_ir::{Expr, NodeId, Shape, TensorType};
 
-use super::contraction::{Weights, contract, further_views, has_symmetric_weights, pack};
+use super::contraction::{Values, Weights, contract, further_views, has_symmetric_weights, pack};
 use super::{Call, Lowering, movement, operand, strassen};
 use crate::contraction::{ContractionSpec, Element, RuntimeWeights, Strides, Window};
 use crate::kernel::Access;
@@ -43,6 +43,7 @@ pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool,
         depth: left.extents[left.rank() - 1] as i64,
         channels: output.extents[leading + 1] as i64,
         input: Strides { channel: 1, ..matrix(&left) },
+        reading: None,
         symmetric_weights: has_symmetric_weights(lowering, id),
         weight_batch: matrix_numbers(&right, &output.extents[..leading]),
         output: matrix(&output),
@@ -71,7 +72,8 @@ pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool,
         }
         None => pack_at_run_time(lowering, id, &spec, &right),
     };
-    contract(lowering, id, spec, &left, packed, &output, &further);
+    let values = Values { input: &left, output: &output, further: &further, reading: &[] };
+    contract(lowering, id, spec, packed, values);
 }
 
 /// The view with its last two axes exchanged if `swap`.

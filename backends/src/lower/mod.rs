@@ -16,6 +16,7 @@ mod normalize;
 mod pad;
 mod placement;
 mod pool;
+mod reading;
 mod reduce;
 mod resize;
 mod rows;
@@ -160,11 +161,13 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
             let nothing = lowering.constant(bytes::Bytes::new());
             lowering.set_view(id, View::dense(nothing, graph.ty(id)));
         }
+        Op::Map(_) | Op::Pad { .. } if reading::is_done_by_readers(lowering, id) => {}
         Op::Map(expr) => return map::lower(lowering, id, expr),
         Op::Pool { kind, window, ceil: _ } => return pool::lower(lowering, id, *kind, window),
         Op::PoolIndices { window, ceil: _, column_major } => {
             return pool::indices(lowering, id, window, *column_major);
         }
+        Op::Reduce { .. } if convolution::is_mean_of_convolution(lowering, id) => {}
         Op::Reduce { kind, axes } => return reduce::lower(lowering, id, *kind, axes),
         Op::ArgReduce { extreme, axis, last } => return reduce::arg(lowering, id, *extreme, *axis, *last),
         Op::Softmax { axis, log } => return softmax::lower(lowering, id, *axis, *log),

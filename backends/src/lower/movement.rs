@@ -4,7 +4,8 @@ use edgecc_ir::{Layout, NodeId, Op, Tensor, eval};
 
 use super::nest::push_copy;
 use super::placement::part_of;
-use super::{Lowered, Lowering, Processor};
+use super::reading::is_read_in_any_order;
+use super::{Lowered, Lowering};
 use crate::view::View;
 
 /// A view where strides can say it, else a copy.
@@ -21,7 +22,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
         Op::Broadcast(shape) => Some(source.broadcast(shape)),
         Op::Reshape(shape) => source.reshaped(shape),
         Op::Relayout(layout) => {
-            Some(source.clone()).filter(|source| source.is_dense(layout) || is_read_by_maps_alone(lowering, id))
+            Some(source.clone()).filter(|source| source.is_dense(layout) || is_read_in_any_order(lowering, id))
         }
         Op::Concat { axis } => {
             concat(lowering, id, *axis);
@@ -34,14 +35,6 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
         None => materialise(lowering, id, &source),
     }
     Ok(())
-}
-
-/// Whether a GPU's maps read the result, which do so in any order: they lay out what they compute.
-fn is_read_by_maps_alone(lowering: &Lowering<'_>, id: NodeId) -> bool {
-    let graph = lowering.graph;
-    let is_map = |user: NodeId| matches!(graph.op(user), Op::Map(_));
-    let is_output = graph.outputs().iter().any(|output| output.node == id);
-    lowering.options.processor == Processor::Gpu && !is_output && graph.users(id).into_iter().all(is_map)
 }
 
 /// A constant in another layout is written in that order.

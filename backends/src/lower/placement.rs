@@ -7,6 +7,7 @@
 use edgecc_ir::{Graph, Layout, NodeId, Op, PadMode, TensorType};
 
 use super::Lowering;
+use super::reading::is_done_by_readers;
 use crate::view::View;
 
 /// Finds the destination of every value that is wanted in a particular place.
@@ -40,7 +41,7 @@ fn place_parts(lowering: &mut Lowering<'_>, id: NodeId, axis: usize) {
 /// `pad(x)`: `x` is written inside of the borders.
 fn place_inside(lowering: &mut Lowering<'_>, id: NodeId, before: &[usize]) {
     let source = lowering.graph.operands(id)[0];
-    if !is_written(lowering.graph, source) || lowering.placed(source).is_some() {
+    if is_done_by_readers(lowering, id) || !is_written(lowering.graph, source) || lowering.placed(source).is_some() {
         return;
     }
     let whole = lowering.destination(id);

@@ -141,6 +141,7 @@ impl Products {
             depth,
             channels,
             input: strides(depth),
+            reading: None,
             symmetric_weights: false,
             weight_batch: vec![columns, 1],
             output: strides(channels),

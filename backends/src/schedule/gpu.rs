@@ -1,5 +1,7 @@
 //! How contractions run on GPUs: what one invocation computes, by the kind of GPU.
 
+use edgecc_ir::{Expr, ExprNode};
+
 use super::{DepthwiseSchedule, LANES, Schedule, Tile};
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, divide_up};
 use crate::winograd::{Axis, Tiling, axes_of, transform_steps};
@@ -109,9 +111,12 @@ const LOAD: i64 = 4;
 
 /// Loads and products of all channels of all pixels for four steps along the depth, were there enough invocations.
 fn cost(class: &GpuClass, spec: &ContractionSpec, tile: Tile) -> i64 {
-    let Tile { rows, vectors } = tile;
-    let each = LANES * rows * vectors + LOAD * (rows + LANES * vectors);
-    count(spec, tile).max(class.enough) * each
+    count(spec, tile).max(class.enough) * of_four_steps(tile.rows, tile.vectors)
+}
+
+/// Loads and products of an invocation for four steps along the depth.
+fn of_four_steps(rows: i64, vectors: i64) -> i64 {
+    LANES * rows * vectors + LOAD * (rows + LANES * vectors)
 }
 
 /// Invocations.
@@ -146,6 +151,27 @@ const LONG: i64 = 64;
 /// Whether a group computes each tile together, split along the depth: long sums, and few of them, such as a vector times a matrix.
 fn sums_together(class: &GpuClass, spec: &ContractionSpec, tile: Tile) -> bool {
     spec.window.taps.len() == 1 && spec.depth / LANES >= LONG && count(spec, tile) <= class.enough / 2
+}
+
+/// Functions that take many operations count as so many.
+const TRANSCENDENTAL: i64 = 8;
+
+/// Whether a map takes at most a quarter of a contraction's time where the contraction evaluates it for whatever it reads. So many operands
+/// of the map are the same for every pixel, and so many are not.
+pub fn reads_cheaply(class: &GpuClass, spec: &ContractionSpec, expr: &Expr, [fixed, moving]: [i64; 2]) -> bool {
+    let Some(Schedule { tile: Tile { rows, vectors }, .. }) = schedules(spec, None, class).first().copied() else {
+        return false;
+    };
+    let operations: i64 = expr
+        .nodes()
+        .iter()
+        .map(|node| match node {
+            ExprNode::Argument(..) | ExprNode::Constant(_) => 0,
+            node if node.is_transcendental() => TRANSCENDENTAL,
+            ExprNode::Unary(..) | ExprNode::Binary(..) | ExprNode::Select(..) | ExprNode::Cast(..) => 1,
+        })
+        .sum();
+    4 * (rows * operations + LOAD * (fixed + rows * moving)) <= of_four_steps(rows, vectors)
 }
 
 /// Schedules of a depthwise convolution, the best first: as many pixels of a row as divide it, or one or two.

@@ -198,6 +198,7 @@ pub fn dense(batch: i64, window: Window, depth: i64, channels: i64, epilogue: Ep
         depth,
         channels,
         input,
+        reading: None,
         symmetric_weights,
         weight_batch,
         output,
@@ -209,7 +210,8 @@ pub fn dense(batch: i64, window: Window, depth: i64, channels: i64, epilogue: Ep
 pub fn dense_depthwise(window: Window, channels: i64, combination: Combination, epilogue: Epilogue) -> DepthwiseSpec {
     let of = dense(2, window, channels, channels, epilogue);
     let ContractionSpec { element, batch, window, input, output, operands, epilogue, .. } = of;
-    DepthwiseSpec { element, batch, window, channels, combination, input, output, operands, epilogue }
+    let (reading, mean) = (None, None);
+    DepthwiseSpec { element, batch, window, channels, combination, input, reading, output, mean, operands, epilogue }
 }
 
 /// Where every output lies, with its value: `sum(batch, pixel, channel)` through the epilogue.

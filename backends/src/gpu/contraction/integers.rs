@@ -3,49 +3,102 @@
 use super::Contraction;
 use crate::cpu::contraction::operand::{INPUT, WEIGHTS};
 use crate::gpu::binding::Bound;
-use crate::gpu::strides::sum;
+use crate::gpu::strides::{LANES, sum};
+use crate::gpu::value::{Width, kind};
 use crate::gpu::writer::Writer;
 
 impl Contraction<'_> {
     /// Adds the products of one run of taps: pixels from `at`, weights from `w`.
-    pub(super) fn products_of_integers(&self, out: &mut Writer, operands: &[Bound]) {
+    pub(super) fn products_of_integers(&self, out: &mut Writer, operands: &[Bound]) -> Option<()> {
         let (length, rows) = (self.layout.run * self.spec.depth, self.layout.run_rows());
         if !self.input.quads {
             // Bytes behind the run meet weights of zero.
-            return out.block(format!("for (var k = 0; k < {}; k++)", rows / 8), |out| {
-                let word = |out: &mut Writer, pixel: i64, half: i64| {
-                    let place = |n: i64| {
-                        let within = sum(half * 4 + n, &[("k", 8)]);
-                        let within = if rows == length { within } else { format!("min({within}, {})", length - 1) };
-                        format!("at{pixel} + {within}")
-                    };
-                    let four = operands[INPUT].load_four(out, [0, 1, 2, 3].map(place));
-                    out.value(format!("pack4xI8({four})"))
-                };
-                self.block(out, operands, 2, word);
-            });
+            return out.block(format!("for (var k = 0; k < {}; k++)", rows / 8), |out| self.block(out, operands, 2));
         }
-        let packed = |out: &mut Writer, pixel: i64, half: i64| {
-            operands[INPUT].load_packed(out, &sum(half, &[(&format!("at{pixel}"), 1), ("k", 2)]))
-        };
         if length >= 8 {
-            out.block(format!("for (var k = 0; k < {}; k++)", length / 8), |out| self.block(out, operands, 2, packed));
+            out.block(format!("for (var k = 0; k < {}; k++)", length / 8), |out| self.block(out, operands, 2))?;
         }
         if length % 8 != 0 {
             out.block("if true", |out| {
                 out.line(format!("let k = {};", length / 8));
-                self.block(out, operands, 1, packed);
-            });
+                self.block(out, operands, 1)
+            })?;
         }
+        Some(())
     }
 
-    /// Adds the products of block `k`, of one or two words: `word(out, pixel, n)` is word `n` of a pixel.
-    fn block(&self, out: &mut Writer, operands: &[Bound], words: i64, word: impl Fn(&mut Writer, i64, i64) -> String) {
-        let is_checked = !self.spec.window.is_interior();
+    /// Word `half` of block `k` of a pixel's run.
+    fn word(&self, out: &mut Writer, operands: &[Bound], pixel: i64, half: i64) -> Option<String> {
+        let (length, rows) = (self.layout.run * self.spec.depth, self.layout.run_rows());
+        let (at, outside) = (format!("at{pixel}"), self.reader.packed_outside());
+        if self.input.quads {
+            let place = out.value(sum(half, &[("k", 2)]));
+            let inside = self.is_inside(out, pixel, &format!("{place} / {}", self.spec.depth / LANES));
+            let from = out.value(chosen("0", &format!("{at} + {place}"), inside.as_deref()));
+            let word = match self.reader.is_map() {
+                false => operands[INPUT].load_packed(out, &from),
+                true => {
+                    let loaded = operands[INPUT].load_quad(out, &from);
+                    self.packed(out, operands, loaded)?
+                }
+            };
+            return Some(chosen(&outside, &word, inside.as_deref()));
+        }
+        let mut bytes = Vec::new();
+        for n in 0..LANES {
+            let within = sum(half * LANES + n, &[("k", 8)]);
+            let within = if rows == length { within } else { format!("min({within}, {})", length - 1) };
+            let within = out.value(within);
+            let inside = self.is_inside(out, pixel, &format!("{within} / {}", self.spec.depth));
+            let place = match self.layout.run {
+                1 => self.input.element(&at, &within),
+                // Channels of a run lie side by side.
+                _ => format!("{at} + {within}"),
+            };
+            let loaded = operands[INPUT].load(out, &chosen("0", &place, inside.as_deref()));
+            bytes.push((loaded, inside));
+        }
+        let vector = kind(self.spec.types()[INPUT])?.name(Width::Four);
+        let loaded: Vec<&str> = bytes.iter().map(|(loaded, _)| loaded.as_str()).collect();
+        let loaded = out.value(format!("{vector}({})", loaded.join(", ")));
+        let word = self.packed(out, operands, loaded)?;
+        let checks: Vec<String> = bytes
+            .into_iter()
+            .enumerate()
+            .filter_map(|(n, (_, inside))| Some(format!("select(0u, {:#x}u, {})", 0xff_u32 << (8 * n), inside?)))
+            .collect();
+        if checks.is_empty() {
+            return Some(word);
+        }
+        let kept = out.value(checks.join(" | "));
+        Some(format!("({word} & {kept}) | ({outside} & ~{kept})"))
+    }
+
+    /// Four numbers of the input as the bytes that are summed.
+    fn packed(&self, out: &mut Writer, operands: &[Bound], loaded: String) -> Option<String> {
+        // Maps of integers have no operands.
+        let value = self.reader.value(out, operands, loaded, &[], ["", "", ""], None)?;
+        Some(out.value(format!("pack4xI8({value})")))
+    }
+
+    /// Whether tap `tap` of a run lies within the input, where runs have several taps and some do not; otherwise the whole run does or
+    /// does not.
+    fn is_inside(&self, out: &mut Writer, pixel: i64, tap: &str) -> Option<String> {
+        let is_checked = !self.spec.window.is_interior() && self.layout.run > 1;
+        is_checked.then(|| {
+            let width = self.spec.window.input_width;
+            out.value(format!("in{pixel} & (u32(j{pixel} + {tap}) < {width}u)"))
+        })
+    }
+
+    /// Adds the products of block `k`, of one or two words.
+    fn block(&self, out: &mut Writer, operands: &[Bound], words: i64) -> Option<()> {
+        let is_checked = !self.spec.window.is_interior() && self.layout.run == 1;
+        let outside = self.reader.packed_outside();
         for pixel in 0..self.rows {
             for half in 0..words {
-                let loaded = word(out, pixel, half);
-                let value = if is_checked { format!("select(0u, {loaded}, in{pixel})") } else { loaded };
+                let word = self.word(out, operands, pixel, half)?;
+                let value = if is_checked { format!("select({outside}, {word}, in{pixel})") } else { word };
                 out.line(format!("let f{pixel}_{half} = {value};"));
             }
         }
@@ -65,5 +118,11 @@ impl Contraction<'_> {
                 out.line(format!("{name} = {name} + vec4<i32>({});", dots.join(", ")));
             }
         }
+        Some(())
     }
+}
+
+/// One of two values, where one is to be chosen.
+fn chosen(outside: &str, value: &str, inside: Option<&str>) -> String {
+    inside.map_or(value.into(), |inside| format!("select({outside}, {value}, {inside})"))
 }
