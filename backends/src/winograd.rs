@@ -4,12 +4,14 @@
 //! The last tile along an axis may have fewer outputs: it leaves out the last points, and their matrix products leave out the
 //! tile. So the numbers of an image lie in up to four regions, each with as many tiles at every pair of its points.
 
+mod axis;
 mod transform;
 
 use edgecc_ir::Expr;
 
 use crate::contraction::{Element, Footprint, Strides, Window, divide_up, pixel_footprint};
-pub use transform::{Axis, Step, Transform, factors};
+pub use axis::{Axis, Groups};
+pub use transform::{Step, Transform, factors};
 
 /// Images of outputs, cut into tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,7 +92,8 @@ impl Tiling {
 
     /// The regions that a tile of so many outputs takes part in.
     pub fn regions_of(&self, outputs: [i64; 2]) -> Vec<Region> {
-        let takes_part = |region: &Region| (0..2).all(|axis| region.first[axis] < self.axes[axis].reach(outputs[axis]));
+        let takes_part =
+            |region: &Region| (0..2).all(|axis| region.first[axis] < self.axes[axis].points_of(outputs[axis]));
         self.regions().into_iter().filter(takes_part).collect()
     }
 
@@ -98,7 +101,7 @@ impl Tiling {
     pub fn regions(&self) -> Vec<Region> {
         let parts = [0, 1].map(|axis| {
             let (points, tiles) = (self.axes[axis].points, self.tiles()[axis]);
-            let shared = self.axes[axis].reach(self.last_outputs(axis));
+            let shared = self.axes[axis].points_of(self.last_outputs(axis));
             [(false, 0, shared, tiles), (true, shared, points - shared, tiles - 1)]
         });
         let mut regions = Vec::new();
@@ -201,9 +204,9 @@ impl WinogradInput {
     pub fn inside(&self) -> [i64; 2] {
         let axis = self.tiling.axes[1];
         let is_inside = |&column: &i64| {
-            let first = column * axis.outputs() - self.pads[1];
+            let first = column * axis.advance() - self.pads[1];
             first >= 0
-                && first + axis.points <= self.extents[1]
+                && first + axis.inputs_of(axis.outputs()) <= self.extents[1]
                 && (column + 1) * axis.outputs() <= self.tiling.extents[1]
         };
         let inside: Vec<i64> = (0..self.tiling.tiles()[1]).filter(is_inside).collect();
@@ -213,15 +216,15 @@ impl WinogradInput {
     /// The columns of inputs under a tile that lie within the image.
     pub fn columns_of(&self, shape: Shape) -> Vec<usize> {
         let axis = self.tiling.axes[1];
-        let first = shape.column.map(|column| column * axis.outputs() - self.pads[1]);
+        let first = shape.column.map(|column| column * axis.advance() - self.pads[1]);
         let exists = |&place: &i64| first.is_none_or(|first| (0..self.extents[1]).contains(&(first + place)));
-        (0..axis.reach(shape.outputs[1])).filter(exists).map(|place| place as usize).collect()
+        (0..axis.inputs_of(shape.outputs[1])).filter(exists).map(|place| place as usize).collect()
     }
 
     /// Whether a row of inputs under any tile may lie outside of the image.
     pub fn has_rows_outside(&self) -> bool {
-        let [rows, pad, taps] = [self.tiling.extents[0], self.pads[0], self.tiling.axes[0].taps];
-        pad > 0 || rows - pad + taps - 1 > self.extents[0]
+        let [rows, pad] = [self.tiling.extents[0], self.pads[0]];
+        pad > 0 || self.tiling.axes[0].inputs_of(rows) - pad > self.extents[0]
     }
 }
 
@@ -283,11 +286,12 @@ pub(crate) const PER_WEIGHT: f64 = 4.0;
 /// The part of direct sums that transforms may not exceed.
 const MOST: f64 = 0.9;
 
-/// The axes that take the fewest instructions for images of `extents` outputs, where that is less than direct sums take.
+/// The axes that take the fewest instructions for images of `extents` outputs, where that is less than direct sums take. Taps
+/// come with the stride of both axes.
 pub fn best_axes(
     element: Element,
     outputs: (i64, [i64; 2]),
-    taps: [i64; 2],
+    taps: ([i64; 2], i64),
     channels: (i64, i64),
 ) -> Option<[Axis; 2]> {
     cheapest_axes(element, outputs, taps, channels).filter(|&(_, pays)| pays).map(|(axes, _)| axes)
@@ -297,7 +301,7 @@ pub fn best_axes(
 pub fn cheapest_axes(
     element: Element,
     (images, extents): (i64, [i64; 2]),
-    taps: [i64; 2],
+    (taps, stride): ([i64; 2], i64),
     (depth, channels): (i64, i64),
 ) -> Option<([Axis; 2], bool)> {
     let lanes = element.lanes();
@@ -312,29 +316,32 @@ pub fn cheapest_axes(
         let output = (transform_cost(axes.map(|axis| axis.output(axis.outputs()))) + outputs) * channels / lanes;
         products as f64 * PER_PRODUCT + weights as f64 * PER_WEIGHT + (transforms * (input + output)) as f64
     };
-    let best = axes_of(element, taps).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let best = axes_of(element, taps, stride).into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let direct = images * extents[0] * extents[1] * taps[0] * taps[1] * depth * channels / lanes;
     Some((best, cost(&best) < direct as f64 * PER_PRODUCT * MOST))
 }
 
 /// The axes that a convolution with so many taps may have, but for one point on both.
-pub(crate) fn axes_of(element: Element, taps: [i64; 2]) -> Vec<[Axis; 2]> {
-    let choices = taps.map(|taps| choices(element, taps));
+pub(crate) fn axes_of(element: Element, taps: [i64; 2], stride: i64) -> Vec<[Axis; 2]> {
+    let choices = taps.map(|taps| choices(element, taps, stride));
     let both = choices[0].iter().flat_map(|&row| choices[1].iter().map(move |&column| [row, column]));
     both.filter(|axes| axes[0].points * axes[1].points > 1).collect()
 }
 
-/// What may become of an axis with so many taps. Halves take no more than six points: eight lose six bits.
-fn choices(element: Element, taps: i64) -> Vec<Axis> {
-    let points: &[i64] = match (taps, element) {
-        (1, _) => &[1],
-        (3, Element::F32) => &[4, 6, 8],
-        (3, Element::F16) => &[4, 6],
-        (5, Element::F32) => &[6, 8],
-        (7, Element::F32) => &[8],
-        _ => &[],
+/// What may become of an axis with so many taps. Halves take no more than six points at once: eight lose six bits.
+fn choices(element: Element, taps: i64, stride: i64) -> Vec<Axis> {
+    let (groups, points): (Groups, &[i64]) = match (taps, stride, element) {
+        (1, 1, _) => (Groups::One, &[1]),
+        (3, 1, Element::F32) => (Groups::One, &[4, 6, 8]),
+        (3, 1, Element::F16) => (Groups::One, &[4, 6]),
+        (3, 2, Element::F32 | Element::F16) => (Groups::Strided, &[5, 7]),
+        (5, 1, Element::F32) => (Groups::One, &[6, 8]),
+        (5, 1, Element::F16) => (Groups::One, &[6]),
+        (7, 1, Element::F32) => (Groups::One, &[8]),
+        (7, 1, Element::F16) => (Groups::Halved, &[11]),
+        _ => (Groups::One, &[]),
     };
-    points.iter().map(|&points| Axis { points, taps }).collect()
+    points.iter().map(|&points| Axis { points, taps, groups }).collect()
 }
 
 /// Instructions of all inputs.

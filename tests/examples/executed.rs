@@ -1,6 +1,7 @@
-//! Prints the executed aarch64 instructions of one inference, by class and kernel, beside what the cost model has:
+//! Prints the executed aarch64 instructions of one inference, by class and kernel, beside what the cost model has, and how near the
+//! output is to that of a file:
 //!
-//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5] [--on=max]`
+//! `cargo run --release -p edgecc-tests --example executed -- MODEL.onnx INPUT.f32 1x3x224x224 [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5] [--on=max] [--expect=OUTPUT.f32]`
 
 use std::path::Path;
 
@@ -10,13 +11,14 @@ use edgecc_backends::estimate::costs;
 use edgecc_backends::program::Step;
 use edgecc_backends::schedule::Machine;
 use edgecc_tests::executed::{Bench, Class, Counts, by_kernel, total};
+use edgecc_tests::measured::Files;
 use edgecc_tests::run;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, input, shape, flags @ ..] = arguments.as_slice() else {
         eprintln!(
-            "usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5] [--on=max]"
+            "usage: executed MODEL.onnx INPUT.f32 SHAPE [--allow-size] [--clif] [--fp16] [--int8] [--prune=0.5] [--on=max] [--expect=OUTPUT.f32]"
         );
         std::process::exit(2);
     };
@@ -25,7 +27,7 @@ fn main() {
     let compiled = run::compile_for_phone(Path::new(model), &extents, flags).expect("the model compiles");
     let input = std::fs::read(input).expect("the input");
     let processor = flags.iter().find_map(|flag| flag.strip_prefix("--on=")).unwrap_or("cortex-a76");
-    let (trace, _) = bench.count(processor, &compiled, &input, &extents);
+    let (trace, output) = bench.count(processor, &compiled, &input, &extents);
 
     let modelled = modelled(&compiled);
     let kernels = &compiled.best.emitted.kernels;
@@ -42,6 +44,10 @@ fn main() {
     }
     let macs = compiled.best.program.steps.iter().map(|step| step.macs).sum();
     row("all", compiled.best.program.steps.len(), macs, modelled.iter().sum(), &total(&trace));
+    if let Some(path) = flags.iter().find_map(|flag| flag.strip_prefix("--expect=")) {
+        let files = Files { model: model.into(), input, output: std::fs::read(path).expect("the expected output") };
+        println!("cosine {:.6}", files.cosine(&output));
+    }
 }
 
 /// Instructions that the cost model has for each step.

@@ -1,7 +1,7 @@
 //! Convolutions for Winograd's algorithm.
 
 use edgecc_backends::contraction::Element;
-use edgecc_backends::winograd::best_axes;
+use edgecc_backends::winograd::{Axis, best_axes};
 use edgecc_ir::Graph;
 
 use crate::networks::{Activation, Network};
@@ -13,17 +13,18 @@ pub struct Case {
     depth: usize,
     channels: usize,
     kernel: [usize; 2],
+    stride: usize,
     pads: [usize; 2],
     residual: bool,
 }
 
 const fn case(extents: [usize; 2], depth: usize, channels: usize) -> Case {
-    Case { images: 1, extents, depth, channels, kernel: [3, 3], pads: [1, 1], residual: false }
+    Case { images: 1, extents, depth, channels, kernel: [3, 3], stride: 1, pads: [1, 1], residual: false }
 }
 
 /// Whole tiles and last tiles of every size on either axis, no tile inside, no padding, uneven numbers of vectors, several
-/// images, a residual sum; kernels of other sizes.
-pub const CASES: [Case; 15] = [
+/// images, a residual sum; kernels of other sizes; a stride of 2.
+pub const CASES: [Case; 20] = [
     case([16, 16], 16, 32),
     case([13, 18], 32, 24),
     case([7, 7], 64, 64),
@@ -39,16 +40,21 @@ pub const CASES: [Case; 15] = [
     Case { kernel: [5, 5], pads: [2, 2], ..case([19, 15], 32, 32) },
     Case { kernel: [1, 7], pads: [0, 3], ..case([17, 17], 64, 64) },
     Case { kernel: [7, 1], pads: [3, 0], ..case([5, 17], 64, 64) },
+    Case { kernel: [1, 7], pads: [0, 3], ..case([3, 8], 64, 64) },
+    Case { stride: 2, ..case([28, 27], 64, 48) },
+    Case { stride: 2, pads: [0, 0], ..case([17, 11], 32, 64) },
+    Case { stride: 2, ..case([14, 14], 128, 128) },
+    Case { stride: 2, images: 2, ..case([6, 13], 32, 32) },
 ];
 
 impl Case {
     /// The axes that lowering chooses for processors.
-    pub fn points(&self, element: Element) -> Option<[(i64, i64); 2]> {
-        let extents = [0, 1].map(|axis| (self.extents[axis] + 2 * self.pads[axis] - self.kernel[axis] + 1) as i64);
-        let taps = self.kernel.map(|taps| taps as i64);
+    pub fn axes(&self, element: Element) -> Option<[Axis; 2]> {
+        let span = |axis: usize| self.extents[axis] + 2 * self.pads[axis] - self.kernel[axis];
+        let extents = [0, 1].map(|axis| (span(axis) / self.stride + 1) as i64);
+        let taps = (self.kernel.map(|taps| taps as i64), self.stride as i64);
         let channels = (self.depth as i64, self.channels as i64);
-        let axes = best_axes(element, (self.images as i64, extents), taps, channels)?;
-        Some(axes.map(|axis| (axis.points, axis.taps)))
+        best_axes(element, (self.images as i64, extents), taps, channels)
     }
 
     /// `max(conv(x) + bias (+ x), 0)`.
@@ -56,7 +62,7 @@ impl Case {
         let [height, width] = self.extents;
         let mut network = Network::new("winograd", &[self.images, self.depth, height, width]);
         let x = network.value();
-        network.padded_conv(self.channels, self.kernel, 1, 1, self.pads);
+        network.padded_conv(self.channels, self.kernel, self.stride, 1, self.pads);
         if self.residual {
             network.add_value(x);
         }

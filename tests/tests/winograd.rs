@@ -46,16 +46,16 @@ fn results_differ_little_from_direct_sums() {
 
 #[test]
 fn cases_have_every_form() {
-    let forms = |element: Element| -> BTreeSet<[(i64, i64); 2]> {
-        CASES.iter().filter_map(|case| case.points(element)).collect()
+    let forms = |element: Element| -> BTreeSet<(i64, i64, i64)> {
+        let axes = CASES.iter().filter_map(|case| case.axes(element)).flatten();
+        axes.map(|axis| (axis.points, axis.taps, axis.step())).collect()
     };
     let (singles, halves) = (forms(Element::F32), forms(Element::F16));
-    let has = |forms: &BTreeSet<[(i64, i64); 2]>, axis: (i64, i64)| forms.iter().any(|form| form.contains(&axis));
-    for axis in [(4, 3), (6, 3), (8, 3), (8, 5), (8, 7)] {
-        assert!(has(&singles, axis), "{axis:?} of {singles:?}");
+    for axis in [(4, 3, 1), (6, 3, 1), (8, 3, 1), (8, 5, 1), (8, 7, 1), (7, 3, 2)] {
+        assert!(singles.contains(&axis), "{axis:?} of {singles:?}");
     }
-    for axis in [(4, 3), (6, 3)] {
-        assert!(has(&halves, axis), "{axis:?} of {halves:?}");
+    for axis in [(4, 3, 1), (6, 3, 1), (6, 5, 1), (11, 7, 1), (5, 3, 2), (7, 3, 2)] {
+        assert!(halves.contains(&axis), "{axis:?} of {halves:?}");
     }
 }
 

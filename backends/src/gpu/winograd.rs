@@ -61,10 +61,11 @@ pub(super) fn emit_input(spec: &WinogradInput, operands: &[Bound]) -> Option<Bod
     out.line(format!("let input = {};", source.start()));
     let [rows, columns] = [0, 1].map(|axis| {
         let name = ["row", "column"][axis];
-        let places = (0..tiling.axes[axis].points)
-            .map(|point| out.value(sum(point - pads[axis], &[(name, tiling.axes[axis].outputs())])));
+        let along = tiling.axes[axis];
+        let inputs = along.inputs_of(along.outputs());
+        let places = (0..inputs).map(|place| out.value(sum(place - pads[axis], &[(name, along.advance())])));
         let places: Vec<String> = places.collect();
-        let reach = (tiling.tiles()[axis] - 1) * tiling.axes[axis].outputs() + tiling.axes[axis].points - pads[axis];
+        let reach = (tiling.tiles()[axis] - 1) * along.advance() + inputs - pads[axis];
         let is_inside = |(point, place): (usize, &String)| {
             let is_never_outside = point as i64 >= pads[axis] && reach <= extents[axis];
             (!is_never_outside).then(|| out.value(format!("u32({place}) < {}u", extents[axis])))
@@ -166,6 +167,10 @@ fn one_axis(out: &mut Writer, transform: &Transform, operands: &[String]) -> Vec
             Step::Scale(to, a, factor) => (to, format!("{} * {}", float(out, factor as f32), slots[a])),
             Step::AddScaled(to, a, factor) => {
                 (to, format!("fma(vec4<f32>({}), {}, {})", float(out, factor as f32), slots[a], slots[to]))
+            }
+            Step::Copy(to, a) => {
+                slots[to] = slots[a].clone();
+                continue;
             }
         };
         slots[to] = out.value(text);

@@ -130,14 +130,16 @@ fn winograd_candidate<'a>(
     direct: &ContractionSpec,
 ) -> Option<winograd::Candidate<'a>> {
     let element = direct.element;
-    let is_plain = (shape.stride, shape.dilation, parts.groups) == ([1, 1], [1, 1], 1)
+    let [stride, along] = shape.stride;
+    let is_plain = (along, shape.dilation, parts.groups) == (stride, [1, 1], 1)
         && element != Element::I8
         && direct.reading.is_none();
     let channels = (parts.image.extents[1], parts.result.extents[1]);
     let outputs = (parts.image.extents[0], [window.height, window.width]);
     let LowerOptions { processor, gpu, constants_may_grow, .. } = lowering.options;
     let (axes, pays) = match processor {
-        Processor::Cpu => cheapest_axes(element, outputs, shape.kernel, channels),
+        Processor::Cpu => cheapest_axes(element, outputs, (shape.kernel, stride), channels),
+        Processor::Gpu if stride > 1 => None,
         Processor::Gpu => winograd_axes(gpu, element, outputs, shape.kernel, channels, constants_may_grow),
     }?;
     let candidate = winograd::Candidate {

@@ -11,7 +11,7 @@ use crate::program::{KernelSource, Operand};
 use crate::view::{StorageId, View};
 use crate::winograd::{Axis, Region, Tiling, WeightTransform, WinogradInput, WinogradOutput};
 
-/// A convolution that may be one of Winograd's: one group, neither stride nor dilation.
+/// A convolution that may be one of Winograd's: one group, no dilation, and the stride of its axes.
 pub(super) struct Candidate<'a> {
     pub id: NodeId,
     pub element: Element,

@@ -220,7 +220,7 @@ pub fn winograd_axes(
         tiles * points * depth * results + depth * results * points * LOAD + transforms + once + 2 * DISPATCH
     };
     let is_small = |axes: &[Axis; 2]| axes.iter().all(|axis| axis.points <= MOST_POINTS);
-    let best = axes_of(element, taps).into_iter().filter(is_small).min_by_key(cost)?;
+    let best = axes_of(element, taps, 1).into_iter().filter(is_small).min_by_key(cost)?;
     let tiling = Tiling { images, extents, axes: best, whole: true };
     let tiles = images * tiling.tiles()[0] * tiling.tiles()[1];
     let is_large = depth.min(channels) >= class.winograd_channels && tiles >= class.winograd_tiles;

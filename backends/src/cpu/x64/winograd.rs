@@ -80,6 +80,7 @@ impl Factors {
                 let factor = self.source(w, factor.abs());
                 w.two(op, to, x, factor)
             }
+            Step::Copy(to, x) => w.copy(to, x),
         })
     }
 

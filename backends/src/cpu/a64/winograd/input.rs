@@ -28,7 +28,8 @@ mod image {
 pub fn emit_winograd_input(target: &CpuTarget, spec: &WinogradInput) -> Option<EmittedKernel> {
     let form = (spec.element, spec.tiling, spec.channels);
     let input = Input { spec, common: Transforming::of(form, &|outputs| spec.transforms(outputs)) };
-    let rows = spec.tiling.axes[0].points;
+    let axis = spec.tiling.axes[0];
+    let rows = axis.inputs_of(axis.outputs());
     let mut assembler = Assembler::new(target, input.common.stack_words(rows));
     let [unit, end, ..] = register::SCRATCH;
     let prepare = |a: &mut Assembler| {
@@ -62,8 +63,8 @@ impl Input<'_> {
         let [first, end, limit, scratch] = register::SCRATCH;
         let Input { spec, common } = self;
         let axis = spec.tiling.axes[0];
-        let reach = axis.reach(outputs);
-        a.add_product(first, row, axis.outputs(), ZERO, scratch);
+        let reach = axis.inputs_of(outputs);
+        a.add_product(first, row, axis.advance(), ZERO, scratch);
         a.add(first, first, -spec.pads[0], scratch);
         a.add(end, first, reach, scratch);
         a.constant(limit, spec.extents[0]);
@@ -122,7 +123,7 @@ impl Input<'_> {
             });
             Some(())
         })?;
-        let columns = spec.tiling.axes[1].outputs();
+        let columns = spec.tiling.axes[1].advance();
         a.add(image::TILE, image::TILE, columns * step, register::SCRATCH[0]);
         Some(())
     }

@@ -38,12 +38,13 @@ pub fn emit_winograd_input(target: &CpuTarget, spec: &WinogradInput) -> Option<E
     // Beside the results, a mask for what is stored.
     let beside = (1, image::COUNT);
     let common = Transforming::of(Width::of_target(target), form, |outputs| spec.transforms(outputs), beside)?;
-    let spans = [spec.input.row, spec.tiling.axes[1].points * spec.input.column];
+    let inputs = spec.tiling.axes.map(|axis| axis.inputs_of(axis.outputs()));
+    let spans = [spec.input.row, inputs[1] * spec.input.column];
     let fits = spans.iter().all(|span| i32::try_from(span.saturating_mul(4)).is_ok());
     if spec.element != Element::F32 || !fits {
         return None;
     }
-    let mut w = common.writer(spec.tiling.axes[0].points).ok()?;
+    let mut w = common.writer(inputs[0]).ok()?;
     Input { spec, common }.emit(&mut w).ok()?;
     let code = w.finish(target.listing).ok()?;
     Some(EmittedKernel::new(code, spec.tiling.units(), spec.footprints()))
@@ -64,9 +65,9 @@ impl Input<'_> {
     fn locate_rows(&self, w: &mut Writer, outputs: i64) -> Written {
         let Input { spec, common } = self;
         let axis = spec.tiling.axes[0];
-        let reach = axis.reach(outputs);
+        let reach = axis.inputs_of(outputs);
         let [first, end, begin] = [register::POOL[1], register::POOL[2], register::POOL[5]];
-        w.a.imul_3(first, register::ROW, axis.outputs() as i32)?;
+        w.a.imul_3(first, register::ROW, axis.advance() as i32)?;
         w.add(first, -spec.pads[0], rax)?;
         w.a.mov(end, first)?;
         w.add(end, reach, rax)?;
@@ -118,7 +119,7 @@ impl Input<'_> {
                     .try_for_each(|(point, &slot)| w.store(numbers(point), slot, part, Some(common.spare())))
             })
         })?;
-        w.constant(rax, spec.tiling.axes[1].outputs() * spec.input.column * 4)?;
+        w.constant(rax, spec.tiling.axes[1].advance() * spec.input.column * 4)?;
         Ok(w.a.add(w.slot(image::TILE), rax)?)
     }
 
