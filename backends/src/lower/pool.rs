@@ -5,7 +5,7 @@ use edgecc_ir::{BinaryOp, DType, NodeId, PoolKind, Scalar, UnaryOp, Window};
 use super::builder::{Builder, computed};
 use super::nest::Space;
 use super::window::{Taps, WindowAxis, anchors, offset, over};
-use super::{Call, Lowered, Lowering, convolution};
+use super::{Call, Lowered, Lowering, depthwise};
 use crate::kernel::{Index, Local, LoopMode};
 use crate::view::View;
 
@@ -49,7 +49,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, kind: PoolKind, win
     if pool.result.elements() == 0 {
         return Ok(());
     }
-    if kind == PoolKind::Max && convolution::max_pool(lowering, id, window, (&pool.source, &pool.result)) {
+    if kind == PoolKind::Max && depthwise::max_pool(lowering, id, window, (&pool.source, &pool.result)) {
         return Ok(());
     }
     let apart: Vec<usize> = pool.axes.iter().filter(|axis| axis.is_clipped()).map(|axis| axis.axis).collect();
