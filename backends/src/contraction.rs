@@ -256,15 +256,42 @@ pub(crate) fn whole_parts([begin, end]: [i64; 2], size: i64) -> [i64; 2] {
     if first < last { [first, last] } else { [0, 0] }
 }
 
-/// What a shader sums where that is not the input as it lies: the maps and pads in front of it, which it does while it reads.
+/// What a shader makes of the elements that it reads: the map and the pad in front of a window, which it does on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Reading {
+pub struct Elements {
     /// What a tap meets within the input, from the input's element (argument 0) and those of the operands at its place.
     pub expr: Expr,
     /// The operands: argument `i + 1` is operand `i`. Their pixels are the input's, their channels the depth.
     pub operands: Vec<Strides>,
     /// What a tap meets outside of the input.
     pub outside: Scalar,
+}
+
+/// What a contraction in a shader sums where that is not the input as it lies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reading {
+    /// What is made of the input's elements.
+    Elements(Elements),
+    /// Results of a depthwise convolution of the input, each computed where it is summed. There is one tap, and pixels are those results.
+    Depthwise(Box<DepthwiseSpec>),
+}
+
+impl Reading {
+    /// What is made of elements.
+    pub fn elements(&self) -> Option<&Elements> {
+        match self {
+            Reading::Elements(elements) => Some(elements),
+            Reading::Depthwise(_) => None,
+        }
+    }
+
+    /// The depthwise convolution.
+    pub fn depthwise(&self) -> Option<&DepthwiseSpec> {
+        match self {
+            Reading::Elements(_) => None,
+            Reading::Depthwise(spec) => Some(spec),
+        }
+    }
 }
 
 /// `output[b, y, x, n] = epilogue(sum over taps t and k of input[b, y*s+t.row, x*s+t.column, k] * weight[b, t, k, n], ...)`.
@@ -299,27 +326,39 @@ pub struct ContractionSpec {
 }
 
 impl ContractionSpec {
-    /// The types of the kernel's operands: input, weights, output, the further ones, and those of the reading.
+    /// The types of the kernel's operands: input, weights, output, the further ones, and those of the reading: of a depthwise convolution
+    /// its weights, then its further ones.
     pub fn types(&self) -> Vec<DType> {
-        operand_types(self.element, (&self.epilogue, self.operands.len()), self.reading.as_ref())
+        let further = (&self.epilogue, self.operands.len());
+        match &self.reading {
+            None => operand_types(self.element, further, None),
+            Some(Reading::Elements(elements)) => operand_types(self.element, further, Some(elements)),
+            Some(Reading::Depthwise(within)) => {
+                let mut types = operand_types(self.element, further, None);
+                let [input, weights, _, rest @ ..] = &within.types()[..] else { return types };
+                types[0] = *input;
+                types.push(*weights);
+                types.extend(rest);
+                types
+            }
+        }
     }
 }
 
-/// The types of input, weights, output, further operands and those of the reading. The expressions say them: each operand has the type
-/// of the argument that reads it.
-fn operand_types(element: Element, (epilogue, further): (&Expr, usize), reading: Option<&Reading>) -> Vec<DType> {
+/// The types of input, weights, output, further operands and those of what is made of elements. The expressions say them: each operand
+/// has the type of the argument that reads it.
+fn operand_types(element: Element, (epilogue, further): (&Expr, usize), elements: Option<&Elements>) -> Vec<DType> {
     let argument = |expr: &Expr, number: usize| {
         let found = expr.arguments().find(|&(n, _)| usize::from(n) == number);
         found.map_or(element.dtype(), |(_, dtype)| dtype)
     };
-    let input = reading.map_or(element.dtype(), |reading| argument(&reading.expr, 0));
+    let input = elements.map_or(element.dtype(), |elements| argument(&elements.expr, 0));
     let mut types = vec![input, element.dtype(), epilogue.dtype_of(epilogue.root())];
     types.extend((1..=further).map(|number| argument(epilogue, number)));
-    types.extend(
-        reading
-            .into_iter()
-            .flat_map(|reading| (1..=reading.operands.len()).map(|number| argument(&reading.expr, number))),
-    );
+    let of_elements = |elements: &Elements| {
+        (1..=elements.operands.len()).map(|number| argument(&elements.expr, number)).collect::<Vec<_>>()
+    };
+    types.extend(elements.map(of_elements).unwrap_or_default());
     types
 }
 
@@ -366,7 +405,7 @@ pub struct DepthwiseSpec {
     /// The input; its channel stride is 1.
     pub input: Strides,
     /// What is summed, where that is not the input: in shaders alone.
-    pub reading: Option<Reading>,
+    pub reading: Option<Elements>,
     /// The output; its channel stride is 1.
     pub output: Strides,
     /// Where the mean of each channel's results goes, if it is wanted: in shaders alone.
@@ -383,6 +422,11 @@ impl DepthwiseSpec {
         let mut types = operand_types(self.element, (&self.epilogue, self.operands.len()), self.reading.as_ref());
         types.extend(self.mean.is_some().then_some(self.element.dtype()));
         types
+    }
+
+    /// Multiply-adds.
+    pub fn macs(&self) -> i64 {
+        self.batch.iter().product::<i64>() * self.window.pixels() * self.channels * self.window.taps.len() as i64
     }
 }
 

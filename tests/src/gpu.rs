@@ -9,7 +9,7 @@ use edgecc_backends::cpu::isa::Architecture;
 use edgecc_backends::packings::Packings;
 use edgecc_backends::schedule::choices::Choices;
 use edgecc_device::tensor_file::Array;
-use edgecc_ir::{Graph, Tensor};
+use edgecc_ir::{Graph, NodeId, Op, Tensor, Type};
 use edgecc_passes::precision::Precision;
 use edgecc_runtime::gpu::{Gpu, GpuOptions, ShaderModel};
 
@@ -112,4 +112,30 @@ pub fn compiled_with(
     adjust: impl FnOnce(CompileOptions) -> CompileOptions,
 ) -> Result<CompiledShaders, String> {
     compile_graph(graph.clone(), &adjust(options(&[])), &mut |_| {}).map_err(|error| error.to_string())
+}
+
+/// Bytes that a network moves where every convolution, product, pool and the like reads its operands and writes its result once, and
+/// nothing else is moved: maps are done on the way.
+pub fn bytes_once(graph: &Graph) -> usize {
+    let bytes = |id: NodeId| match graph.node(id).ty() {
+        Type::Tensor(ty) => ty.bytes().unwrap_or(0),
+        Type::Tuple(types) => types.iter().filter_map(|ty| ty.bytes().ok()).sum(),
+    };
+    let is_counted = |id: &NodeId| {
+        let op = graph.op(*id);
+        let moves = matches!(
+            op,
+            Op::Transpose(_)
+                | Op::Slice { .. }
+                | Op::Broadcast(_)
+                | Op::Reshape(_)
+                | Op::Relayout(_)
+                | Op::Concat { .. }
+                | Op::Pad { .. }
+                | Op::Tile { .. }
+        );
+        !moves && !matches!(op, Op::Input { .. } | Op::Constant(_) | Op::Map(_) | Op::Project(_))
+    };
+    let of_node = |id: NodeId| graph.operands(id).iter().map(|&operand| bytes(operand)).sum::<usize>() + bytes(id);
+    graph.ids().filter(is_counted).map(of_node).sum()
 }

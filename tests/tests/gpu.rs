@@ -10,7 +10,7 @@ use edgecc::compile::CompileOptions;
 use edgecc::shaders::CompiledShaders;
 use edgecc_backends::contraction::Element;
 use edgecc_backends::cpu::isa::Architecture;
-use edgecc_backends::program::KernelSource;
+use edgecc_backends::program::{KernelSource, Operand};
 use edgecc_backends::schedule::gpu::GpuClass;
 use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
@@ -180,6 +180,23 @@ fn squeeze_and_excite_takes_no_dispatches_beyond_its_convolutions() {
         network.conv(10, 1, 1, 1, Activation::None);
         let graph = network.finish();
         assert_eq!(gpu::compiled(&graph).expect("compiles").shaders.dispatches.len(), 6, "{extents:?}");
+        assert_eq!(differs(device, &graph), None, "{extents:?}");
+        let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
+        assert_eq!(difference, None, "{extents:?} in halves");
+    }
+}
+
+/// A convolution of few channels computes what it sums by the depthwise convolution in front of it, between dispatches of layouts.
+#[test]
+fn thin_convolutions_compute_the_depthwise_convolution_that_they_read() {
+    let Some(device) = gpu::device() else { return };
+    let cases = [([1, 32, 56, 58], 3, 1, 16), ([2, 16, 57, 60], 5, 1, 10), ([1, 8, 113, 111], 3, 2, 24)];
+    for (extents, kernel, stride, channels) in cases {
+        let mut network = Network::new("thin", &extents);
+        network.conv(extents[1], kernel, stride, extents[1], Activation::Relu6);
+        network.conv(channels, 1, 1, 1, Activation::Silu);
+        let graph = network.finish();
+        assert_eq!(gpu::compiled(&graph).expect("compiles").shaders.dispatches.len(), 3, "{extents:?}");
         assert_eq!(differs(device, &graph), None, "{extents:?}");
         let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
         assert_eq!(difference, None, "{extents:?} in halves");
@@ -602,9 +619,13 @@ fn models_in_halves_agree_with_onnxruntime() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// Bytes that steps read and write.
+/// Bytes that steps read and write; of an operand that stands in another's place too, once.
 fn bytes_moved(compiled: &CompiledShaders) -> usize {
-    compiled.program.steps.iter().flat_map(|step| &step.operands).map(|operand| operand.length).sum()
+    let of_step = |operands: &[Operand]| {
+        let first = operands.iter().enumerate().filter(|(place, operand)| !operands[..*place].contains(operand));
+        first.map(|(_, operand)| operand.length).sum::<usize>()
+    };
+    compiled.program.steps.iter().map(|step| of_step(&step.operands)).sum()
 }
 
 /// Networks of convolutions within channels and between them, whose dispatches beyond convolutions and matrix products are few:
@@ -624,10 +645,10 @@ fn dispatches_and_bytes_moved_are_as_the_snapshot_shows() {
     for (name, model, inputs) in models.map(of_model).chain(PEERS.iter().map(of_peer)) {
         let compiled = gpu::compile_for(&model, &inputs).expect("compiles");
         let sums = compiled.graph.ids().filter(|&id| compiled.graph.op(id).epilogue().is_some()).count();
-        let dispatches = compiled.shaders.dispatches.len();
+        let (dispatches, moved) = (compiled.shaders.dispatches.len(), bytes_moved(&compiled));
         table.push_str(&format!(
-            "{name:<32} {dispatches:>4} dispatches for {sums:>3} convolutions and products, {:>10} bytes\n",
-            bytes_moved(&compiled)
+            "{name:<32} {dispatches:>4} dispatches for {sums:>3} convolutions and products, {moved:>10} bytes, {:.2} times each once\n",
+            moved as f64 / gpu::bytes_once(&compiled.graph) as f64
         ));
         if MOBILE.contains(&name) || PEERS.contains(&name) {
             let most = sums as f64 * (1.0 + MORE_DISPATCHES);
@@ -661,6 +682,7 @@ fn swiftshader_computes_the_same() {
         "random_kernels",
         "squeeze_",
         "the_sample_answers",
+        "thin_",
         "an_artifact_for_both",
         "winograds_",
     ];

@@ -12,8 +12,9 @@ use super::reading::Reader;
 use super::strides::{Channels, LANES, batch_axes, batch_sum, sum};
 use super::together::{self, Parts};
 use super::value::Width;
+use super::within::{Place, Within};
 use super::writer::Writer;
-use crate::contraction::{ContractionSpec, Element, Strides, Tap, Window, divide_up};
+use crate::contraction::{ContractionSpec, Element, Reading, Strides, Tap, Window, divide_up};
 use crate::cpu::contraction::operand::{FURTHER, INPUT, OUTPUT, WEIGHTS};
 use crate::pack::PackedLayout;
 use crate::schedule::Schedule;
@@ -35,18 +36,26 @@ pub(super) struct Contraction<'a> {
     input: Channels,
     /// What is summed of it.
     reader: Reader<'a>,
+    /// The depthwise convolution whose results are summed instead.
+    within: Option<Within<'a>>,
 }
 
 impl<'a> Contraction<'a> {
     pub(super) fn new(spec: &'a ContractionSpec, schedule: &Schedule) -> Contraction<'a> {
         let layout = PackedLayout::of(spec, schedule);
-        let input = Channels::of(&spec.input, &spec.batch, spec.depth);
+        let own = FURTHER + spec.operands.len();
+        let within = spec.reading.as_ref().and_then(Reading::depthwise).map(|within| Within::new(within, own));
+        let input = match &within {
+            Some(within) => within.input.clone(),
+            None => Channels::of(&spec.input, &spec.batch, spec.depth),
+        };
         let Schedule { tile, panel_tiles, together, .. } = *schedule;
         let is_together = input.quads && together && spec.element != Element::I8;
         let width = if input.quads || spec.element == Element::I8 { Width::Four } else { Width::One };
-        let own = FURTHER + spec.operands.len();
-        let reader = Reader::new(spec.reading.as_ref(), &spec.batch, spec.depth, own, width);
-        Contraction { spec, layout, rows: tile.rows, vectors: tile.vectors, panel_tiles, is_together, input, reader }
+        let elements = spec.reading.as_ref().and_then(Reading::elements);
+        let reader = Reader::new(elements, &spec.batch, spec.depth, own, width);
+        let (rows, vectors) = (tile.rows, tile.vectors);
+        Contraction { spec, layout, rows, vectors, panel_tiles, is_together, input, reader, within }
     }
 
     /// The output or a further operand.
@@ -68,7 +77,10 @@ impl<'a> Contraction<'a> {
             self.result(output).write(types[OUTPUT]),
         ];
         uses.extend(operands.iter().zip(&types[FURTHER..]).map(|(strides, &dtype)| self.result(strides).read(dtype)));
-        uses.extend(self.reader.uses(&types));
+        uses.extend(match &self.within {
+            Some(within) => within.uses(&types),
+            None => self.reader.uses(&types),
+        });
         uses
     }
 
@@ -88,7 +100,9 @@ impl<'a> Contraction<'a> {
         }
         coordinates(&mut out, &axes);
         self.pixels(&mut out);
-        out.line(format!("let input = {};", self.input.start()));
+        if self.within.is_none() {
+            out.line(format!("let input = {};", self.input.start()));
+        }
         out.line(format!("let weights = {};", self.weights_start()));
         if self.has_narrow_panel() {
             let [full, last] =
@@ -184,8 +198,40 @@ impl<'a> Contraction<'a> {
         sum(further * row, &[(place, rows * row)])
     }
 
+    /// Adds the products of all results of a depthwise convolution to the sums.
+    fn results_within(&self, out: &mut Writer, operands: &[Bound], within: &Within<'_>) -> Option<()> {
+        let places: Vec<Place> =
+            (0..self.rows).map(|pixel| within.place(out, &format!("y{pixel}"), &format!("x{pixel}"))).collect();
+        out.line("let w = weights;");
+        out.block(format!("for (var k = 0; k < {}; k++)", self.spec.depth / LANES), |out| {
+            let weights = within.weights(out, operands, "k");
+            for (pixel, place) in places.iter().enumerate() {
+                let value = within.value(out, operands, place, &weights, "k")?;
+                out.line(format!("let f{pixel} = {value};"));
+            }
+            self.products(out, operands, LANES);
+            Some(())
+        })
+    }
+
+    /// Adds the products of factors `f` of the pixels, of so many channels each.
+    fn products(&self, out: &mut Writer, operands: &[Bound], lanes: i64) {
+        for (lane, vector) in (0..lanes).flat_map(|lane| (0..self.vectors).map(move |vector| (lane, vector))) {
+            let at = sum(vector, &[("w", 1), (&self.weight_rows(("k", lanes), lane), 1)]);
+            let weight = operands[WEIGHTS].load_quad(out, &at);
+            for pixel in 0..self.rows {
+                let factor = if lanes == 1 { format!("f{pixel}") } else { format!("f{pixel}[{lane}]") };
+                let name = format!("s{pixel}_{vector}");
+                out.line(format!("{name} = fma(vec4<f32>({factor}), {weight}, {name});"));
+            }
+        }
+    }
+
     /// Adds the products of all taps to the sums.
     fn taps(&self, out: &mut Writer, operands: &[Bound]) -> Option<()> {
+        if let Some(within) = &self.within {
+            return self.results_within(out, operands, within);
+        }
         // The first taps of runs, which are of one each but for i8.
         let taps: Vec<Tap> = self.spec.window.taps.iter().step_by(self.layout.run as usize).copied().collect();
         if let [tap] = taps[..] {
@@ -232,15 +278,7 @@ impl<'a> Contraction<'a> {
                 let value = self.factor(out, operands, pixel, &fixed)?;
                 out.line(format!("let f{pixel} = {value};"));
             }
-            for (lane, vector) in (0..lanes).flat_map(|lane| (0..self.vectors).map(move |vector| (lane, vector))) {
-                let at = sum(vector, &[("w", 1), (&self.weight_rows(("k", lanes), lane), 1)]);
-                let weight = operands[WEIGHTS].load_quad(out, &at);
-                for pixel in 0..self.rows {
-                    let factor = if self.input.quads { format!("f{pixel}[{lane}]") } else { format!("f{pixel}") };
-                    let name = format!("s{pixel}_{vector}");
-                    out.line(format!("{name} = fma(vec4<f32>({factor}), {weight}, {name});"));
-                }
-            }
+            self.products(out, operands, lanes);
             Some(())
         })
     }

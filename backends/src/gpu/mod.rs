@@ -21,6 +21,7 @@ mod together;
 mod validate;
 mod value;
 mod winograd;
+mod within;
 mod writer;
 
 pub use binding::{Binding, MOST_BINDINGS, OFFSET_ALIGNMENT, Region};

@@ -7,11 +7,11 @@ use super::expression;
 use super::strides::Channels;
 use super::value::{Width, literal};
 use super::writer::Writer;
-use crate::contraction::{Element, Reading, Strides};
+use crate::contraction::{Element, Elements, Strides};
 
 /// How the elements of an input are read, by fours along the channels or one by one.
 pub(super) struct Reader<'a> {
-    reading: Option<&'a Reading>,
+    elements: Option<&'a Elements>,
     operands: Vec<Channels>,
     /// Place of the first of them among the step's operands.
     first: usize,
@@ -21,7 +21,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Of an input with so many channels, by a kernel whose own operands end before `first`.
     pub(super) fn new(
-        reading: Option<&'a Reading>,
+        elements: Option<&'a Elements>,
         batch: &[i64],
         channels: i64,
         first: usize,
@@ -31,8 +31,8 @@ impl<'a> Reader<'a> {
             Width::One => Channels::one_by_one(strides, batch, channels),
             Width::Four => Channels::of(strides, batch, channels),
         };
-        let operands = reading.into_iter().flat_map(|reading| &reading.operands).map(each).collect();
-        Reader { reading, operands, first, width }
+        let operands = elements.into_iter().flat_map(|elements| &elements.operands).map(each).collect();
+        Reader { elements, operands, first, width }
     }
 
     /// How its operands are used; `types` are those of all operands of the kernel.
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
 
     /// Whether elements are more than loaded.
     pub(super) fn is_map(&self) -> bool {
-        self.reading.is_some_and(|reading| !reading.expr.is_argument(0))
+        self.elements.is_some_and(|elements| !elements.expr.is_argument(0))
     }
 
     /// The elements of the operands that are the same for every pixel, at a vector of channels or a channel.
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         [y, x, channel]: [&str; 3],
         inside: Option<&str>,
     ) -> Option<String> {
-        let Some(reading) = self.reading.filter(|_| self.is_map()) else { return Some(loaded) };
+        let Some(elements) = self.elements.filter(|_| self.is_map()) else { return Some(loaded) };
         let mut arguments = vec![loaded];
         for (place, channels) in self.operands.iter().enumerate() {
             arguments.push(match &fixed[place] {
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
                 }
             });
         }
-        expression::emit_stored(out, &reading.expr, &arguments, self.width)
+        expression::emit_stored(out, &elements.expr, &arguments, self.width)
     }
 
     fn load(&self, out: &mut Writer, bound: &Bound, channels: &Channels, at: &str, channel: &str) -> String {
@@ -90,12 +90,12 @@ impl<'a> Reader<'a> {
     /// What is met outside of the input.
     pub(super) fn outside(&self, out: &mut Writer, element: Element) -> Option<String> {
         let zero = Scalar::from_f64(element.dtype(), 0.0);
-        literal(out, self.reading.map_or(zero, |reading| reading.outside), self.width)
+        literal(out, self.elements.map_or(zero, |elements| elements.outside), self.width)
     }
 
     /// The same of i8, as they lie in a word.
     pub(super) fn packed_outside(&self) -> String {
-        let byte = self.reading.map_or(0, |reading| reading.outside.as_i64()) as i8 as u8;
+        let byte = self.elements.map_or(0, |elements| elements.outside.as_i64()) as i8 as u8;
         format!("{:#x}u", u32::from_le_bytes([byte; 4]))
     }
 }

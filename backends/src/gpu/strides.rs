@@ -86,6 +86,11 @@ impl Channels {
         sum(0, &[(y, self.strides.row), (x, self.strides.column)])
     }
 
+    /// From a pixel to the one so many rows and columns behind it.
+    pub(super) fn distance(&self, rows: i64, columns: i64) -> i64 {
+        rows * self.strides.row + columns * self.strides.column
+    }
+
     /// The position of a pixel.
     pub(super) fn at(&self, y: &str, x: &str) -> String {
         let Strides { base, batch, row, column, .. } = &self.strides;

@@ -8,7 +8,7 @@ use edgecc_ir::{DType, Expr, ExprId, ExprNode};
 use super::binding::{MOST_BINDINGS, fewest_bindings};
 use super::expression;
 use super::value::kind;
-use crate::contraction::{Element, Reading};
+use crate::contraction::{DepthwiseSpec, Element, Reading};
 use crate::kernel::{Local, LoopKernel, Stmt, Value};
 use crate::lower::{LowerError, Refused};
 use crate::program::{KernelSource, Operand, Program, Step, StorageKind};
@@ -35,8 +35,15 @@ fn kernel_refused(program: &Program, step: &Step) -> Option<String> {
     };
     match &program.kernels[step.kernel] {
         KernelSource::Loops(kernel) => nest_refused(program, step, kernel),
-        KernelSource::Contraction(spec, _) => expressions_refused(&spec.epilogue, spec.reading.as_ref()),
-        KernelSource::Depthwise(spec, _) => expressions_refused(&spec.epilogue, spec.reading.as_ref()),
+        KernelSource::Contraction(spec, _) => {
+            let reading = match &spec.reading {
+                None => None,
+                Some(Reading::Elements(elements)) => expression::refused(&elements.expr),
+                Some(Reading::Depthwise(within)) => windows_refused(within),
+            };
+            reading.or_else(|| expression::refused(&spec.epilogue))
+        }
+        KernelSource::Depthwise(spec, _) => windows_refused(spec),
         KernelSource::Pack(_, layout) => other(layout.element),
         KernelSource::WinogradInput(spec) => other(spec.element),
         KernelSource::WinogradOutput(spec) => other(spec.element).or_else(|| expression::refused(&spec.epilogue)),
@@ -45,8 +52,8 @@ fn kernel_refused(program: &Program, step: &Step) -> Option<String> {
     }
 }
 
-fn expressions_refused(epilogue: &Expr, reading: Option<&Reading>) -> Option<String> {
-    expression::refused(epilogue).or_else(|| expression::refused(&reading?.expr))
+fn windows_refused(spec: &DepthwiseSpec) -> Option<String> {
+    expression::refused(&spec.epilogue).or_else(|| expression::refused(&spec.reading.as_ref()?.expr))
 }
 
 fn nest_refused(program: &Program, step: &Step, kernel: &LoopKernel) -> Option<String> {

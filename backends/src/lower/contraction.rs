@@ -7,7 +7,7 @@ use half::f16;
 use super::{
     Call, Lowered, Lowering, Processor, block_weights, contraction_loops, convolution, map, matmul, movement, operand,
 };
-use crate::contraction::{ContractionSpec, Element};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Reading};
 use crate::kernel::Access;
 use crate::pack::{PackedLayout, TapTable, pack_weights};
 use crate::program::{KernelSource, Operand};
@@ -78,7 +78,7 @@ pub(super) struct Values<'a> {
     /// Operands of the epilogue.
     pub(super) further: &'a [View],
     /// Operands of the reading.
-    pub(super) reading: &'a [View],
+    pub(super) reading: Vec<Operand>,
 }
 
 /// Adds the step. Operands in the order of the kernel: input, weights, output, further operands, those of the reading, tap table.
@@ -91,14 +91,15 @@ pub(super) fn contract(
 ) {
     let mut operands = vec![operand(input, Access::Read), packed, operand(output, Access::Write)];
     let in_place = add_further(&mut operands, output, further);
-    operands.extend(reading.iter().map(|view| operand(view, Access::Read)));
+    operands.extend(reading);
     // Shaders have their taps in the text.
     if lowering.options.processor == Processor::Cpu && TapTable::is_read(&spec) {
         let table = lowering.constant(TapTable::of(&spec).bytes.into());
         operands.push(lowering.whole(table, Access::Read));
     }
     let pixels = spec.batch.iter().product::<i64>() * spec.window.pixels();
-    let macs = pixels * spec.channels * spec.depth * spec.window.taps.len() as i64;
+    let within = spec.reading.as_ref().and_then(Reading::depthwise).map_or(0, DepthwiseSpec::macs);
+    let macs = pixels * spec.channels * spec.depth * spec.window.taps.len() as i64 + within;
     let schedule = lowering.schedule(&spec);
     let call = Call { macs: macs as u64, in_place, scratch: schedule.scratch(&spec), ..Call::default() };
     lowering.push(id, KernelSource::Contraction(spec, schedule), operands, call);

@@ -1,22 +1,15 @@
 //! Convolutions and transposed convolutions of f32 with constant weights: contractions whose batch axes are images and
 //! groups, or depthwise.
 
-use edgecc_ir::{DType, Expr, NodeId, Op, ReduceKind, Window as OpWindow};
+use edgecc_ir::{Expr, NodeId, Window as OpWindow};
 
-use super::contraction::{
-    Values, Weights, add_further, contract, further_views, has_symmetric_weights, is_tiled, pack, to_bytes,
-};
+use super::contraction::{Values, Weights, contract, further_views, has_symmetric_weights, pack};
 use super::reading::{Source, is_thin};
-use super::{Call, LowerOptions, Lowering, Processor, movement, operand, strassen, winograd, winograd_weights};
-use crate::contraction::{
-    Combination, ContractionSpec, DepthwiseSpec, Element, KernelShape, Strides, Tap, Window, divide_up,
-};
-use crate::cpu::contraction::pack_depthwise;
-use crate::cpu::isa::{Architecture, Kernels};
+use super::{LowerOptions, Lowering, Processor, depthwise, movement, operand, strassen, winograd, winograd_weights};
+use crate::contraction::{ContractionSpec, Element, KernelShape, Reading, Strides, Tap, Window, divide_up};
 use crate::kernel::Access;
-use crate::program::{KernelSource, Operand};
 use crate::schedule::choices::Choice;
-use crate::schedule::gpu::winograd_axes;
+use crate::schedule::gpu::{depthwise_schedules, winograd_axes};
 use crate::view::View;
 use crate::winograd::cheapest_axes;
 
@@ -28,7 +21,7 @@ pub(super) struct Image {
 
 impl Image {
     /// N, C, H, W; a sequence is an image of one row.
-    fn of(view: &View) -> Image {
+    pub(super) fn of(view: &View) -> Image {
         let extent = |axis: usize| view.extents[axis] as i64;
         let stride = |axis: usize| view.strides[axis] as i64;
         match view.rank() {
@@ -45,7 +38,7 @@ impl Image {
 }
 
 /// The elements that a convolution sums.
-fn element_of(lowering: &Lowering<'_>, id: NodeId) -> Element {
+pub(super) fn element_of(lowering: &Lowering<'_>, id: NodeId) -> Element {
     let graph = lowering.graph;
     Element::of(graph.ty(graph.operands(id)[0]).dtype).unwrap_or_default()
 }
@@ -74,6 +67,9 @@ pub(super) fn window_of(window: &OpWindow, [rows, columns]: [i64; 2], pads: [i64
 
 pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, groups: usize, epilogue: &Expr) {
     let source = Source::of(lowering, id);
+    if let Some(within) = source.within {
+        return over_depthwise(lowering, (id, within), window, epilogue);
+    }
     let takes_planes = lowering.options.processor == Processor::Gpu && groups == 1 && is_thin(lowering.graph, id);
     let input = match takes_planes {
         true => lowering.view(source.node).clone(),
@@ -93,8 +89,7 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
         epilogue,
     };
     if groups > 1 && groups as i64 == image.extents[1] && groups as i64 == result.extents[1] {
-        depthwise(lowering, &parts, window);
-        return;
+        return depthwise::lower(lowering, id, &source, (&input, &output));
     }
     let taps = window.taps.len();
     let weights =
@@ -118,6 +113,32 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
         return;
     }
     products(lowering, &parts, direct, move |group, tap, k, n| place(group * weights.filters + n, k, tap));
+}
+
+/// Lowers a convolution of one tap that computes the results of a depthwise convolution where it sums them.
+fn over_depthwise(lowering: &mut Lowering<'_>, (id, within): (NodeId, NodeId), window: &OpWindow, epilogue: &Expr) {
+    let graph = lowering.graph;
+    let source = Source::of(lowering, within);
+    let input = with_adjacent_channels(lowering, within, source.node);
+    let output = lowering.destination(id);
+    // Results that are nowhere.
+    let results = View::dense(input.storage, graph.ty(within));
+    let (image, result) = (Image::of(&results), Image::of(&output));
+    let Some(spec) = depthwise::specify(lowering, within, &source, &input) else { return };
+    let schedule = depthwise_schedules(&spec, lowering.options.gpu)[0];
+    let Some(weights) = depthwise::pack(lowering, within, &spec, &schedule) else { return };
+    let (input, output) = (&input, &output);
+    let parts = Parts { id, source: &source, input, output, image: &image, result: &result, groups: 1, epilogue };
+    let window = window_of(window, [image.extents[2], image.extents[3]], [0; 4]).1;
+    let direct = specify(lowering, &parts, window, result.strides(output.lead, 1), EVERY_PIXEL);
+    let direct = ContractionSpec { reading: Some(Reading::Depthwise(Box::new(spec))), ..direct };
+    let Some(tensor) = lowering.constant_value(graph.operands(id)[1]) else { return };
+    let depth = direct.depth;
+    let packed = pack(lowering, &direct, &Weights::of(tensor), |_, _, k, n| (n * depth + k) as usize);
+    let further = further_views(lowering, id);
+    let mut reading = vec![weights];
+    reading.extend(further_views(lowering, within).iter().map(|view| operand(view, Access::Read)));
+    contract(lowering, id, direct, packed, Values { input, output, further: &further, reading });
 }
 
 /// The convolution as one that Winograd's algorithm may take. Its weights are larger: where constants may not grow a GPU
@@ -271,7 +292,7 @@ fn specify(
         depth: parts.image.extents[1] / parts.groups,
         channels: parts.result.extents[1] / parts.groups,
         input: parts.image.strides(parts.input.lead, parts.groups),
-        reading: parts.source.reading(element, parts.groups),
+        reading: parts.source.elements(element, parts.groups).map(Reading::Elements),
         symmetric_weights: has_symmetric_weights(lowering, parts.id),
         weight_batch: vec![0, 1],
         output,
@@ -294,7 +315,8 @@ fn products(
         place(matrix, spec.window.taps[tap as usize].weight, k, n)
     });
     let Parts { id, source, input, output, .. } = *parts;
-    contract(lowering, id, spec, packed, Values { input, output, further: &further, reading: &source.operands });
+    let reading = source.operands.iter().map(|view| operand(view, Access::Read)).collect();
+    contract(lowering, id, spec, packed, Values { input, output, further: &further, reading });
 }
 
 /// A view of an image's shape as strides of one group.
@@ -313,121 +335,8 @@ pub(super) fn phase_strides(view: &View, groups: i64, phase: Phase) -> Strides {
     }
 }
 
-fn depthwise(lowering: &mut Lowering<'_>, parts: &Parts<'_>, window: Window) {
-    let further = further_views(lowering, parts.id);
-    let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
-    let element = element_of(lowering, parts.id);
-    let mean = mean_of(lowering, parts.id);
-    let spec = DepthwiseSpec {
-        element,
-        batch: vec![parts.image.extents[0]],
-        channels: parts.image.extents[1],
-        combination: Combination::Products,
-        reading: parts.source.reading(element, 1),
-        mean: mean.as_ref().map(|mean| images(phase_strides(mean, 1, EVERY_PIXEL))),
-        input: images(parts.image.strides(parts.input.lead, 1)),
-        output: images(parts.result.strides(parts.output.lead, 1)),
-        operands: further.iter().map(|view| images(phase_strides(view, 1, EVERY_PIXEL))).collect(),
-        epilogue: parts.epilogue.clone(),
-        window,
-    };
-    let Some(weights) = lowering.constant_value(lowering.graph.operands(parts.id)[1]) else { return };
-    let taps = spec.window.taps.len();
-    let values = Weights::of(weights);
-    let schedule = lowering.depthwise_schedule(&spec);
-    let packed = pack_depthwise(&spec, &schedule, |tap, channel| values.at(channel as usize * taps + tap as usize));
-    let packed = lowering.constant(to_bytes(spec.element, packed));
-    let macs = spec.batch.iter().product::<i64>() * spec.window.pixels() * spec.channels * taps as i64;
-    let mut operands = vec![
-        operand(parts.input, Access::Read),
-        lowering.whole(packed, Access::Read),
-        operand(parts.output, Access::Write),
-    ];
-    let in_place = add_further(&mut operands, parts.output, &further);
-    operands.extend(mean.iter().map(|mean| operand(mean, Access::Write)));
-    let call = Call { macs: macs as u64, in_place, ..Call::default() };
-    lowering.push(parts.id, KernelSource::Depthwise(spec, schedule), operands, call);
-}
-
-/// Where the mean over all pixels goes that a GPU's depthwise convolution is to compute with its results, if there is one.
-fn mean_of(lowering: &mut Lowering<'_>, id: NodeId) -> Option<View> {
-    let mean = lowering.graph.users(id).into_iter().find(|&user| is_mean_of_convolution(lowering, user))?;
-    Some(lowering.destination(mean))
-}
-
-/// Whether a node is the mean of all pixels of a depthwise convolution, which a GPU computes with its results.
-pub(super) fn is_mean_of_convolution(lowering: &Lowering<'_>, id: NodeId) -> bool {
-    let graph = lowering.graph;
-    let Op::Reduce { kind: ReduceKind::Mean, axes } = graph.op(id) else { return false };
-    let convolution = graph.operands(id)[0];
-    let Op::Conv { groups, .. } = graph.op(convolution) else { return false };
-    let shape = &graph.ty(convolution).shape;
-    let channels = |id: NodeId| graph.ty(id).shape.dim(1);
-    let is_depthwise =
-        *groups > 1 && [convolution, graph.operands(convolution)[0]].into_iter().all(|id| channels(id) == *groups);
-    lowering.options.processor == Processor::Gpu
-        && is_depthwise
-        && shape.rank() == 4
-        && axes == &[2, 3]
-        && matches!(graph.ty(id).dtype, DType::F32 | DType::F16)
-        && is_tiled(lowering, convolution)
-}
-
-/// Lowers a pool of f32 or f16 as a window without weights, where our encoders or shaders write it and the channels lie side by side;
-/// tells whether it did. `epilogue` makes the result of what `combination` makes of a window.
-pub(super) fn pool(
-    lowering: &mut Lowering<'_>,
-    id: NodeId,
-    (combination, epilogue): (Combination, Expr),
-    window: &OpWindow,
-    (source, result): (&View, &View),
-) -> bool {
-    let adjacent = |view: &View| view.rank() == 4 && view.strides[1] == 1;
-    let Some(element) = Element::of(source.dtype) else { return false };
-    let LowerOptions { processor, machine, .. } = lowering.options;
-    let is_written = match (processor, machine.architecture) {
-        (Processor::Gpu, _) | (Processor::Cpu, Architecture::Aarch64) => true,
-        (Processor::Cpu, Architecture::X86_64) => machine.kernels == Kernels::Encoded && element == Element::F32,
-    };
-    if !adjacent(source) || !adjacent(result) || !is_written {
-        return false;
-    }
-    let (image, output) = (Image::of(source), Image::of(result));
-    let signed = |list: &[usize]| two(list, 1).map(|n| n as i64);
-    let [top, left] = signed(&window.pads_before);
-    let shape = KernelShape {
-        kernel: signed(&window.kernel),
-        stride: signed(&window.strides),
-        dilation: signed(&window.dilations),
-        pads: [top, left, 0, 0],
-    };
-    let [_, _, height, width] = output.extents;
-    let window = Window { height, width, ..Window::convolution(image.extents[2], image.extents[3], &shape) };
-    let images = |strides: Strides| Strides { batch: vec![strides.batch[0]], ..strides };
-    let spec = DepthwiseSpec {
-        element,
-        batch: vec![image.extents[0]],
-        channels: image.extents[1],
-        combination,
-        reading: None,
-        mean: None,
-        input: images(image.strides(source.lead, 1)),
-        output: images(output.strides(result.lead, 1)),
-        operands: Vec::new(),
-        epilogue,
-        window,
-    };
-    let schedule = lowering.depthwise_schedule(&spec);
-    // There are no weights: their place is taken by the input.
-    let operands = [source, source, result].map(|view| operand(view, Access::Read));
-    let [input, none, output] = operands;
-    let operands = vec![input, none, Operand { access: Access::Write, ..output }];
-    lowering.push(id, KernelSource::Depthwise(spec, schedule), operands, Call::default());
-    true
-}
-
 /// The operand as an image whose channels are neighbours in memory, copied where they are not.
-fn with_adjacent_channels(lowering: &mut Lowering<'_>, id: NodeId, operand: NodeId) -> View {
+pub(super) fn with_adjacent_channels(lowering: &mut Lowering<'_>, id: NodeId, operand: NodeId) -> View {
     let view = lowering.view(operand).clone();
     if view.extents[1] == 1 || view.strides[1] == 1 {
         let mut strides = view.strides.clone();

@@ -72,7 +72,7 @@ pub(super) fn matmul(lowering: &mut Lowering<'_>, id: NodeId, transpose_a: bool,
         }
         None => pack_at_run_time(lowering, id, &spec, &right),
     };
-    let values = Values { input: &left, output: &output, further: &further, reading: &[] };
+    let values = Values { input: &left, output: &output, further: &further, reading: Vec::new() };
     contract(lowering, id, spec, packed, values);
 }
 

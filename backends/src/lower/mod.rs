@@ -7,6 +7,7 @@ mod choose;
 mod contraction;
 mod contraction_loops;
 mod convolution;
+mod depthwise;
 mod gather;
 mod map;
 mod matmul;
@@ -29,7 +30,7 @@ mod window;
 mod winograd;
 mod winograd_weights;
 
-use edgecc_ir::{BlockWeights, DType, Graph, NodeId, Op, Origin, Tensor, TensorData, TensorType};
+use edgecc_ir::{BlockWeights, DType, Graph, NodeId, Op, Tensor, TensorData, TensorType};
 
 use crate::cpu::isa::Halves;
 use crate::kernel::{Access, LoopKernel};
@@ -147,6 +148,7 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
     match graph.op(id) {
         Op::Input { .. } => lowering.bind_input(id),
         Op::Constant(value) => lowering.bind_constant(id, value),
+        Op::Map(_) | Op::Pad { .. } | Op::Conv { .. } if reading::is_done_by_readers(lowering, id) => {}
         Op::Transpose(_)
         | Op::Slice { .. }
         | Op::Broadcast(_)
@@ -161,13 +163,12 @@ fn lower_node(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
             let nothing = lowering.constant(bytes::Bytes::new());
             lowering.set_view(id, View::dense(nothing, graph.ty(id)));
         }
-        Op::Map(_) | Op::Pad { .. } if reading::is_done_by_readers(lowering, id) => {}
         Op::Map(expr) => return map::lower(lowering, id, expr),
         Op::Pool { kind, window, ceil: _ } => return pool::lower(lowering, id, *kind, window),
         Op::PoolIndices { window, ceil: _, column_major } => {
             return pool::indices(lowering, id, window, *column_major);
         }
-        Op::Reduce { .. } if convolution::is_mean_of_convolution(lowering, id) => {}
+        Op::Reduce { .. } if depthwise::is_mean_of_convolution(lowering, id) => {}
         Op::Reduce { kind, axes } => return reduce::lower(lowering, id, *kind, axes),
         Op::ArgReduce { extreme, axis, last } => return reduce::arg(lowering, id, *extreme, *axis, *last),
         Op::Softmax { axis, log } => return softmax::lower(lowering, id, *axis, *log),
@@ -308,7 +309,7 @@ impl<'a> Lowering<'a> {
             scratch: call.scratch,
             in_place: call.in_place,
             name: [Some(node.op().name()), call.part].into_iter().flatten().collect::<Vec<_>>().join("_"),
-            origin: Origin(node.origin().0.clone()),
+            origin: reading::origin(self, id),
             macs: call.macs,
         });
     }

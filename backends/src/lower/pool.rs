@@ -5,7 +5,7 @@ use edgecc_ir::{BinaryOp, DType, Expr, NodeId, PoolKind, Scalar, UnaryOp, Window
 use super::builder::{Builder, computed};
 use super::nest::Space;
 use super::window::{Taps, WindowAxis, anchors, offset, over};
-use super::{Call, Lowered, Lowering, convolution};
+use super::{Call, Lowered, Lowering, depthwise};
 use crate::contraction::{Combination, Element};
 use crate::kernel::{Index, Local, LoopMode};
 use crate::view::View;
@@ -80,7 +80,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, kind: PoolKind, win
         return Ok(());
     }
     if let Some(form) = pool.as_window(kind)
-        && convolution::pool(lowering, id, form, window, (&pool.source, &pool.result))
+        && depthwise::pool(lowering, id, form, window, (&pool.source, &pool.result))
     {
         return Ok(());
     }

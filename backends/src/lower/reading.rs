@@ -1,17 +1,19 @@
-//! What shaders do while they read what a convolution sums: a map or a constant pad in front of it is no step of its own.
+//! What shaders do while they read what a convolution sums: a map or a constant pad in front of it is no step of its own, nor is a depthwise
+//! convolution of few channels.
 
-use edgecc_ir::{BlockWeights, DType, Expr, Graph, NodeId, Op, PadMode, Scalar, Shape};
+use edgecc_ir::{BlockWeights, DType, Expr, Graph, NodeId, Op, Origin, PadMode, Scalar, Shape};
 
 use super::contraction::is_tiled;
-use super::convolution::{phase_strides, window_of};
+use super::convolution::{EVERY_PIXEL, phase_strides, two, window_of};
+use super::depthwise::{is_depthwise, is_mean_of_convolution};
 use super::{Lowering, Processor};
-use crate::contraction::{ContractionSpec, Element, Reading};
-use crate::schedule::gpu::reads_cheaply;
+use crate::contraction::{Combination, ContractionSpec, DepthwiseSpec, Element, Elements, Strides};
+use crate::gpu::MOST_BINDINGS;
+use crate::schedule::gpu::{pays_within, reads_cheaply};
 use crate::view::View;
 
-/// Channels that are read one by one, wherever they lie.
-const THIN: usize = 4;
-
+/// Neighbours of a vector.
+const LANES: i64 = 4;
 /// Where what a convolution sums comes from.
 #[derive(Default)]
 struct Front {
@@ -19,6 +21,8 @@ struct Front {
     map: Option<NodeId>,
     /// The pad whose result is summed.
     pad: Option<NodeId>,
+    /// The depthwise convolution whose result is summed.
+    within: Option<NodeId>,
 }
 
 /// What a convolution reads.
@@ -27,6 +31,8 @@ pub(super) struct Source {
     pub(super) node: NodeId,
     /// Operands of the reading.
     pub(super) operands: Vec<View>,
+    /// The depthwise convolution whose results are summed; what that one reads is asked of it.
+    pub(super) within: Option<NodeId>,
     /// Rows and columns added by a pad in front: top, left, bottom, right.
     pub(super) pads: [i64; 4],
     /// What is made of the elements that are read; argument 0 is the node's.
@@ -38,13 +44,19 @@ impl Source {
     /// What convolution `id` reads.
     pub(super) fn of(lowering: &Lowering<'_>, id: NodeId) -> Source {
         let graph = lowering.graph;
-        let Front { map, pad } = front(lowering, id);
-        let mut source =
-            Source { node: graph.operands(id)[0], operands: Vec::new(), pads: [0; 4], expr: None, outside: None };
+        let Front { map, pad, within } = front(lowering, id);
+        let mut source = Source {
+            node: graph.operands(id)[0],
+            operands: Vec::new(),
+            within,
+            pads: [0; 4],
+            expr: None,
+            outside: None,
+        };
         if let Some(pad) = pad
             && let Op::Pad { before, after, .. } = graph.op(pad)
         {
-            let spatial = |pads: &[usize]| super::convolution::two(&pads[2..], 0).map(|pad| pad as i64);
+            let spatial = |pads: &[usize]| two(&pads[2..], 0).map(|pad| pad as i64);
             let ([top, left], [bottom, right]) = (spatial(before), spatial(after));
             source.pads = [top, left, bottom, right];
             source.outside = graph.constant_value(graph.operands(pad)[1]).and_then(|fill| fill.as_splat());
@@ -68,21 +80,27 @@ impl Source {
         source
     }
 
-    /// The reading, where it is more than loads of an input that meets zeros outside, by groups of channels.
-    pub(super) fn reading(&self, element: Element, groups: i64) -> Option<Reading> {
-        (self.expr.is_some() || self.outside.is_some()).then(|| Reading {
+    /// What is made of elements, where that is more than loads of an input that meets zeros outside, by groups of channels.
+    pub(super) fn elements(&self, element: Element, groups: i64) -> Option<Elements> {
+        (self.expr.is_some() || self.outside.is_some()).then(|| Elements {
             expr: self.expr.clone().unwrap_or_else(|| Expr::argument(0, element.dtype())),
-            operands: self
-                .operands
-                .iter()
-                .map(|view| phase_strides(view, groups, super::convolution::EVERY_PIXEL))
-                .collect(),
+            operands: self.operands.iter().map(|view| phase_strides(view, groups, EVERY_PIXEL)).collect(),
             outside: self.outside.unwrap_or_else(|| Scalar::from_f64(element.dtype(), 0.0)),
         })
     }
 }
 
-/// Whether the convolutions that read the result of a map or pad do its work.
+/// The model's nodes that a node's step stands for.
+pub(super) fn origin(lowering: &Lowering<'_>, id: NodeId) -> Origin {
+    let graph = lowering.graph;
+    let Front { map, pad, within } = front(lowering, id);
+    let means = graph.users(id).into_iter().filter(|&user| is_mean_of_convolution(lowering, user));
+    let before = [map, pad, within].into_iter().flatten().map(|node| graph.node(node).origin());
+    let first = before.fold(Origin::default(), |all, more| all.joined(more)).joined(graph.node(id).origin());
+    means.fold(first, |all, mean| all.joined(graph.node(mean).origin()))
+}
+
+/// Whether the convolutions that read the result of a map, a pad or a depthwise convolution do its work.
 pub(super) fn is_done_by_readers(lowering: &Lowering<'_>, id: NodeId) -> bool {
     let graph = lowering.graph;
     let users = graph.users(id);
@@ -90,6 +108,7 @@ pub(super) fn is_done_by_readers(lowering: &Lowering<'_>, id: NodeId) -> bool {
         (Op::Map(_), Op::Pad { .. }) => graph.users(user).iter().all(|&reader| front(lowering, reader).map == Some(id)),
         (Op::Map(_), _) => front(lowering, user).map == Some(id),
         (Op::Pad { .. }, _) => front(lowering, user).pad == Some(id),
+        (Op::Conv { .. }, _) => front(lowering, user).within == Some(id),
         _ => false,
     };
     lowering.options.processor == Processor::Gpu && !users.is_empty() && users.iter().all(is_done)
@@ -107,9 +126,9 @@ pub(super) fn is_read_in_any_order(lowering: &Lowering<'_>, id: NodeId) -> bool 
     lowering.options.processor == Processor::Gpu && !is_output(graph, id) && graph.users(id).iter().all(is_able)
 }
 
-/// Whether a convolution reads channels one by one.
+/// Whether a convolution reads its few channels one by one, wherever they lie.
 pub(super) fn is_thin(graph: &Graph, id: NodeId) -> bool {
-    graph.ty(graph.operands(id)[0]).shape.dim(1) < THIN
+    (graph.ty(graph.operands(id)[0]).shape.dim(1) as i64) < LANES
 }
 
 fn front(lowering: &Lowering<'_>, id: NodeId) -> Front {
@@ -119,10 +138,13 @@ fn front(lowering: &Lowering<'_>, id: NodeId) -> Front {
         return Front::default();
     }
     let operand = graph.operands(id)[0];
+    if is_computed(lowering, operand, id) {
+        return Front { within: Some(operand), ..Front::default() };
+    }
     let pad = Some(operand).filter(|&pad| is_pad(lowering, pad));
     let before = pad.map_or(operand, |pad| graph.operands(pad)[0]);
     let map = Some(before).filter(|&map| *groups == 1 && is_map(lowering, map, (id, pad)));
-    Front { map, pad }
+    Front { map, pad, within: None }
 }
 
 /// A border of one number around an image of integers; numbers of zero are the window's own.
@@ -165,28 +187,78 @@ fn is_map(lowering: &Lowering<'_>, id: NodeId, (reader, pad): (NodeId, Option<No
 /// Whether a convolution with a map in its reading takes little more than without.
 fn is_cheap(lowering: &Lowering<'_>, reader: NodeId, map: NodeId, expr: &Expr) -> bool {
     let graph = lowering.graph;
-    let Op::Conv { window, .. } = graph.op(reader) else { return false };
-    let extents = |id: NodeId| -> Shape { graph.ty(id).shape.clone() };
-    let (image, result) = (extents(graph.operands(reader)[0]), extents(reader));
-    let rank = image.rank();
-    let lines = |shape: &Shape| if rank == 3 { 1 } else { shape.dim(2) as i64 };
-    let window = window_of(window, [lines(&image), image.dim(rank - 1) as i64], [0; 4]).1;
-    let single = window.taps.len() == 1;
-    let spec = ContractionSpec {
-        element: Element::of(graph.ty(map).dtype).unwrap_or_default(),
-        batch: vec![image.dim(0) as i64],
-        window,
-        depth: image.dim(1) as i64,
-        channels: result.dim(1) as i64,
-        ..ContractionSpec::default()
-    };
+    let Some(spec) = outline(graph, reader) else { return false };
+    let rank = graph.ty(reader).shape.rank();
     let moves = |&operand: &NodeId| {
-        let shape = extents(operand);
+        let shape = &graph.ty(operand).shape;
         (2..rank).any(|axis| (shape.rank() + axis).checked_sub(rank).is_some_and(|own| shape.dim(own) > 1))
     };
-    let moving = graph.operands(map).iter().filter(|operand| moves(operand)).count() as i64 - 1;
-    let fixed = graph.operands(map).len() as i64 - 1 - moving;
-    (single || is_thin(graph, reader)) && reads_cheaply(lowering.options.gpu, &spec, expr, [fixed, moving.max(0)])
+    let operands = graph.operands(map);
+    let moving = operands.iter().filter(|operand| moves(operand)).count() as i64;
+    let fixed = operands.len() as i64 - moving;
+    // One of them is the input itself.
+    let others = if moving > 0 { [fixed, moving - 1] } else { [fixed - 1, 0] };
+    (spec.window.taps.len() == 1 || is_thin(graph, reader))
+        && graph.operands(reader).len() + operands.len() <= MOST_BINDINGS
+        && reads_cheaply(lowering.options.gpu, &spec, expr, others)
+}
+
+/// Whether a convolution of one tap computes results of a depthwise convolution, which it alone reads, sooner than it loads them.
+fn is_computed(lowering: &Lowering<'_>, id: NodeId, reader: NodeId) -> bool {
+    let graph = lowering.graph;
+    let is_whole = |spec: &ContractionSpec| {
+        spec.element != Element::I8
+            && spec.batch.len() == 1
+            && spec.window.taps.len() == 1
+            && spec.window.is_interior()
+            && spec.window.step == [1, 1]
+            && spec.depth % LANES == 0
+    };
+    // Panels of another program may be narrower than all channels.
+    if !is_depthwise(lowering, id)
+        || lowering.options.packings.is_some()
+        || graph.users(id) != [reader]
+        || !is_input_of(lowering, reader, id)
+        || is_output(graph, id)
+        || graph.operands(id).len() + graph.operands(reader).len() > MOST_BINDINGS
+    {
+        return false;
+    }
+    let Some((sums, windows)) = outline(graph, reader).filter(is_whole).zip(outline(graph, id)) else { return false };
+    let Some(epilogue) = graph.op(id).epilogue() else { return false };
+    let within = DepthwiseSpec {
+        element: sums.element,
+        batch: sums.batch.clone(),
+        window: windows.window,
+        channels: sums.depth,
+        combination: Combination::Products,
+        input: Strides::default(),
+        reading: None,
+        output: Strides::default(),
+        mean: None,
+        operands: vec![Strides::default(); graph.operands(id).len() - 2],
+        epilogue: epilogue.clone(),
+    };
+    pays_within(lowering.options.gpu, &within, &sums)
+}
+
+/// A convolution as far as its cost depends on it: everything but where its operands lie. The second batch axis are groups, where there are
+/// several.
+fn outline(graph: &Graph, id: NodeId) -> Option<ContractionSpec> {
+    let Op::Conv { window, groups, .. } = graph.op(id) else { return None };
+    let (input, result) = (graph.ty(graph.operands(id)[0]), graph.ty(id));
+    let extent = |shape: &Shape, axis: usize| shape.dim(axis) as i64;
+    let rank = input.shape.rank();
+    let lines = if rank == 3 { 1 } else { extent(&input.shape, 2) };
+    let groups = *groups as i64;
+    Some(ContractionSpec {
+        element: Element::of(input.dtype)?,
+        batch: [extent(&input.shape, 0), groups][..if groups == 1 { 1 } else { 2 }].to_vec(),
+        window: window_of(window, [lines, extent(&input.shape, rank - 1)], [0; 4]).1,
+        depth: extent(&input.shape, 1) / groups,
+        channels: extent(&result.shape, 1) / groups,
+        ..ContractionSpec::default()
+    })
 }
 
 /// The operand of a map that has all elements of its result.

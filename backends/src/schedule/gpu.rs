@@ -1,9 +1,11 @@
 //! How contractions run on GPUs: what one invocation computes, by the kind of GPU.
 
+use std::collections::BTreeSet;
+
 use edgecc_ir::{Expr, ExprNode};
 
 use super::{DepthwiseSchedule, LANES, Schedule, Tile};
-use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, divide_up};
+use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Reading, divide_up};
 use crate::winograd::{Axis, Tiling, axes_of, transform_steps};
 
 /// A kind of GPU: a row of the table that schedules are chosen by.
@@ -19,6 +21,8 @@ pub struct GpuClass {
     pub columns: &'static [i64],
     /// Rows of them.
     pub rows: i64,
+    /// Products of a vector and a number in the time in which memory moves a byte.
+    pub byte: i64,
     /// Winograd's convolution is for at least as many channels of inputs and of results,
     pub winograd_channels: i64,
     /// and for at least as many tiles.
@@ -39,12 +43,15 @@ pub const GENERIC: GpuClass = GpuClass {
     enough: 2048,
     columns: &[4, 2, 5, 3, 7],
     rows: 1,
+    byte: 6,
     winograd_channels: 64,
     winograd_tiles: 32,
 };
 
 /// The kinds of GPUs. What is here of phones was read in ML Drift (LiteRT's `conv_generic.cc`, `winograd_util.cc`), which tunes
-/// on devices: its largest blocks by vendor and its bounds for Winograd. That of software adapters was measured.
+/// on devices: its largest blocks by vendor and its bounds for Winograd. That of software adapters was measured. GPUs of phones and of desktops
+/// have about 4 products of vectors for each byte at both peaks (an Adreno 660 1.7 TFLOPS and 51 GB/s); sums reach a third of theirs and memory two
+/// thirds, and each product stands for two and a half with the loads that it takes here.
 pub const CLASSES: [GpuClass; 7] = [
     GENERIC,
     // Blocks of 2x2 pixels by two vectors; 128 channels and 64 tiles. Four pixels of a depthwise convolution spill: by Mesa's compiler
@@ -92,6 +99,7 @@ pub const CLASSES: [GpuClass; 7] = [
         ],
         enough: 128,
         rows: 2,
+        byte: 1,
         winograd_channels: 16,
         winograd_tiles: 8,
         ..GENERIC
@@ -129,6 +137,9 @@ fn count(spec: &ContractionSpec, tile: Tile) -> i64 {
 /// channels as given; whole tiles make up each, the last one too. Every tile has a plain schedule, without memory that a group
 /// shares.
 pub fn schedules(spec: &ContractionSpec, panel: Option<i64>, class: &GpuClass) -> Vec<Schedule> {
+    if let Some(within) = spec.reading.as_ref().and_then(Reading::depthwise) {
+        return tiles_within(class, within, spec).into_iter().map(|tile| Schedule::of_tile(tile, LANES)).collect();
+    }
     let vectors = divide_up(spec.channels, LANES);
     let is_given = panel.is_some();
     let panel = panel.map_or(vectors, |panel| (panel / LANES).min(vectors));
@@ -143,6 +154,56 @@ pub fn schedules(spec: &ContractionSpec, panel: Option<i64>, class: &GpuClass) -
         together.into_iter().chain([plain])
     };
     tiles.into_iter().flat_map(of).collect()
+}
+
+/// Tiles of a contraction that computes what it sums by a depthwise convolution, the best first: an invocation has all channels of its
+/// pixels, so that nothing is computed twice.
+fn tiles_within(class: &GpuClass, within: &DepthwiseSpec, spec: &ContractionSpec) -> Vec<Tile> {
+    let vectors = divide_up(spec.channels, LANES);
+    let most = class.tiles.iter().map(|tile| tile.rows * tile.vectors).max().unwrap_or(0);
+    let fits = |rows: &i64| rows * vectors <= most && *rows <= spec.window.pixels();
+    let mut tiles: Vec<Tile> = [4, 2, 1].into_iter().filter(fits).map(|rows| tile(rows, vectors)).collect();
+    tiles.sort_by_key(|tile| cost_within(class, within, spec, *tile));
+    tiles
+}
+
+/// Products and loads of such a contraction.
+fn cost_within(class: &GpuClass, within: &DepthwiseSpec, spec: &ContractionSpec, tile: Tile) -> i64 {
+    let Tile { rows, vectors } = tile;
+    let (taps, further) = (within.window.taps.len() as i64, within.operands.len() as i64);
+    let windows = rows * taps * (1 + LOAD) + LOAD * (taps + further);
+    let sums = LANES * rows * vectors + LOAD * LANES * vectors;
+    count(spec, tile).max(class.enough) * divide_up(spec.depth, LANES) * (windows + sums)
+}
+
+/// Whether a contraction of one tap computes what it sums by a depthwise convolution in less time than both take one after the other, with
+/// all results of the first one written and read again.
+pub fn pays_within(class: &GpuClass, within: &DepthwiseSpec, spec: &ContractionSpec) -> bool {
+    let Some(tile) = tiles_within(class, within, spec).first().copied() else { return false };
+    let apart = ContractionSpec { reading: None, ..spec.clone() };
+    let depth = divide_up(spec.depth, LANES);
+    let sums = class.tiles.iter().filter(|tile| divide_up(spec.channels, LANES) % tile.vectors == 0);
+    let sums = sums.map(|tile| cost(class, &apart, *tile) * depth).min().unwrap_or(0);
+    let results = within.batch.iter().product::<i64>() * within.window.pixels() * within.channels;
+    let moved = 2 * results * within.element.bytes() * class.byte;
+    cost_within(class, within, spec, tile) < cost_of_windows(class, within) + sums + moved + DISPATCH
+}
+
+/// Products and loads of a depthwise convolution by itself.
+fn cost_of_windows(class: &GpuClass, spec: &DepthwiseSpec) -> i64 {
+    let Some(DepthwiseSchedule { rows, columns, .. }) = depthwise_schedules(spec, class).first().copied() else {
+        return 0;
+    };
+    let window = &spec.window;
+    let met = |axis: usize, pixels: i64| {
+        let offsets = window.taps.iter().map(|tap| [tap.row, tap.column][axis]);
+        let met = offsets.flat_map(|offset| (0..pixels).map(move |pixel| pixel * window.step[axis] + offset));
+        met.collect::<BTreeSet<i64>>().len() as i64
+    };
+    let taps = window.taps.len() as i64;
+    let each = taps * rows * columns + LOAD * (met(0, rows) * met(1, columns) + taps + rows * columns);
+    let tiles = divide_up(window.height, rows) * divide_up(window.width, columns) * divide_up(spec.channels, LANES);
+    (spec.batch.iter().product::<i64>() * tiles).max(class.enough) * each
 }
 
 /// Loads of a sum that are worth a group of 64 invocations.
@@ -190,9 +251,8 @@ pub fn depthwise_schedules(spec: &DepthwiseSpec, class: &GpuClass) -> Vec<Depthw
 
 /// What a dispatch costs that waits for another, in products of a vector and a number: 10 µs where 5 of them take a nanosecond.
 const DISPATCH: i64 = 50_000;
-/// The part of direct sums that Winograd's convolution may not exceed: it moves about twice the bytes, and phones are short of
-/// bandwidth before they are short of arithmetic.
-const MOST: f64 = 0.5;
+/// The part of direct sums' cost that Winograd's convolution may not exceed: it takes more memory and more shaders.
+const MOST: f64 = 0.8;
 /// Points of an axis: an invocation holds all numbers of a tile.
 const MOST_POINTS: i64 = 6;
 
@@ -207,6 +267,10 @@ pub fn winograd_axes(
     is_packed: bool,
 ) -> Option<([Axis; 2], bool)> {
     let [inputs, results] = [depth, channels].map(|channels| divide_up(channels, LANES));
+    let pixels = images * extents[0] * extents[1];
+    // Inputs and results of either way have about as many pixels.
+    let image = pixels * (depth + channels);
+    let moved = |elements: i64| elements * element.bytes() * class.byte;
     let cost = |axes: &[Axis; 2]| {
         let tiling = Tiling { images, extents, axes: *axes, whole: true };
         let (points, tiles) = (axes[0].points * axes[1].points, images * tiling.tiles()[0] * tiling.tiles()[1]);
@@ -216,14 +280,22 @@ pub fn winograd_axes(
             tiles * (inputs * (2 * points * LOAD + input) + results * ((points + outputs) * LOAD + output));
         // Each point sums the taps' products twice: down the rows, along the columns.
         let weights = depth * results * ((points + taps[0] * taps[1]) * LOAD + points * (taps[0] + taps[1]));
-        let once = if is_packed { 0 } else { weights + DISPATCH };
-        tiles * points * depth * results + depth * results * points * LOAD + transforms + once + 2 * DISPATCH
+        let once = if is_packed { 0 } else { weights + moved(2 * points * depth * channels) + DISPATCH };
+        let products = with_loads(tiles * points * depth * results);
+        // Numbers and sums at all points are written and read.
+        products + transforms + once + 2 * DISPATCH + moved(image + 2 * tiles * points * (depth + channels))
     };
     let is_small = |axes: &[Axis; 2]| axes.iter().all(|axis| axis.points <= MOST_POINTS);
     let best = axes_of(element, taps, 1).into_iter().filter(is_small).min_by_key(cost)?;
     let tiling = Tiling { images, extents, axes: best, whole: true };
     let tiles = images * tiling.tiles()[0] * tiling.tiles()[1];
     let is_large = depth.min(channels) >= class.winograd_channels && tiles >= class.winograd_tiles;
-    let direct = images * extents[0] * extents[1] * taps[0] * taps[1] * depth * results;
+    let direct = with_loads(pixels * taps[0] * taps[1] * depth * results) + moved(image);
     Some((best, is_large && (cost(&best) as f64) < direct as f64 * MOST))
+}
+
+/// Products with the loads that a tile of four pixels by two vectors takes for them.
+fn with_loads(products: i64) -> i64 {
+    let (rows, vectors) = (4, 2);
+    products * of_four_steps(rows, vectors) / (LANES * rows * vectors)
 }

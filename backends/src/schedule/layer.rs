@@ -13,7 +13,9 @@ const DEPTHWISE: [&str; 8] = ["batch", "input", "channels", "taps", "step", "out
 
 /// A contraction: layers of the same words run alike.
 pub fn of_contraction(spec: &ContractionSpec) -> String {
+    let is_computed = spec.reading.as_ref().is_some_and(|reading| reading.depthwise().is_some());
     let rows = match packable_rows(spec) {
+        _ if is_computed => "computed",
         Some(PackableRows::Flat) => "adjacent",
         Some(PackableRows::Grid) => "in-lines",
         None => "apart",
