@@ -59,3 +59,12 @@ fn a_layer_that_stays_has_no_table() {
     let (graph, first) = network(silu);
     assert!(quantization_points(&graph, |id| (id == first).then_some("stays")).functions.is_empty());
 }
+
+#[test]
+fn what_only_layers_of_numbers_read_stays_numbers() {
+    let (graph, first) = network(|_, x| x);
+    let second = graph.outputs()[0].node;
+    assert!(quantization_points(&graph, |_| None).values.contains(&first));
+    let points = quantization_points(&graph, |id| (id == second).then_some("stays"));
+    assert_eq!((points.layers.as_slice(), points.values.contains(&first)), (&[first][..], false));
+}

@@ -239,6 +239,27 @@ fn integers_stand_beside_halves() {
     }
 }
 
+/// As two sums of 8 bits each, the same everywhere.
+#[test]
+fn layers_that_read_16_bits_lose_less() {
+    let (_, narrow) = quantised(&mobile(), &QuantizeOptions::default()).expect("a quantised network");
+    let wide = QuantizeOptions { wide: narrow.decided.integers.clone(), ..QuantizeOptions::default() };
+    let (graph, report) = quantised(&mobile(), &wide).expect("a quantised network");
+    assert_eq!((contractions(&graph, DType::I8), contractions(&graph, DType::F32)), (16, 0));
+    assert!(report.layers.len() == 8 && report.layers.iter().all(|layer| layer.bits == 16), "{report}");
+    let [before, after] = [&narrow, &report].map(|report| report.outputs[0].signal_to_noise);
+    say(&format!("{before:.1} dB by 8 bits, {after:.1} dB by 16"));
+    assert!(after > before + 6.0, "{before} and {after}");
+    let Some(device) = cross::device_program() else { return };
+    let inputs = numbers::inputs(&graph);
+    let expected = eval::run(&graph, &inputs).expect("values")[0].to_f32();
+    let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs())) as f64;
+    for outputs in outputs_emulated(&device, &graph, &inputs, Way::USUAL, &["cortex-a72", "cortex-a76", "max"]) {
+        let away = outputs[0].iter().zip(&expected).map(|(a, &b)| (a - b as f64).abs()).fold(0.0, f64::max);
+        assert!(away <= 1e-4 * largest, "{away} of {largest}");
+    }
+}
+
 /// With equalized channels, corrected biases and rounded weights; what is at work is told all the while. Other processes do not count: it
 /// is the processors' time, of both.
 #[test]

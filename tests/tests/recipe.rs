@@ -65,10 +65,11 @@ fn a_search_is_not_repeated() {
 #[test]
 fn the_precision_of_every_layer_is_told() {
     let folder = folder("mixed");
-    let start = "precision = \"fp16\"\n[quantize]\nonly-faster = false\n[layers]\nhead = { precision = \"float\" }\n";
+    let start = "precision = \"fp16\"\n[quantize]\nonly-faster = false\n[layers]\nhead = { precision = \"float\" }\nconv3 = { precision = \"int16\" }\n";
     std::fs::write(folder.join("start.toml"), start).expect("a file");
     let text = twice(&folder, &format!("--recipe start.toml {DATA}"), DATA);
-    let told = ["head = { precision = \"fp16\" }", "conv6 = { precision = \"int8\" }"];
+    let told =
+        ["head = { precision = \"fp16\" }", "conv6 = { precision = \"int8\" }", "conv3 = { precision = \"int16\" }"];
     assert!(told.iter().all(|line| text.contains(line)), "{text}");
 }
 
@@ -81,7 +82,8 @@ fn weights_alone_and_made_up_samples_need_no_data() {
 #[test]
 fn a_recipe_that_decides_everything_needs_no_samples() {
     let folder = folder("decided");
-    std::fs::write(folder.join("start.toml"), "[quantize]\ncorrect-biases = false\n").expect("a file");
+    let start = "[quantize]\ncorrect-biases = false\n[layers]\nconv3 = { precision = \"int16\" }\n";
+    std::fs::write(folder.join("start.toml"), start).expect("a file");
     let text = twice(&folder, &format!("--recipe start.toml {DATA}"), "");
     // Nor where a range is edited.
     let (before, after) = text.split_once("image = { low = 0.0, high = ").expect("the input's range");

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 const BINS: usize = 2048;
 /// Steps of 8 bits.
 const STEPS: f64 = 255.0;
+/// Steps of the lower 8 of 16 bits in one of the upper.
+const FINER: f64 = 256.0;
 /// Share of the elements that a percentile leaves out at each end.
 const OUTLIERS: f64 = 1e-4;
 /// Ranges that the search by squared error tries.
@@ -202,7 +204,11 @@ impl Observed {
 
     /// Energy of the difference between the elements and their integers, where those cover a range.
     pub fn noise(&self, range: &Range) -> f64 {
-        let step = (range.high - range.low) / STEPS;
+        self.noise_of(range, STEPS)
+    }
+
+    fn noise_of(&self, range: &Range, steps: f64) -> f64 {
+        let step = (range.high - range.low) / steps;
         let rounding = step * step / 12.0;
         let of_bin = |(place, &count): (usize, &f64)| {
             let x = self.centre(place);
@@ -212,9 +218,10 @@ impl Observed {
         self.bins.iter().enumerate().filter(|(_, count)| **count > 0.0).map(of_bin).sum()
     }
 
-    /// Decibels of the elements' energy over the noise of a range.
-    pub fn signal_to_noise(&self, range: &Range) -> f64 {
-        10.0 * (self.power.max(1e-30) / self.noise(range).max(1e-30)).log10()
+    /// Decibels of the elements' energy over the noise of a range that 8 bits or 16 cover.
+    pub fn signal_to_noise(&self, range: &Range, bits: usize) -> f64 {
+        let noise = self.noise_of(range, if bits > 8 { STEPS * FINER } else { STEPS });
+        10.0 * (self.power.max(1e-30) / noise.max(1e-30)).log10()
     }
 
     /// The range of least noise among those that the observers propose.
@@ -390,7 +397,7 @@ mod tests {
     fn the_reach_grows_with_later_runs() {
         let all = observed(&[ramp(1000, -0.5, 0.5), ramp(1000, -8.0, 2.0)]);
         assert_eq!((all.min, all.max, all.bins.iter().sum::<f64>()), (-8.0, 2.0, all.count));
-        assert!(all.signal_to_noise(&all.extremes()) > 30.0);
+        assert!(all.signal_to_noise(&all.extremes(), 8) > 30.0);
     }
 
     #[test]

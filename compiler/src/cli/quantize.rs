@@ -62,14 +62,14 @@ pub fn quantize(
 }
 
 fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
-    let named = |are_integers| {
-        let is_one = move |precision| (precision == LayerPrecision::Int8) == are_integers;
+    let named = |is_one: fn(LayerPrecision) -> bool| {
         let layers = recipe.layers.iter().filter(move |(_, rule)| rule.precision.is_some_and(is_one));
         layers.map(|(name, _)| name.clone()).collect()
     };
     QuantizeOptions {
-        keep: named(false),
-        integers: named(true),
+        keep: named(|precision| !matches!(precision, LayerPrecision::Int8 | LayerPrecision::Int16)),
+        integers: named(|precision| precision == LayerPrecision::Int8),
+        wide: named(|precision| precision == LayerPrecision::Int16),
         ranges: recipe.ranges.clone(),
         observer: rule.observer,
         only_faster: rule.only_faster,
@@ -85,7 +85,8 @@ fn how(rule: &Quantize, recipe: &Recipe) -> QuantizeOptions {
 /// Writes what was decided into a recipe.
 fn note(recipe: &mut Recipe, decided: &Decided) {
     let numbers = LayerPrecision::of(recipe.precision);
-    for (names, precision) in [(&decided.integers, LayerPrecision::Int8), (&decided.float, numbers)] {
+    let (narrow, wide) = ((&decided.integers, LayerPrecision::Int8), (&decided.wide, LayerPrecision::Int16));
+    for (names, precision) in [narrow, wide, (&decided.float, numbers)] {
         for name in names {
             recipe.layers.entry(name.clone()).or_default().precision = Some(precision);
         }
@@ -112,7 +113,7 @@ fn write_report(arguments: &QuantizeArguments, report: &Report) -> CliResult {
 fn as_json(report: &Report) -> Value {
     let layer = |layer: &LayerReport| {
         json!({
-            "layer": layer.origin, "macs": layer.macs, "low": layer.input.low, "high": layer.input.high,
+            "layer": layer.origin, "macs": layer.macs, "bits": layer.bits, "low": layer.input.low, "high": layer.input.high,
             "observer": layer.input.observer, "input_db": layer.input_quality, "weights_db": layer.weights_quality,
             "share_of_loss": layer.share_of_loss, "cycles_in_numbers": layer.cycles.map(|cycles| cycles[0]),
             "cycles_in_integers": layer.cycles.map(|cycles| cycles[1]),

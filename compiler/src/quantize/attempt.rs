@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{DType, Graph, NodeId, Op, Output};
+use edgecc_ir::{DType, Graph, NodeId, Op, Output, TypeError};
 use edgecc_passes::quantize::{
-    Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, quantize_weights, weights_axis,
+    Decisions, Points, QuantizedWeights, bias_correction, insert_quantization, layer_input, quantize_weights,
+    weights_axis,
 };
 
 use super::agreement::{Form, agreement};
-use super::observe::{affine, observe, ranges, unlike_parts};
+use super::observe::{affine, observe, ranges, unlike_parts, wide_ranges};
 use super::report::describe;
-use super::{Kept, QuantizeError, QuantizeOptions, Report, points};
+use super::{Arithmetic, Kept, QuantizeError, QuantizeOptions, Report, points};
 use crate::calibrate::capture::{Captured, capture};
 use crate::calibrate::observe::{Observed, Range};
 use crate::calibrate::samples::Samples;
@@ -29,6 +30,8 @@ pub(super) struct Run<'a> {
     pub(super) observed: BTreeMap<NodeId, Observed>,
     /// What the integers of each value cover.
     pub(super) ranges: BTreeMap<NodeId, Range>,
+    /// What 16 bits of each value cover that no integers of 8 bits stand for.
+    pub(super) wide_ranges: BTreeMap<NodeId, Range>,
     /// Values that keep their numbers since their channels are unlike.
     pub(super) apart: Vec<NodeId>,
     /// Each layer's weights as integers.
@@ -64,10 +67,47 @@ impl Reference<'_> {
 type Answers = Vec<Vec<Vec<f32>>>;
 
 /// What becomes of the values and layers of a graph.
-struct Chosen {
-    points: Points,
-    ranges: BTreeMap<NodeId, Range>,
-    layers: BTreeMap<NodeId, QuantizedWeights>,
+pub(super) struct Chosen {
+    pub(super) points: Points,
+    /// Of values of 8 bits.
+    pub(super) ranges: BTreeMap<NodeId, Range>,
+    pub(super) layers: BTreeMap<NodeId, QuantizedWeights>,
+    /// Of what layers read as 16 bits.
+    pub(super) wide: BTreeMap<NodeId, Range>,
+}
+
+impl Chosen {
+    /// `ranges` and `wide_ranges` tell of each value what its integers cover.
+    pub(super) fn of(
+        graph: &Graph,
+        kept: &Kept,
+        (ranges, wide_ranges): (&BTreeMap<NodeId, Range>, &BTreeMap<NodeId, Range>),
+        tables: bool,
+        weights: impl Fn(NodeId) -> Option<QuantizedWeights>,
+    ) -> Chosen {
+        let points = points(graph, kept);
+        let range = |id: &NodeId| ranges.get_key_value(id).map(|(&id, &range)| (id, range));
+        let values = points.values.iter().filter(|id| tables || !points.functions.contains_key(id));
+        let ranges: BTreeMap<NodeId, Range> = values.filter_map(range).collect();
+        let read = |&layer: &NodeId| {
+            let input = layer_input(graph, layer);
+            ranges.get(&input).or(wide_ranges.get(&input)).map(|&range| (layer, range))
+        };
+        let can_be = |layer: &NodeId| points.float.iter().all(|(float, _)| float != layer);
+        let wide = kept.iter().filter(|(_, form)| **form == Arithmetic::Wide).map(|(layer, _)| layer);
+        let wide: BTreeMap<NodeId, Range> = wide.filter(|layer| can_be(layer)).filter_map(read).collect();
+        let layers = points.layers.iter().chain(wide.keys());
+        let layers = layers.filter_map(|&layer| Some((layer, weights(layer)?))).collect();
+        Chosen { points, ranges, layers, wide }
+    }
+
+    /// The graph with that.
+    pub(super) fn inserted(self, mut graph: Graph) -> Result<Graph, TypeError> {
+        let affines = |ranges: BTreeMap<NodeId, Range>| ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
+        let Chosen { ranges, layers, wide, .. } = self;
+        insert_quantization(&mut graph, &Decisions { values: affines(ranges), layers, wide: affines(wide) })?;
+        Ok(graph)
+    }
 }
 
 impl<'a> Run<'a> {
@@ -82,6 +122,7 @@ impl<'a> Run<'a> {
         let points = points(&graph, &Kept::new());
         let observed = observe(&graph, options, &points, samples, threads)?;
         let mut ranges = ranges(&graph, how, &points, &observed);
+        let wide_ranges = wide_ranges(&graph, how, &points, &observed);
         let apart = match how.choice(None) {
             Some(_) => unlike_parts(&graph, &points, &observed, &ranges),
             None => Vec::new(),
@@ -90,7 +131,7 @@ impl<'a> Run<'a> {
         let rounded = |&layer: &NodeId| Some((layer, rounded(&graph, how, &observed, layer)?));
         let layers = points.layers.iter().filter_map(rounded).collect();
         let tables = how.tables != Some(false);
-        Ok(Run { options, samples, threads, ranges, layers, apart, tables, graph, points, observed })
+        Ok(Run { options, samples, threads, ranges, wide_ranges, layers, apart, tables, graph, points, observed })
     }
 
     /// Layers that neither are among some nor keep their numbers.
@@ -109,25 +150,20 @@ impl<'a> Run<'a> {
     }
 
     fn chosen(&self, kept: &Kept) -> Chosen {
-        let points = points(&self.graph, kept);
-        let range = |id: &NodeId| self.ranges.get_key_value(id).map(|(&id, &range)| (id, range));
-        let values = points.values.iter().filter(|id| self.tables || !points.functions.contains_key(id));
-        let ranges = values.filter_map(range).collect();
-        let weights = |layer: &NodeId| Some((*layer, self.layers.get(layer)?.clone()));
-        let layers = points.layers.iter().filter_map(weights).collect();
-        Chosen { points, ranges, layers }
+        let weights = |layer: NodeId| self.layers.get(&layer).cloned();
+        Chosen::of(&self.graph, kept, (&self.ranges, &self.wide_ranges), self.tables, weights)
     }
 
     /// A graph with the same nodes, with quantization but of some layers.
     pub(super) fn integers(&self, graph: &Graph, kept: &Kept) -> Result<Graph, QuantizeError> {
-        inserted(graph, self.chosen(kept))
+        Ok(self.chosen(kept).inserted(graph.clone())?)
     }
 
     /// The graph with quantization, but of some layers, and what that costs.
     pub(super) fn attempt(&self, kept: &Kept, reference: &Reference<'_>) -> Result<(Graph, Report), QuantizeError> {
         let chosen = self.chosen(kept);
-        let mut report = describe(&self.graph, &chosen.points, &self.observed, &chosen.ranges, &chosen.layers);
-        let graph = inserted(&self.graph, chosen)?;
+        let mut report = describe(&self.graph, &chosen, &self.observed);
+        let graph = chosen.inserted(self.graph.clone())?;
         report.samples = reference.samples.runs.len();
         let answers = self.answers(&graph, &reference.samples)?;
         let outputs = measured_outputs(&self.graph);
@@ -153,13 +189,6 @@ impl<'a> Run<'a> {
         }
         Ok(nodes.iter().map(|node| values.get(node).cloned().unwrap_or_default()).collect())
     }
-}
-
-fn inserted(graph: &Graph, Chosen { ranges, layers, .. }: Chosen) -> Result<Graph, QuantizeError> {
-    let values = ranges.iter().map(|(&id, range)| (id, affine(range))).collect();
-    let mut graph = graph.clone();
-    insert_quantization(&mut graph, &Decisions { values, layers })?;
-    Ok(graph)
 }
 
 /// A layer's weights as integers.

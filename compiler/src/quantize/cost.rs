@@ -7,7 +7,7 @@ use edgecc_ir::{Graph, NodeId, Origin, TypeError};
 
 use super::attempt::Run;
 use super::report::macs;
-use super::{Kept, QuantizeError, SLOWER};
+use super::{Arithmetic, Kept, QuantizeError, SLOWER};
 use crate::compile::{CompileOptions, modelled_costs};
 
 /// A layer whose integers take less than this share of its numbers' cycles is faster whatever stands around it.
@@ -61,10 +61,9 @@ impl Cycles {
 pub(super) struct Compared(Option<[Cycles; 2]>);
 
 impl Compared {
-    /// What a layer's integers are worth, at least 1: the cycles that they save, or its multiply-adds where those are not known.
-    pub(super) fn worth(&self, graph: &Graph, layer: NodeId) -> f64 {
-        let saved = self.of_layer(layer).map(|[numbers, integers]| numbers - integers);
-        saved.unwrap_or_else(|| macs(graph, layer) as f64).max(1.0)
+    /// Cycles of a layer in numbers and in integers; where they are not known, as if integers saved one for each multiply-add.
+    pub(super) fn or_macs(&self, graph: &Graph, layer: NodeId) -> [f64; 2] {
+        self.of_layer(layer).unwrap_or_else(|| [macs(graph, layer) as f64, 0.0])
     }
 
     /// Cycles of a layer in numbers and in integers, where they are known.
@@ -94,6 +93,19 @@ impl Run<'_> {
         Ok(Compared(Some([numbers, Cycles::of(&self.integers(&named, kept)?, self.options)?])))
     }
 
+    /// Cycles of those of some layers that take fewer reading 16 bits than in numbers.
+    pub(super) fn faster_wide(
+        &self,
+        layers: &[NodeId],
+        compared: &Compared,
+    ) -> Result<BTreeMap<NodeId, f64>, QuantizeError> {
+        let Some([numbers, _]) = &compared.0 else { return Ok(BTreeMap::new()) };
+        let all: Kept = layers.iter().map(|&layer| (layer, Arithmetic::Wide)).collect();
+        let wide = Cycles::of(&self.integers(&named(&self.graph)?, &all)?, self.options)?;
+        let faster = layers.iter().filter(|&&layer| wide.of_layer(layer) < numbers.of_layer(layer));
+        Ok(faster.map(|&layer| (layer, wide.of_layer(layer))).collect())
+    }
+
     /// Layers of `free` that are not faster in integers, conversions around them included, beyond those of `kept`.
     ///
     /// Each layer that is not clearly faster is tried alone, first those that gain least; then all of these together, and all
@@ -111,20 +123,20 @@ impl Run<'_> {
         let mut doubtful: Vec<NodeId> = free.iter().copied().filter(|layer| share(layer) > CLEARLY_FASTER).collect();
         doubtful.sort_by(|a, b| share(b).total_cmp(&share(a)));
         let cycles = |more: &Kept| {
-            let with: Kept = kept.iter().chain(more).map(|(&layer, &reason)| (layer, reason)).collect();
+            let with: Kept = kept.iter().chain(more).map(|(&layer, &form)| (layer, form)).collect();
             Ok::<f64, QuantizeError>(Cycles::of(&self.integers(&self.graph, &with)?, self.options)?.total)
         };
         for (number, &layer) in doubtful.iter().enumerate() {
             progress(format!("comparing layer {} of {}", number + 1, doubtful.len()));
             let mut tried = slower.clone();
-            tried.insert(layer, SLOWER);
+            tried.insert(layer, Arithmetic::Numbers(SLOWER));
             let cycles = cycles(&tried)?;
             if cycles <= least {
                 (least, slower) = (cycles, tried);
             }
         }
         for together in [&doubtful[..], free] {
-            let tried: Kept = together.iter().map(|&layer| (layer, SLOWER)).collect();
+            let tried: Kept = together.iter().map(|&layer| (layer, Arithmetic::Numbers(SLOWER))).collect();
             if tried.len() > slower.len() {
                 let cycles = cycles(&tried)?;
                 if cycles < least {

@@ -40,6 +40,8 @@ const LOSES: &str = "costs too much accuracy";
 /// Integers would take as long, with the conversions around them.
 const SLOWER: &str = "is not faster in integers";
 const CHOICES: [&str; 3] = [TOLD, LOSES, SLOWER];
+/// Layers of integers that read 16 bits.
+const WIDE: &str = "reads 16 bits";
 
 /// How a graph is quantised.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +50,8 @@ pub struct QuantizeOptions {
     pub keep: BTreeSet<String>,
     /// Layers that become integers whatever that costs, by name.
     pub integers: BTreeSet<String>,
+    /// Layers that become integers and read 16 bits, by name.
+    pub wide: BTreeSet<String>,
     /// What the integers of values cover, by name.
     pub ranges: BTreeMap<String, RangeRule>,
     /// Who proposes the range of values beside those; without it, for each value whoever loses least.
@@ -119,8 +123,9 @@ pub enum QuantizeError {
 ///
 /// Channels get factors of their own, and weights are rounded so that the results of layers stay, each where that brings the
 /// outputs nearer to the float model's. Where more is lost than is allowed, functions such as sigmoids are computed of f32
-/// instead of looked up by 8 bits, with factors for the channels of their results; where it still is, layers go back to f32: first
-/// those whose rounding disturbs what the limit looks at most for the cycles that it saves, as many as it takes.
+/// instead of looked up by 8 bits, with factors for the channels of their results; where it still is, layers read 16 bits, where
+/// that is faster than numbers, or go back to numbers: first those whose rounding disturbs what the limit looks at most for the
+/// cycles that it saves, as many as it takes.
 pub fn quantize(
     graph: &mut Graph,
     options: &CompileOptions,
@@ -174,8 +179,11 @@ impl Fitted<'_> {
         progress: &mut dyn FnMut(String),
     ) -> Result<(), QuantizeError> {
         let Fitted { run, best: (kept, (_, report)), .. } = self;
-        let layers = run.free(&BTreeSet::new(), kept);
-        report.tell(&run.graph, &layers, &run.losses(&layers, reference, progress)?, &run.compared(kept)?);
+        let narrow = run.free(&BTreeSet::new(), kept).into_iter().map(|layer| (layer, None));
+        let wide =
+            kept.iter().filter(|(_, form)| **form == Arithmetic::Wide).map(|(&layer, &form)| (layer, Some(form)));
+        let losses = run.losses(&narrow.chain(wide).collect::<Vec<_>>(), reference, progress)?;
+        report.tell(&run.graph, &losses, &run.compared(kept)?);
         Ok(())
     }
 
@@ -248,7 +256,7 @@ fn fit_once<'a>(
     Ok(Fitted { run, best: (kept, best), steps, changes, is_fitted })
 }
 
-/// Gives layers back to f32 until no more is lost than the limit allows.
+/// Gives layers 16 bits, or back to numbers, until no more is lost than the limit allows.
 fn without_layers<'a>(
     limit: Limit,
     (how, fixed): (&QuantizeOptions, &BTreeSet<NodeId>),
@@ -257,8 +265,8 @@ fn without_layers<'a>(
     progress: &mut dyn FnMut(String),
 ) -> Result<Fitted<'a>, QuantizeError> {
     let Fitted { run, best, .. } = &fitted;
-    let losses = run.losses(&run.free(fixed, &best.0), reference, progress)?;
-    let order = Order::of(&run.graph, limit, &losses, &fitted.report().outputs, compared);
+    let steps = run.steps(&run.free(fixed, &best.0), (reference, compared), progress)?;
+    let order = Order::of(limit, &steps, &fitted.report().outputs);
     let (mut kept, mut attempt) = run.keep_to(limit, &order, best.clone(), reference, progress)?;
     if how.only_faster {
         // What stands between layers of numbers may be slower now.
@@ -271,16 +279,33 @@ fn without_layers<'a>(
     Ok(Fitted { best: (kept, attempt), ..fitted })
 }
 
-/// Layers that keep their numbers, with the reason.
-type Kept = BTreeMap<NodeId, &'static str>;
+/// What a layer is that does not read integers of 8 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arithmetic {
+    /// Numbers, with the reason.
+    Numbers(&'static str),
+    /// Integers that read 16 bits.
+    Wide,
+}
 
+/// Layers that do not read integers of 8 bits.
+type Kept = BTreeMap<NodeId, Arithmetic>;
+
+/// Where integers of 8 bits can stand, but for some layers.
 fn points(graph: &Graph, kept: &Kept) -> Points {
-    quantization_points(graph, |id| kept.get(&id).copied())
+    let reason = |form: &Arithmetic| match form {
+        Arithmetic::Numbers(reason) => reason,
+        Arithmetic::Wide => WIDE,
+    };
+    let mut points = quantization_points(graph, |id| kept.get(&id).map(reason));
+    points.float.retain(|&(_, reason)| reason != WIDE);
+    points
 }
 
 impl QuantizeOptions {
     fn kept(&self, graph: &Graph) -> Result<Kept, QuantizeError> {
-        Ok(named(graph, &self.keep)?.into_iter().map(|layer| (layer, TOLD)).collect())
+        let numbers = named(graph, &self.keep)?.into_iter().map(|layer| (layer, Arithmetic::Numbers(TOLD)));
+        Ok(numbers.chain(named(graph, &self.wide)?.into_iter().map(|layer| (layer, Arithmetic::Wide))).collect())
     }
 
     /// What is said of a step that takes samples: `None` where it is not to be tried, `Some(None)` where measurement decides.

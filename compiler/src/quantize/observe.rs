@@ -82,6 +82,21 @@ pub(super) fn ranges(
     points.values.iter().filter_map(range).collect()
 }
 
+/// What 16 bits of each value cover: everything, since their steps are fine, where nothing else is said.
+pub(super) fn wide_ranges(
+    graph: &Graph,
+    how: &QuantizeOptions,
+    points: &Points,
+    observed: &BTreeMap<NodeId, Observed>,
+) -> BTreeMap<NodeId, Range> {
+    let rules = how.rules(graph);
+    let range = |&id: &NodeId| match rules.get(&id) {
+        Some(&RangeRule::Decided(range)) => Some((id, range)),
+        Some(RangeRule::By { .. }) | None => Some((id, observed.get(&id)?.extremes())),
+    };
+    points.values.iter().filter_map(range).collect()
+}
+
 /// Values behind the last layer, such as boxes beside scores, of which a channel has too few steps where all share one scale.
 pub(super) fn unlike_parts(
     graph: &Graph,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use edgecc_ir::{Graph, NodeId, Op};
-use edgecc_passes::quantize::{Points, QuantizedWeights, layer_input, weights_axis};
+use edgecc_passes::quantize::{QuantizedWeights, layer_input, weights_axis};
 
 use super::agreement::{OutputReport, decibels};
+use super::attempt::Chosen;
 use super::cost::Compared;
 use super::sensitivity::Losses;
 use super::{Decided, Equalized};
@@ -53,16 +54,16 @@ impl Report {
         self.outputs.iter().map(|output| output.signal_to_noise).fold(f64::INFINITY, f64::min)
     }
 
-    /// Tells each layer's share of the loss, and cycles. `layers` are those of the report.
-    pub(super) fn tell(&mut self, graph: &Graph, layers: &[NodeId], losses: &Losses, compared: &Compared) {
+    /// Tells each layer's share of the loss, and cycles.
+    pub(super) fn tell(&mut self, graph: &Graph, losses: &Losses, compared: &Compared) {
         // Of the output that each disturbs most.
         let loss = |outputs: &Vec<OutputReport>| outputs.iter().map(OutputReport::noise).fold(0.0, f64::max);
         let all: f64 = losses.values().map(loss).sum();
         let names = names::layers(graph);
-        for &layer in layers {
+        for (&layer, outputs) in losses {
             let name = names.name(layer);
             let Some(row) = self.layers.iter_mut().find(|row| row.name == name) else { continue };
-            row.share_of_loss = losses.get(&layer).map(|outputs| loss(outputs) / all.max(f64::MIN_POSITIVE));
+            row.share_of_loss = Some(loss(outputs) / all.max(f64::MIN_POSITIVE));
             row.cycles = compared.of_layer(layer);
         }
         self.cycles = compared.total();
@@ -90,6 +91,8 @@ pub struct LayerReport {
     pub macs: u64,
     /// What its input's integers cover.
     pub input: Range,
+    /// Bits of its input.
+    pub bits: usize,
     /// Decibels of the input over the noise of its integers.
     pub input_quality: f64,
     /// Decibels of the weights over the noise of theirs.
@@ -113,23 +116,20 @@ pub struct FloatReport {
     pub reason: &'static str,
 }
 
-pub(super) fn describe(
-    graph: &Graph,
-    points: &Points,
-    observed: &BTreeMap<NodeId, Observed>,
-    ranges: &BTreeMap<NodeId, Range>,
-    weights: &BTreeMap<NodeId, QuantizedWeights>,
-) -> Report {
+pub(super) fn describe(graph: &Graph, chosen: &Chosen, observed: &BTreeMap<NodeId, Observed>) -> Report {
+    let Chosen { points, ranges, layers: weights, wide } = chosen;
     let names = names::layers(graph);
     let origin = |id: NodeId| graph.node(id).origin().to_string();
     let row = |(&id, weights): (&NodeId, &QuantizedWeights)| {
         let input = layer_input(graph, id);
+        let (range, bits) = wide.get(&id).map_or_else(|| (ranges[&input], 8), |&range| (range, 16));
         LayerReport {
             name: names.name(id),
             origin: origin(id),
             macs: macs(graph, id),
-            input: ranges[&input],
-            input_quality: observed[&input].signal_to_noise(&ranges[&input]),
+            input: range,
+            bits,
+            input_quality: observed[&input].signal_to_noise(&range, bits),
             weights_quality: weights_quality(graph, id, weights),
             share_of_loss: None,
             cycles: None,
@@ -143,12 +143,12 @@ pub(super) fn describe(
         macs: macs(graph, id),
         reason,
     };
-    let total: u64 = points.layers.iter().chain(points.float.iter().map(|(id, _)| id)).map(|&id| macs(graph, id)).sum();
     let float: u64 = points.float.iter().map(|&(id, _)| macs(graph, id)).sum();
+    let total = float + weights.keys().map(|&id| macs(graph, id)).sum::<u64>();
     Report {
         layers: in_order.map(row).collect(),
         float: points.float.iter().map(kept).collect(),
-        decided: Decided::of(graph, points, ranges),
+        decided: Decided::of(graph, chosen),
         float_share: float as f64 / total.max(1) as f64,
         ..Report::default()
     }
@@ -203,14 +203,15 @@ impl std::fmt::Display for Report {
                 [0, 1].map(|place| layer.cycles.map_or("-".into(), |cycles| format!("{:.1}", cycles[place] / 1e3)));
             writeln!(
                 f,
-                "{:>8} {:>9.1} {:>9.1} {:>13} {:>12} {range:>22} {:>14}  {}",
+                "{:>8} {:>9.1} {:>9.1} {:>13} {:>12} {range:>22} {:>14}  {}{}",
                 share(layer.share_of_loss),
                 layer.input_quality,
                 layer.weights_quality,
                 cycles[0],
                 cycles[1],
                 layer.input.observer,
-                layer.origin
+                layer.origin,
+                if layer.bits > 8 { ", which reads 16 bits" } else { "" }
             )?;
         }
         for FloatReport { origin, macs, reason, .. } in &self.float {

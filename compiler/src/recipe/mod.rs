@@ -187,6 +187,8 @@ pub struct LayerRule {
 pub enum LayerPrecision {
     /// Integers of eight bits.
     Int8,
+    /// Integers of eight bits as weights, that read integers of sixteen.
+    Int16,
     /// Numbers of the recipe's width.
     Float,
     /// Numbers of 16 bits, where that is the recipe's width.

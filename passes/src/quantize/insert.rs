@@ -1,12 +1,12 @@
 //! Quantization as it is decided, written into a graph of numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use edgecc_ir::{DType, Graph, NodeId, Op, Scalar, Tensor, TypeError};
+use edgecc_ir::{BinaryOp, DType, Expr, Graph, NodeId, Op, Origin, Scalar, Tensor, TypeError, UnaryOp};
 
 use super::affine::{Affine, along, dequantize, dequantized, integer_range, quantize_expr};
 use super::movement::moved_operands;
-use super::points::quantization_points;
+use super::points::{quantization_points, takes_integers};
 use crate::fuse::channels::{
     Place, bias_epilogue, bias_shape, channel_axis, channel_tensor, channel_values, locate, with_bias,
 };
@@ -18,6 +18,8 @@ pub struct Decisions {
     pub values: BTreeMap<NodeId, Affine>,
     /// Layers, with their weights.
     pub layers: BTreeMap<NodeId, QuantizedWeights>,
+    /// Of the layers those that read 16 bits, with what the upper 8 of them stand for.
+    pub wide: BTreeMap<NodeId, Affine>,
 }
 
 /// Weights of a layer as integers.
@@ -87,14 +89,19 @@ pub fn bias_correction(graph: &Graph, layer: NodeId, rounded: &QuantizedWeights,
     sums
 }
 
-/// `conv(x, w) => conv(dequantize(quantize(x)), dequantize(q)) + correction` for every value and layer that is decided on.
+/// `conv(x, w) => conv(dequantize(quantize(x)), dequantize(q)) + correction` for every value and layer that is decided on. What else
+/// reads a value gets the rounded one where integers are of use to it.
 pub fn insert_quantization(graph: &mut Graph, decisions: &Decisions) -> Result<(), TypeError> {
-    for (&id, affine) in &decisions.values {
-        let (users, origin) = (graph.users(id), graph.node(id).origin().clone());
-        let integers = graph.add(Op::Map(quantize_expr(affine)), &[id], origin.clone())?;
-        let (op, operands) = dequantize(graph, integers, affine);
-        let numbers = graph.add(op, &operands, origin)?;
-        users.into_iter().for_each(|user| graph.replace_operand(user, id, numbers));
+    let narrow = decisions.layers.keys().filter(|layer| !decisions.wide.contains_key(layer));
+    let narrow: BTreeSet<NodeId> = narrow.copied().collect();
+    let readers = |&id: &NodeId| -> Vec<NodeId> {
+        graph.users(id).into_iter().filter(|&user| takes_integers(graph, user, &narrow)).collect()
+    };
+    let readers: Vec<Vec<NodeId>> = decisions.values.keys().map(readers).collect();
+    for ((&id, affine), readers) in decisions.values.iter().zip(readers) {
+        let origin = graph.node(id).origin().clone();
+        let numbers = rounded(graph, id, (affine, quantize_expr(affine)), origin)?;
+        readers.into_iter().for_each(|user| graph.replace_operand(user, id, numbers));
     }
     for (&id, weights) in &decisions.layers {
         let old = graph.operands(id)[1];
@@ -104,9 +111,65 @@ pub fn insert_quantization(graph: &mut Graph, decisions: &Decisions) -> Result<(
         let numbers = graph.add(op, &operands, origin)?;
         graph.replace_operand(id, old, numbers);
         correct(graph, id, &weights.correction)?;
+        if let Some(upper) = decisions.wide.get(&id) {
+            widen(graph, id, upper)?;
+        }
     }
     graph.remove_dead();
     Ok(())
+}
+
+/// What the integers that an expression makes of a value stand for.
+fn rounded(
+    graph: &mut Graph,
+    value: NodeId,
+    (affine, expr): (&Affine, Expr),
+    origin: Origin,
+) -> Result<NodeId, TypeError> {
+    let integers = graph.add(Op::Map(expr), &[value], origin.clone())?;
+    let (op, operands) = dequantize(graph, integers, affine);
+    graph.add(op, &operands, origin)
+}
+
+/// `conv(x, w) => conv(upper 8 bits of x, w) + conv(lower 8 bits of x, w)`, both over integers that are dequantised; the bias is of the
+/// first.
+fn widen(graph: &mut Graph, layer: NodeId, upper: &Affine) -> Result<(), TypeError> {
+    let lower = Affine::per_tensor(DType::I8, upper.scales[0] / 256.0, 0);
+    let (op, operands, origin) =
+        (graph.op(layer).clone(), graph.operands(layer).to_vec(), graph.node(layer).origin().clone());
+    let above = rounded(graph, operands[0], (upper, quantize_expr(upper)), origin.clone())?;
+    let below = rounded(graph, operands[0], (&lower, lower_expr(upper, &lower)), origin.clone())?;
+    let mut plain = op.clone();
+    plain.epilogue_mut().into_iter().for_each(|slot| *slot = Op::plain_epilogue(DType::F32));
+    let below = graph.add(plain, &[below, operands[1]], origin.clone())?;
+    let above = graph.add(op, &[&[above], &operands[1..]].concat(), origin.clone())?;
+    let mut sum = Expr::new();
+    let (a, b) = (sum.arg(0, DType::F32), sum.arg(1, DType::F32));
+    let root = sum.binary(BinaryOp::Add, a, b);
+    graph.rewrite(layer, Op::Map(sum.with_root(root)), &[above, below], origin)
+}
+
+/// `saturate(round(x / lower) - 256 * saturate(round(x / upper)))`: what is left of 16 bits beside the upper 8. All of it is of whole
+/// numbers that f32 holds exactly, so that it is the same however it is computed.
+fn lower_expr(upper: &Affine, lower: &Affine) -> Expr {
+    let (least, most) = integer_range(DType::I8);
+    let mut expr = Expr::new();
+    let x = expr.arg(0, DType::F32);
+    let steps = |expr: &mut Expr, affine: &Affine| {
+        let scale = expr.constant(Scalar::f32(affine.scales[0]));
+        let ratio = expr.binary(BinaryOp::Div, x, scale);
+        expr.unary(UnaryOp::Round, ratio)
+    };
+    let (whole, above) = (steps(&mut expr, lower), steps(&mut expr, upper));
+    let number = |expr: &mut Expr, value: i64| expr.constant(Scalar::f32(value as f32));
+    let (least, most) = (number(&mut expr, least - upper.zeros[0]), number(&mut expr, most - upper.zeros[0]));
+    let above = expr.binary(BinaryOp::Max, above, least);
+    let above = expr.binary(BinaryOp::Min, above, most);
+    let steps_above = number(&mut expr, 256);
+    let above = expr.binary(BinaryOp::Mul, above, steps_above);
+    let rest = expr.binary(BinaryOp::Sub, whole, above);
+    let root = expr.cast(DType::I8, rest);
+    expr.with_root(root)
 }
 
 /// `conv(dequantize(q), w) => conv(dequantize(q), dequantize(quantize(w)))` for constant numbers w, with new scales: so that what
@@ -120,7 +183,7 @@ pub fn round_weights(graph: &mut Graph) -> Result<usize, TypeError> {
     };
     let layers: BTreeMap<_, _> = quantization_points(graph, |_| None).layers.into_iter().filter_map(rounded).collect();
     let count = layers.len();
-    insert_quantization(graph, &Decisions { values: BTreeMap::new(), layers })?;
+    insert_quantization(graph, &Decisions { layers, ..Decisions::default() })?;
     Ok(count)
 }
 

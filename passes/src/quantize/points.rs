@@ -36,6 +36,7 @@ pub fn quantization_points(graph: &Graph, stays: impl Fn(NodeId) -> Option<&'sta
     }
     let layers: BTreeSet<NodeId> = points.layers.iter().copied().collect();
     let mut kept = values(graph, &layers);
+    kept.retain(|&id| graph.users(id).into_iter().any(|user| takes_integers(graph, user, &layers)));
     let of = |&id: &NodeId| FunctionOf::behind(graph, id, &layers);
     points.functions = kept.iter().filter_map(of).map(|function| (function.source, function.expr)).collect();
     kept.extend(points.functions.keys());
@@ -96,6 +97,26 @@ fn fused(graph: &Graph) -> Graph {
 fn reads_layer_weights(fused: &Graph, id: NodeId, graph: &Graph, layers: &BTreeSet<NodeId>) -> bool {
     let weights = fused.operands(id)[1];
     graph.users(weights).iter().any(|user| layers.contains(user))
+}
+
+/// Whether what reads a value can do with integers: one of the layers, a contraction that is none, or what leads to either or to an
+/// output. Contractions that could be layers and are not want numbers.
+pub(super) fn takes_integers(graph: &Graph, reader: NodeId, layers: &BTreeSet<NodeId>) -> bool {
+    let is_output = |id: NodeId| graph.outputs().iter().any(|output| output.node == id);
+    let (mut reached, mut open) = (BTreeSet::from([reader]), vec![reader]);
+    while let Some(id) = open.pop() {
+        let takes = match graph.op(id).epilogue() {
+            Some(_) => layers.contains(&id) || reason_to_stay(graph, id).is_some(),
+            None => is_output(id),
+        };
+        if takes {
+            return true;
+        }
+        if graph.op(id).epilogue().is_none() {
+            open.extend(graph.users(id).into_iter().filter(|&user| reached.insert(user)));
+        }
+    }
+    false
 }
 
 /// The value that a layer reads, as it is before it is moved.
