@@ -30,6 +30,7 @@ pub fn describe<'a>(
         offset: kernel.offset as u64,
         length: kernel.length as u64,
         encoded: kernel.encoded,
+        bounded: false,
     });
     let steps = program.steps.iter().enumerate().map(|(number, step)| FormatStep {
         action: Some(Action::Call(call(program, plan, &constants, emitted, number, step))),
@@ -66,6 +67,7 @@ pub fn describe_shaders<'a>(
         offset: offset as u64,
         length: module.text.len() as u64,
         encoded: true,
+        bounded: module.unproved.is_none(),
     });
     let steps = program.steps.iter().zip(&shaders.dispatches).enumerate().map(|(number, (step, dispatch))| {
         let buffers = dispatch.bindings.iter().map(|binding| bound(binding, &constants));

@@ -7,11 +7,12 @@ use edgecc::picture::{Normalisation, read as read_picture};
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
-use edgecc_format::{ElementType, HEADER_BYTES, verify_weights};
+use edgecc_format::{ElementType, HEADER_BYTES, Manifest, verify_weights};
 use edgecc_runtime::gpu::ShaderModel;
 use edgecc_tests::browser::{Files, browser, run as run_page};
 use edgecc_tests::models::{MODELS, Row};
 use edgecc_tests::report::say;
+use edgecc_tests::rewritten::rewritten;
 use edgecc_tests::{gpu, reference, run, sample};
 use serde_json::json;
 
@@ -150,7 +151,14 @@ fn pictures_become_the_inputs_that_they_become_on_the_command_line() {
 #[test]
 fn adapters_that_are_missing_or_too_small_are_clear_errors() {
     let Some(browser) = browser() else { return };
-    let served = Files::from([("digits.bin".into(), sample_artifact())]);
+    let artifact = sample_artifact();
+    let needy = |manifest: &mut Manifest, _: &mut Vec<u8>| {
+        manifest.programs[0].required_features.push("no-such-feature".into());
+    };
+    let needy = rewritten(&artifact, needy);
+    let broken = rewritten(&artifact, |_, code| code[..3].copy_from_slice(b"bad"));
+    let named = [("digits.bin", artifact), ("digits-needy.bin", needy), ("digits-broken.bin", broken)];
+    let served = Files::from(named.map(|(name, bytes)| (name.into(), bytes)));
     let posted = run_page(browser, "refusals", &json!([["refusals", "digits"]]), served);
     let said = String::from_utf8_lossy(&posted["refusals"]).into_owned();
     let lines: Vec<&str> = said.lines().collect();
@@ -158,7 +166,10 @@ fn adapters_that_are_missing_or_too_small_are_clear_errors() {
     assert_eq!(lines[1], "adapter: this browser finds no GPU adapter that it may use");
     assert!(lines[2].starts_with("limit: adapter"), "{said}");
     assert!(lines[2].contains("has maxStorageBufferBindingSize of 64, the model needs"), "{said}");
-    assert_eq!(lines[3], "lost: the device was given back");
+    assert!(lines[3].starts_with("feature: adapter"), "{said}");
+    assert!(lines[3].ends_with("does not have no-such-feature, which the model needs"), "{said}");
+    assert!(lines[4].starts_with("shader: adapter") && lines[4].contains("refuses shader `conv_0`"), "{said}");
+    assert_eq!(lines.last(), Some(&"lost: the device was given back"), "{said}");
 }
 
 /// The text without the numbers that JavaScript does not hold to the last digit.

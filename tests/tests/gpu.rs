@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edgecc::both::CompiledForBoth;
 use edgecc::compile::CompileOptions;
@@ -24,6 +24,7 @@ use edgecc_tests::kernels::random_kernel;
 use edgecc_tests::models::{LEAST_COSINE_OF_HALVES, MODELS, QUANTIZED, Row};
 use edgecc_tests::networks::{Activation, Network, layers};
 use edgecc_tests::report::{say, skipped};
+use edgecc_tests::rewritten::rewritten;
 use edgecc_tests::winograd::CASES;
 use edgecc_tests::{gpu, light, numbers, python, reference, run, sample};
 
@@ -444,6 +445,84 @@ fn a_device_that_is_lost_is_opened_anew_for_the_run() {
     }
     other.run().expect("a run of another session");
     assert_eq!((other.output(0), other.losses()), (expected.as_slice(), 1));
+}
+
+/// The device goes while a run is under way, sooner or later in it. A run that meets two losses says so.
+#[test]
+fn a_device_that_is_lost_in_the_middle_of_a_run_is_opened_anew_for_it() {
+    if gpu::device().is_none() {
+        return;
+    }
+    let gpu =
+        Gpu::open(&GpuOptions { adapter: std::env::var("EDGECC_ADAPTER").ok(), cache: None }).expect("an adapter");
+    let artifact = gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    let mut session = ShaderModel::from_bytes(&artifact).expect("a model").session(&gpu).expect("a session");
+    session.input_mut(0).fill(0x3f);
+    session.run().expect("a run");
+    let expected = session.output(0).to_vec();
+    for loss in 0..LOSSES as u64 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_micros(loss * 10));
+                gpu.lose();
+            });
+            match session.run() {
+                Ok(()) => assert_eq!(session.output(0), expected, "loss {loss}"),
+                Err(error) => assert!(matches!(error, GpuError::Lost { .. }), "loss {loss}: {error}"),
+            }
+        });
+    }
+    session.run().expect("a run behind all losses");
+    assert_eq!(session.output(0), expected);
+    say(&format!("{} of {LOSSES} losses were met by a run", session.losses()));
+}
+
+#[test]
+fn what_an_adapter_lacks_is_an_error_that_names_it() {
+    let Some(device) = gpu::device() else { return };
+    let artifact = gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    let refused = |change: &dyn Fn(&mut edgecc_format::Program)| {
+        let changed = rewritten(&artifact, |manifest, _| change(&mut manifest.programs[0]));
+        ShaderModel::from_bytes(&changed).expect("a model").session(device).expect_err("refused").to_string()
+    };
+    let adapter = device.adapter();
+    let feature = refused(&|program| program.required_features.push("no-such-feature".into()));
+    assert_eq!(feature, format!("adapter {adapter} does not have no-such-feature, which the model needs"));
+    let large = refused(&|program| program.arena_bytes = 1 << 50);
+    assert!(large.starts_with(&format!("adapter {adapter} has maxBufferSize of ")), "{large}");
+    assert!(large.ends_with(", the model needs 1125899906842624"), "{large}");
+}
+
+#[test]
+fn a_shader_that_the_driver_refuses_is_named() {
+    let Some(device) = gpu::device() else { return };
+    let artifact = gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    let changed = rewritten(&artifact, |_, code| code[..3].copy_from_slice(b"bad"));
+    let model = ShaderModel::from_bytes(&changed).expect("a model");
+    let error = model.session(device).expect_err("refused");
+    assert!(matches!(&error, GpuError::Shader { shader, .. } if shader == "relayout_0"), "{error}");
+}
+
+#[test]
+fn damaged_artifacts_of_shaders_are_refused() {
+    let artifact = gpu::compiled(&convolution()).expect("compiles").to_bytes().expect("an artifact");
+    for n in 0..artifact.len() * 8 / 101 {
+        let mut damaged = artifact.clone();
+        damaged[n * 101 / 8] ^= 1 << (n * 101 % 8);
+        // What lies between sections is nobody's.
+        assert!(ShaderModel::from_bytes(&damaged).is_err() || is_padding(&artifact, n * 101 / 8), "bit {}", n * 101);
+    }
+    for end in (0..artifact.len()).step_by(67) {
+        assert!(ShaderModel::from_bytes(&artifact[..end]).is_err(), "{end} bytes");
+    }
+}
+
+/// Whether a byte of an artifact lies in no section.
+fn is_padding(artifact: &[u8], at: usize) -> bool {
+    let view = edgecc_format::read(artifact).expect("an artifact");
+    let sections = [view.code, view.weights].map(|section| section.as_ptr_range());
+    let place = artifact[at..].as_ptr();
+    at > edgecc_format::HEADER_BYTES && artifact[at] == 0 && !sections.iter().any(|section| section.contains(&place))
 }
 
 #[test]

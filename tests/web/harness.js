@@ -75,6 +75,10 @@ async function refusals(name) {
     lines.push(await refused().then(() => "not refused", (error) => `${error.kind}: ${error.message}`));
   }
   const gpu = await Gpu.open();
+  const needy = await Model.fetch(`/served/${name}-needy.bin`);
+  lines.push(await needy.session(gpu).then(() => "not refused", (error) => `${error.kind}: ${error.message}`));
+  const broken = await Model.fetch(`/served/${name}-broken.bin`);
+  lines.push(await broken.session(gpu).then(() => "not refused", (error) => `${error.kind}: ${error.message}`));
   const session = await model.session(gpu);
   await gpu.close();
   lines.push(await session.run().then(() => "not refused", (error) => `${error.kind}: ${error.message}`));

@@ -7,6 +7,7 @@
 
 use edgecc_ir::DType;
 
+use super::bounds::Run;
 use super::functions::Function;
 use super::value::{Kind, Width, kind};
 use super::writer::Writer;
@@ -102,6 +103,8 @@ pub(super) struct Bindings {
     pub(super) list: Vec<Binding>,
     forms: Vec<Form>,
     pub(super) operands: Vec<Bound>,
+    /// The operands in each binding.
+    pub(super) runs: Vec<Vec<Run>>,
 }
 
 impl Bindings {
@@ -114,6 +117,7 @@ impl Bindings {
         }
         let mut list: Vec<Binding> = Vec::new();
         let mut forms = Vec::new();
+        let mut held = Vec::new();
         let mut places = vec![0; runs.len()];
         for place in 0..runs.len() {
             // What is empty is never reached.
@@ -128,6 +132,12 @@ impl Bindings {
             );
             let starts = |member: usize| start(program, plan, &operands[member]) / uses[member].dtype.size();
             forms.push(form(members.iter().map(|&member| (uses[member], starts(member)))));
+            let first = list.last().map_or(0, |bound: &Binding| bound.offset);
+            let held_by = |&member: &usize| {
+                let begin = start(program, plan, &operands[member]) - first;
+                Run { begin, end: begin + operands[member].length, is_written: uses[member].writes }
+            };
+            held.push(members.iter().map(held_by).collect());
         }
         let bound = (0..runs.len()).map(|place| {
             let (binding, dtype) = (places[place], uses[place].dtype);
@@ -136,7 +146,7 @@ impl Bindings {
             let form = forms.get(binding).copied().unwrap_or(Form::Words);
             Bound { binding, form, dtype, start: bytes / dtype.size() }
         });
-        Bindings { operands: bound.collect(), list, forms }
+        Bindings { operands: bound.collect(), list, forms, runs: held }
     }
 
     /// The declarations.

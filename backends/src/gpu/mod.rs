@@ -4,6 +4,7 @@
 //! goes beyond WebGPU's default limits: 8 storage buffers, groups of 256 invocations, 65535 groups along an axis.
 
 mod binding;
+mod bounds;
 mod contraction;
 mod depthwise;
 mod expression;
@@ -24,11 +25,14 @@ mod winograd;
 mod within;
 mod writer;
 
+use std::collections::BTreeSet;
+
 pub use binding::{Binding, MOST_BINDINGS, OFFSET_ALIGNMENT, Region};
 pub use grid::{GROUP, MOST_GROUPS};
 pub use support::check;
 
 use binding::{Bindings, Bound, Use};
+use bounds::Run;
 use contraction::Contraction;
 use depthwise::Depthwise;
 use nest::Nest;
@@ -72,6 +76,8 @@ pub struct Module {
     pub name: String,
     /// The text.
     pub text: String,
+    /// Why it is not proved to stay within its operands; it then has to be checked while it runs.
+    pub unproved: Option<String>,
 }
 
 /// A step as a call of a shader.
@@ -106,24 +112,39 @@ struct Body {
 /// Emits and validates the shaders of a planned program that [`check`] lets pass. Steps of one text share a module.
 pub fn emit(program: &Program, plan: &Plan) -> Result<Shaders, ShaderError> {
     let mut shaders = Shaders::default();
+    let mut parsed = Vec::new();
+    let mut proved = BTreeSet::new();
     for (number, step) in program.steps.iter().enumerate() {
         let failed = |reason: String| ShaderError { step: format!("{number}.{}", step.name), reason };
-        let (text, groups, bindings) = emit_step(program, plan, step).map_err(failed)?;
+        let Emitted { text, groups, bindings, runs } = emit_step(program, plan, step).map_err(failed)?;
         let known = shaders.modules.iter().position(|module| module.text == text);
         let module = match known {
             Some(module) => module,
             None => {
-                validate::validate(&text).map_err(failed)?;
-                shaders.modules.push(Module { name: format!("{}_{}", step.name, shaders.modules.len()), text });
+                parsed.push(validate::validate(&text).map_err(failed)?);
+                let name = format!("{}_{}", step.name, shaders.modules.len());
+                shaders.modules.push(Module { name, text, unproved: None });
                 shaders.modules.len() - 1
             }
         };
+        if shaders.modules[module].unproved.is_none() && proved.insert((module, groups, runs.clone())) {
+            shaders.modules[module].unproved = bounds::prove(&parsed[module], groups, &runs).err();
+        }
         shaders.dispatches.push(Dispatch { module, groups, bindings });
     }
     Ok(shaders)
 }
 
-fn emit_step(program: &Program, plan: &Plan, step: &Step) -> Result<(String, [u32; 3], Vec<Binding>), String> {
+/// A step's shader, and what it is dispatched over.
+struct Emitted {
+    text: String,
+    groups: [u32; 3],
+    bindings: Vec<Binding>,
+    /// The operands in each binding.
+    runs: Vec<Vec<Run>>,
+}
+
+fn emit_step(program: &Program, plan: &Plan, step: &Step) -> Result<Emitted, String> {
     let source = &program.kernels[step.kernel];
     let uses = uses(source);
     if uses.len() != step.operands.len() {
@@ -135,7 +156,7 @@ fn emit_step(program: &Program, plan: &Plan, step: &Step) -> Result<(String, [u3
     }
     let body = body(source, &bindings.operands).ok_or("it asks for what shaders do not have")?;
     let groups = body.groups;
-    Ok((module_text(&bindings, body), groups, bindings.list))
+    Ok(Emitted { text: module_text(&bindings, body), groups, runs: bindings.runs, bindings: bindings.list })
 }
 
 fn uses(source: &KernelSource) -> Vec<Use> {

@@ -5,16 +5,19 @@ use naga::back::{msl, spv};
 use naga::front::wgsl;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
+use super::bounds::Parsed;
+
 /// What shaders may ask for: `unpack2x16float` and `pack2x16float`, which are WGSL's own.
 const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
-/// Why a shader is none, in naga's words.
-pub(super) fn validate(text: &str) -> Result<(), String> {
+/// A shader as naga knows it, or why it is none, in naga's words.
+pub(super) fn validate(text: &str) -> Result<Parsed, String> {
     let module = wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let mut validator = Validator::new(ValidationFlags::all(), CAPABILITIES);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
     write_spirv(&module, &info)?;
-    write_metal(&module, &info)
+    write_metal(&module, &info)?;
+    Ok(Parsed { module, info })
 }
 
 fn write_spirv(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {

@@ -89,10 +89,11 @@ fn constants_read(manifest: &Manifest, program: &Program) -> BTreeSet<usize> {
 fn shaders_text(manifest: &Manifest, program: &Program) -> String {
     let bytes: u64 = calls(program).map(|call| call.bytes).sum();
     let mut text = format!(
-        "program  {}\ncode     {} bytes, {} shaders\narena    {} bytes\nmacs     {}\nmoved    {bytes} bytes\nsteps    {}\n",
+        "program  {}\ncode     {} bytes, {} shaders, {} proved\narena    {} bytes\nmacs     {}\nmoved    {bytes} bytes\nsteps    {}\n",
         program.architecture,
         program.code_length,
         program.kernels.len(),
+        program.kernels.iter().filter(|kernel| kernel.bounded).count(),
         program.arena_bytes,
         manifest.source_macs,
         program.steps.len(),

@@ -186,6 +186,9 @@ pub struct Kernel {
     /// Whether the compiler's own encoder wrote it, and not Cranelift.
     #[prost(bool, tag = "4")]
     pub encoded: bool,
+    /// Whether the compiler proved that it stays within its buffers, of a shader.
+    #[prost(bool, tag = "5")]
+    pub bounded: bool,
 }
 
 /// One step of a program.

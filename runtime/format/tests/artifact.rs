@@ -43,8 +43,8 @@ fn manifest() -> Manifest {
         rank: 1,
         arena_bytes: 128,
         kernels: vec![
-            Kernel { name: "first".into(), offset: 0, length: 16, encoded: false },
-            Kernel { name: "second".into(), offset: 32, length: 16, encoded: false },
+            Kernel { name: "first".into(), offset: 0, length: 16, encoded: false, bounded: false },
+            Kernel { name: "second".into(), offset: 32, length: 16, encoded: false, bounded: false },
         ],
         steps: vec![Step { action: Some(Action::Call(call)) }],
         ..Program::default()

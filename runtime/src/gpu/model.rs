@@ -80,10 +80,11 @@ impl ShaderModel {
         Ok(ShaderModel { shared: Arc::new(Loaded { manifest, programs, bytes }), checks: Checks::All })
     }
 
-    /// The same, with shaders that check nothing while they run, which is faster.
+    /// The same, with shaders that check nothing while they run, which is faster; but for those that the compiler could not
+    /// prove to stay within their buffers.
     ///
     /// # Safety
-    /// The artifact comes from the compiler: its shaders are not verified to stay within their buffers.
+    /// The artifact comes from the compiler: what it says of its shaders' bounds is not verified.
     #[allow(unsafe_code)]
     pub unsafe fn unchecked(self) -> ShaderModel {
         ShaderModel { checks: Checks::None, ..self }

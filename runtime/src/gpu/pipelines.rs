@@ -72,9 +72,10 @@ pub(super) fn pipeline(
     });
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(&kernel.name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+    let checks = if kernel.bounded { checks } else { Checks::All };
     let module = match checks {
         Checks::All => gpu.device.create_shader_module(descriptor),
-        // SAFETY: whoever left out the checks vouches that the shader is the compiler's.
+        // SAFETY: whoever left out the checks vouches that the shader is the compiler's, which proved its bounds.
         Checks::None => unsafe {
             gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         },

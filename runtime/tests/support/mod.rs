@@ -122,6 +122,7 @@ fn code_for(architecture: &str) -> (Vec<u8>, Vec<Kernel>) {
             offset: code.len() as u64,
             length: bytes.len() as u64,
             encoded: false,
+            bounded: false,
         });
         code.extend_from_slice(bytes);
     }

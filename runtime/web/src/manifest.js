@@ -12,7 +12,7 @@ const bytes = "bytes";
 const DIM = { 1: ["value", number], 2: ["symbol", text], 3: ["bound", number] };
 const PORT = { 1: ["name", text], 2: ["elementType", word], 3: ["dims", many(DIM)] };
 const CONSTANT = { 1: ["offset", number], 2: ["length", number], 3: ["hash", bytes] };
-const KERNEL = { 1: ["name", text], 2: ["offset", number], 3: ["length", number], 4: ["encoded", word] };
+const KERNEL = { 1: ["name", text], 2: ["offset", number], 3: ["length", number], 4: ["encoded", word], 5: ["bounded", word] };
 const BUFFER = {
   1: ["kind", word],
   2: ["index", word],
