@@ -60,6 +60,8 @@ const OWN_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu:
 
 /// How long a run may take before it counts as hung.
 const LONGEST_RUN: Duration = Duration::from_secs(300);
+/// How long after a run its outputs may still be on their way: the thread that polls for another session hands them over.
+pub(super) const HAND_OVER: Duration = Duration::from_secs(10);
 
 impl Gpu {
     /// The names of the adapters that there are, as [`Gpu::adapter`] has them.

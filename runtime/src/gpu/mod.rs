@@ -26,6 +26,7 @@ mod model;
 mod pipelines;
 mod profile;
 mod session;
+mod submissions;
 
 pub use choice::{AnySession, Fastest, fastest};
 pub use device::{Gpu, GpuOptions};

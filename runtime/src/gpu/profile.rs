@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use edgecc_format::FormatError;
 
-use super::device::{Gpu, Opened};
+use super::device::{Gpu, HAND_OVER, Opened};
 use super::error::GpuError;
 use super::memory::Memory;
 use super::model::{Checks, Loaded, calls};
@@ -91,7 +91,7 @@ fn by_device(gpu: &Opened, steps: &[&Dispatch]) -> Result<Vec<u64>, GpuError> {
         let _ = sender.send(result);
     });
     gpu.wait(submission)?;
-    match receiver.try_recv() {
+    match receiver.recv_timeout(HAND_OVER) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(gpu.failed(error.to_string())),
         Err(_) => return Err(gpu.failed("the times of steps were not handed back".into())),

@@ -1,18 +1,23 @@
 //! A session: memory and pipelines of one run at a time.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 
 use edgecc_format::{Call, Port, Program};
 
-use super::device::{Gpu, Opened};
+use super::device::{Gpu, HAND_OVER, Opened};
 use super::error::GpuError;
 use super::memory::{Memory, staged_bytes, write};
 use super::model::{Checks, Loaded, calls};
 use super::pipelines::{Pipeline, pipelines};
 use super::profile::{Clock, nanoseconds};
+use super::submissions::submissions;
 
-/// Runs a model on a device. Everything is recorded when it is made; a run copies the inputs, submits once, and reads the
-/// outputs back. Where the device is lost meanwhile it is opened anew, once, and the run begins again.
+/// Runs a model on a device. Everything is prepared when it is made; a run copies the inputs, submits once (more often if it takes
+/// long), and reads the outputs back. Where the device is lost meanwhile it is opened anew, once, and the run begins again.
 #[derive(Debug)]
 pub struct GpuSession {
     model: Arc<Loaded>,
@@ -30,6 +35,8 @@ struct Prepared {
     opened: Arc<Opened>,
     memory: Memory,
     dispatches: Vec<Dispatch>,
+    /// Those of each submission.
+    submissions: Vec<Range<usize>>,
     /// Bytes of each output in the staging buffer.
     staged: Vec<u64>,
 }
@@ -92,6 +99,18 @@ impl GpuSession {
         self.attempt(Prepared::run)
     }
 
+    /// Runs as [`GpuSession::run`] does without a thread that waits: whenever the future is polled it asks the driver, and it wants to
+    /// be polled again until the outputs are there. A run whose future is dropped leaves the outputs as they were.
+    pub async fn run_async(&mut self) -> Result<(), GpuError> {
+        match self.prepared.run_async(&self.inputs, &mut self.outputs).await {
+            Err(_) if self.prepared.opened.is_lost() => {
+                self.open_anew()?;
+                self.prepared.run_async(&self.inputs, &mut self.outputs).await
+            }
+            result => result,
+        }
+    }
+
     /// Runs as [`GpuSession::run`] does and reports the nanoseconds of every step.
     pub fn run_profiled(&mut self, mut report: impl FnMut(usize, u64)) -> Result<(), GpuError> {
         let times = self.attempt(Prepared::run_profiled)?;
@@ -111,12 +130,63 @@ impl GpuSession {
     ) -> Result<T, GpuError> {
         match act(&self.prepared, &self.inputs, &mut self.outputs) {
             Err(_) if self.prepared.opened.is_lost() => {
-                self.prepared = Prepared::new(&self.model, self.gpu.opened()?, self.checks)?;
-                self.losses += 1;
+                self.open_anew()?;
                 act(&self.prepared, &self.inputs, &mut self.outputs)
             }
             result => result,
         }
+    }
+
+    fn open_anew(&mut self) -> Result<(), GpuError> {
+        self.prepared = Prepared::new(&self.model, self.gpu.opened()?, self.checks)?;
+        self.losses += 1;
+        Ok(())
+    }
+}
+
+/// The outputs of what was submitted, on their way to the host.
+struct Awaited<'a> {
+    prepared: &'a Prepared,
+    submission: wgpu::SubmissionIndex,
+    mapped: mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    /// Whether the staging buffer is mapped or will be.
+    is_mapped: Cell<bool>,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if self.is_mapped.get() {
+            self.prepared.memory.staging.unmap();
+        }
+    }
+}
+
+impl Awaited<'_> {
+    /// Waits for the outputs.
+    fn wait(self, outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        let opened = &self.prepared.opened;
+        opened.wait(self.submission.clone())?;
+        match self.mapped.recv_timeout(HAND_OVER) {
+            Ok(mapped) => self.receive(mapped, outputs),
+            Err(_) => Err(opened.failed("the outputs were not handed back".into())),
+        }
+    }
+
+    /// Takes the outputs if they are there.
+    fn take(&self, outputs: &mut [Vec<u8>]) -> Result<bool, GpuError> {
+        match self.mapped.try_recv() {
+            Ok(mapped) => self.receive(mapped, outputs).map(|()| true),
+            Err(_) => self.prepared.opened.check().map(|()| false),
+        }
+    }
+
+    fn receive(&self, mapped: Result<(), wgpu::BufferAsyncError>, outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        let opened = &self.prepared.opened;
+        mapped.map_err(|error| {
+            self.is_mapped.set(false);
+            opened.check().err().unwrap_or_else(|| opened.failed(error.to_string()))
+        })?;
+        self.prepared.read_back(outputs)
     }
 }
 
@@ -131,19 +201,47 @@ impl Prepared {
             Dispatch::new(&opened, &memory, pipeline, call)
         };
         let dispatches = calls(program).filter_map(of_call).collect();
+        let submissions = submissions(calls(program));
         opened.check()?;
         let staged = model.manifest.outputs.iter().map(staged_bytes).collect();
-        Ok(Prepared { opened, memory, dispatches, staged })
+        Ok(Prepared { opened, memory, dispatches, submissions, staged })
     }
 
     fn run(&self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        self.start(inputs)?.wait(outputs)
+    }
+
+    async fn run_async(&self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+        let awaited = self.start(inputs)?;
+        poll_fn(|context| {
+            // The driver tells what is done while it is polled.
+            let _ = self.opened.device.poll(wgpu::PollType::Poll);
+            match awaited.take(outputs) {
+                Ok(true) => Poll::Ready(Ok(())),
+                Ok(false) => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
+        .await
+    }
+
+    /// Submits a run.
+    fn start(&self, inputs: &[Vec<u8>]) -> Result<Awaited<'_>, GpuError> {
         self.write(inputs)?;
         let mut encoder = self.encoder();
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        self.dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
-        drop(pass);
+        for (number, steps) in self.submissions.iter().enumerate() {
+            if number > 0 {
+                self.opened.queue.submit([std::mem::replace(&mut encoder, self.encoder()).finish()]);
+            }
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let dispatches = self.dispatches.get(steps.clone()).unwrap_or(&[]);
+            dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
+        }
         self.copy_outputs(&mut encoder);
-        self.submit(encoder, outputs)
+        Ok(self.submit(encoder))
     }
 
     /// Runs step by step; the nanoseconds of each.
@@ -152,7 +250,7 @@ impl Prepared {
         let times = nanoseconds(&self.opened, &self.dispatches.iter().collect::<Vec<_>>(), 1)?;
         let mut encoder = self.encoder();
         self.copy_outputs(&mut encoder);
-        self.submit(encoder, outputs)?;
+        self.submit(encoder).wait(outputs)?;
         Ok(times)
     }
 
@@ -168,20 +266,15 @@ impl Prepared {
         self.opened.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
-    /// Submits what ends with the outputs in the staging buffer, and reads them.
-    fn submit(&self, encoder: wgpu::CommandEncoder, outputs: &mut [Vec<u8>]) -> Result<(), GpuError> {
+    /// Submits what ends with the outputs in the staging buffer.
+    fn submit(&self, encoder: wgpu::CommandEncoder) -> Awaited<'_> {
         let submission = self.opened.queue.submit([encoder.finish()]);
-        let (sender, receiver) = mpsc::channel();
+        let (sender, mapped) = mpsc::channel();
         self.memory.staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // Nobody waits behind a run that failed.
             let _ = sender.send(result);
         });
-        self.opened.wait(submission)?;
-        match receiver.try_recv() {
-            Ok(Ok(())) => self.read_back(outputs),
-            Ok(Err(error)) => Err(self.opened.failed(error.to_string())),
-            Err(_) => Err(self.opened.failed("the outputs were not handed back".into())),
-        }
+        Awaited { prepared: self, submission, mapped, is_mapped: Cell::new(true) }
     }
 
     fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder) {
@@ -200,8 +293,6 @@ impl Prepared {
             output.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
             at += bytes as usize;
         }
-        drop(mapped);
-        self.memory.staging.unmap();
         Ok(())
     }
 }

@@ -112,19 +112,34 @@ async function prepare(model, opened) {
   const [pipelines, ...errors] = await Promise.all([Promise.all(making), ...scopes]);
   const error = errors.find(Boolean);
   if (error) throw new EdgeccError("driver", `adapter ${opened.name}: ${error.message}`);
-  const dispatches = calls.map(({ kernel, buffers, groups }) => {
+  const dispatches = calls.map((call) => {
+    const { kernel, buffers, groups } = call;
     const { layout, pipeline } = pipelines[kernel];
     const entries = buffers.map((buffer, binding) => ({ binding, resource: memory.binding(buffer) }));
-    return { pipeline, group: device.createBindGroup({ layout, entries }), groups };
+    return { pipeline, group: device.createBindGroup({ layout, entries }), groups, nanoseconds: estimate(call) };
   });
   return { opened, dispatches, ...memory };
 }
 
-/** The commands of a run. */
-function record({ opened, dispatches, outputs, staging }) {
-  const encoder = opened.device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  for (const { pipeline, group, groups } of dispatches) {
+/** Nanoseconds of a step on a slow phone's GPU: 20 multiply-adds or 5 bytes in each. */
+const estimate = ({ macs, bytes }) => Math.max(macs / 20, bytes / 5);
+/** Those of a submission: systems reset a GPU that does not answer for some seconds. */
+const LONGEST_SUBMISSION = 1e8;
+
+/** Records a run and submits it: together, unless that would keep the GPU from all else for long. */
+function submit({ opened, dispatches, outputs, staging }) {
+  let encoder = opened.device.createCommandEncoder();
+  let pass = encoder.beginComputePass();
+  let time = 0;
+  for (const { pipeline, group, groups, nanoseconds } of dispatches) {
+    if (time > 0 && time + nanoseconds > LONGEST_SUBMISSION) {
+      pass.end();
+      opened.device.queue.submit([encoder.finish()]);
+      encoder = opened.device.createCommandEncoder();
+      pass = encoder.beginComputePass();
+      time = 0;
+    }
+    time += nanoseconds;
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(...groups);
@@ -135,7 +150,7 @@ function record({ opened, dispatches, outputs, staging }) {
     encoder.copyBufferToBuffer(output, 0, staging, at, output.size);
     at += output.size;
   }
-  return encoder.finish();
+  opened.device.queue.submit([encoder.finish()]);
 }
 
 export class Session {
@@ -209,7 +224,7 @@ export class Session {
     const { device, name } = opened;
     device.pushErrorScope("validation");
     this.#inputs.forEach((bytes, index) => write(device, inputs[index], 0, bytes));
-    device.queue.submit([record(prepared)]);
+    submit(prepared);
     const scope = device.popErrorScope();
     const [error] = await Promise.all([scope, staging.mapAsync(MAP_READ)]).catch((reason) => [reason]);
     if (error) throw new EdgeccError("driver", `adapter ${name}: ${error.message}`);
