@@ -123,21 +123,11 @@ impl Tuning<'_> {
         decisions: &BTreeMap<String, Decision>,
         choices: &mut Choices,
     ) -> Result<Vec<Measured>, TuneError> {
-        let first = |decision: &Decision, is_algorithm: bool| {
-            decision.possible.iter().copied().find(|choice| choice.is_algorithm() == is_algorithm)
-        };
-        let either: Vec<(&String, &Decision, [Choice; 2])> = decisions
-            .iter()
-            .filter_map(|(layer, decision)| Some((layer, decision, [first(decision, false)?, first(decision, true)?])))
-            .collect();
+        let either = either(decisions);
         if either.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut by_sums, mut by_algorithms) = (choices.clone(), choices.clone());
-        for (layer, _, [sums, algorithm]) in &either {
-            by_sums.set(heading, layer, *sums);
-            by_algorithms.set(heading, layer, *algorithm);
-        }
+        let [by_sums, by_algorithms] = both_ways(heading, &either, choices);
         let mut trials = [self.trial(&by_sums)?, self.trial(&by_algorithms)?];
         self.measure(&mut trials, self.budget / 4)?;
         let mut layers = Vec::new();
@@ -147,13 +137,9 @@ impl Tuning<'_> {
                 let of_node = trial.steps.iter().filter(|step| origins.contains(&&step.origin));
                 of_node.map(|step| step.nanoseconds).sum()
             });
-            let (first, other) = match decision.choice.is_algorithm() {
-                true => ((algorithm, composed), (sums, direct)),
-                false => ((sums, direct), (algorithm, composed)),
-            };
-            let best = better(first, other);
-            choices.set(heading, layer, best.0);
-            layers.push(Measured { layer: layer.clone(), first, best });
+            let measured = of_both(layer, decision, (sums, direct), (algorithm, composed));
+            choices.set(heading, layer, measured.best.0);
+            layers.push(measured);
         }
         Ok(layers)
     }
@@ -241,6 +227,34 @@ impl Tuning<'_> {
         (self.say)("compiling trials".into());
         Trial::of(self.compile(choices)?)
     }
+}
+
+/// A layer that may go by direct sums or by an algorithm, with the first choice of each.
+type Either<'a> = (&'a String, &'a Decision, [Choice; 2]);
+
+fn either(decisions: &BTreeMap<String, Decision>) -> Vec<Either<'_>> {
+    let first = |decision: &Decision, is_algorithm: bool| {
+        decision.possible.iter().copied().find(|choice| choice.is_algorithm() == is_algorithm)
+    };
+    decisions
+        .iter()
+        .filter_map(|(layer, decision)| Some((layer, decision, [first(decision, false)?, first(decision, true)?])))
+        .collect()
+}
+
+/// Choices by which all of those layers go by direct sums, and by which all go by their algorithms.
+fn both_ways(heading: &str, either: &[Either<'_>], choices: &Choices) -> [Choices; 2] {
+    [0, 1].map(|way| {
+        let mut changed = choices.clone();
+        either.iter().for_each(|(layer, _, ways)| changed.set(heading, layer, ways[way]));
+        changed
+    })
+}
+
+/// What the times of direct sums and of an algorithm come to for a layer.
+fn of_both(layer: &str, decision: &Decision, sums: (Choice, u64), algorithm: (Choice, u64)) -> Measured {
+    let (first, other) = if decision.choice.is_algorithm() { (algorithm, sums) } else { (sums, algorithm) };
+    Measured { layer: layer.to_string(), first, best: better(first, other) }
 }
 
 /// What is measured for a layer, its first choice before others: the next ones by cost, and other blocks of the first.

@@ -33,6 +33,11 @@ pub fn device() -> Option<&'static Gpu> {
     DEVICE.get_or_init(open).as_ref()
 }
 
+/// The options of a compile of a graph to shaders.
+pub fn options_of_graph() -> CompileOptions {
+    options(&[])
+}
+
 /// The options of a compile to shaders.
 fn options(shapes: &[(String, Vec<usize>)]) -> CompileOptions {
     run::options(Architecture::X86_64, shapes)

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use edgecc::compile::CompileOptions;
+use edgecc::tune::gpu::tune;
+use edgecc::tune::journal::Journal;
 use edgecc_backends::cpu::isa::Architecture;
 use edgecc_backends::schedule::choices::{Choices, SHADERS};
+use edgecc_backends::schedule::gpu::GpuClass;
 use edgecc_device::agreement::Bound;
 use edgecc_device::tensor_file::Array;
 use edgecc_format::ElementType;
 use edgecc_passes::precision::Precision;
-use edgecc_tests::networks::layers;
+use edgecc_tests::networks::{Activation, Network, layers};
 use edgecc_tests::report::skipped;
 use edgecc_tests::{binary, gpu, numbers, python, run, sample};
 
@@ -96,6 +100,35 @@ fn what_tune_measures_on_a_gpu_compiles_reproducibly_and_computes_the_same() {
     let read = |name: &str| std::fs::read(folder.join(name)).expect("a file");
     assert_eq!(read("one.bin"), read("two.bin"));
     edgecc(&folder, "compare digits one.bin --dim N=1 --device gpu --input seven");
+}
+
+/// A convolution that may go by Winograd's algorithm is measured both ways, and what is chosen compiles.
+#[test]
+fn tune_measures_algorithms_beside_tiles() {
+    let (Some(folder), Some(device)) = (folder("tune-algorithms"), gpu::device()) else { return };
+    let mut network = Network::new("two", &[1, 32, 20, 20]);
+    network.conv(32, 3, 1, 1, Activation::Relu);
+    network.conv(16, 1, 1, 1, Activation::Relu);
+    let graph = network.finish();
+    let options = CompileOptions { gpu: GpuClass::named("software").expect("a row"), ..gpu::options_of_graph() };
+    let prepared = gpu::compiled_with(&graph, |_| options.clone()).expect("compiles");
+    let mut journal = Journal::open(folder.join("journal")).expect("a journal");
+    let (choices, tuned) =
+        tune(&prepared.graph, &options, device, &mut journal, Duration::ZERO, &mut |_| {}).expect("measured");
+    let both = tuned.layers.iter().filter(|layer| [layer.first.0, layer.best.0].iter().any(|one| one.is_algorithm()));
+    let both: Vec<&str> = both.map(|measured| measured.layer.as_str()).collect();
+    let either: Vec<&str> = prepared
+        .program
+        .decisions
+        .iter()
+        .filter(|(_, decision)| decision.possible.iter().any(|choice| choice.is_algorithm()))
+        .map(|(layer, _)| layer.as_str())
+        .collect();
+    assert_eq!((both.clone(), either.len()), (either.clone(), 1), "{tuned:?}");
+    assert!(choices.get(SHADERS, either[0]).is_some(), "{choices}");
+    let chosen = CompileOptions { schedules: choices, ..options };
+    let compiled = gpu::compiled_with(&graph, |_| chosen).expect("compiles");
+    assert_eq!(compiled.notes, Vec::<String>::new());
 }
 
 /// Every schedule that there is for each layer of the sample computes what the first does.

@@ -358,6 +358,9 @@ pub struct TuneArguments {
     /// The processor whose schedules are compared with others
     #[arg(long, value_name = "NAME", default_value = "host")]
     pub cpu: String,
+    /// The kind of GPU whose schedules are compared with others: adreno, mali, apple, powervr, desktop, software
+    #[arg(long, value_name = "NAME", default_value = "generic")]
+    pub gpu: String,
     /// Where to write the schedules
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use edgecc_backends::schedule::choices::Choices;
+use edgecc_backends::schedule::gpu;
 use edgecc_device::files::write_whole;
 
 use super::loading::{compile_options, for_core};
@@ -19,6 +20,9 @@ pub fn tune(arguments: &TuneArguments) -> CliResult {
     match arguments.device {
         TuneDevice::Cpu if arguments.adapter.is_some() => {
             Err(CliError::Usage("--adapter belongs to --device gpu".into()))
+        }
+        TuneDevice::Cpu if arguments.gpu != gpu::GENERIC.name => {
+            Err(CliError::Usage("--gpu belongs to --device gpu".into()))
         }
         TuneDevice::Cpu => on_processor(arguments),
         TuneDevice::Gpu => on_gpu(arguments),
@@ -45,7 +49,8 @@ fn on_processor(arguments: &TuneArguments) -> CliResult {
 
 #[cfg(feature = "gpu")]
 fn on_gpu(arguments: &TuneArguments) -> CliResult {
-    use super::loading::shader_options;
+    use super::loading::{for_gpu, shader_options};
+    use crate::target::gpu_class;
     use crate::tune::{TuneError, gpu, journal::Journal};
     use edgecc_runtime::gpu::{Gpu, GpuOptions};
     let gpu = Gpu::open(&GpuOptions { adapter: arguments.adapter.clone(), cache: None })?;
@@ -54,7 +59,8 @@ fn on_gpu(arguments: &TuneArguments) -> CliResult {
     journal.push(".journal");
     let mut journal = Journal::open(journal.into()).map_err(TuneError::Journal)?;
     journal.excluded().for_each(|what| eprintln!("note: left out, since a driver failed at it: {what}"));
-    let options = shader_options(&arguments.reading, Vec::new())?;
+    let class = gpu_class(&arguments.gpu).map_err(|error| CliError::Usage(error.to_string()))?;
+    let options = for_gpu(shader_options(&arguments.reading, Vec::new())?, class);
     let progress = Progress::start("reading the model");
     let mut phase = |phase: crate::compile::Phase<'_>| progress.phase(|| format!("compiling, past {}", phase.name));
     let (mut graph, notes) = prepare(&arguments.model, &options, &mut phase)?;
@@ -64,7 +70,8 @@ fn on_gpu(arguments: &TuneArguments) -> CliResult {
     let (choices, tuned) = gpu::tune(&graph, &options, &gpu, &mut journal, budget, &mut say)?;
     drop(progress);
     notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let how = format!("edgecc tune --device gpu` on {}; compile with --target wgsl", gpu.adapter());
+    let how =
+        format!("edgecc tune --device gpu` on {}; compile with --target wgsl --gpu {}", gpu.adapter(), class.name);
     write(arguments, &how, &choices)?;
     print(&table(&tuned))
 }

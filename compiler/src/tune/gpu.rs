@@ -5,17 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use edgecc_backends::program::Decision;
+use edgecc_backends::program::{Decision, Program, Step};
 use edgecc_backends::schedule::choices::{Choice, Choices, SHADERS};
 use edgecc_ir::Graph;
 use edgecc_runtime::gpu::{Gpu, ShaderModel, StepTimer};
 
 use super::journal::Journal;
-use super::{FEWEST_ROUNDS, Measured, TuneError, Tuned, better, layer_of};
+use super::{FEWEST_ROUNDS, Measured, TuneError, Tuned, better, both_ways, either, layer_of, of_both};
 use crate::compile::{CompileError, CompileOptions};
 use crate::shaders::{CompiledShaders, generate};
 
-/// Schedules that are measured for a layer, the first choice among them.
+/// Schedules that are measured for a layer, the first choice and an algorithm among them.
 const MOST: usize = 6;
 /// Runs of whole models that are timed in turns.
 const WHOLE_RUNS: usize = 5;
@@ -66,27 +66,83 @@ struct Shader {
 
 impl Tuning<'_> {
     fn run(&mut self, budget: Duration) -> Result<(Choices, Tuned), TuneError> {
-        let before = self.options.schedules.clone();
-        let first = self.compile(&before)?;
+        let mut choices = self.options.schedules.clone();
+        let first = self.compile(&choices)?;
+        let mut layers = self.choose_algorithms(&first.program, &mut choices, budget / 4)?;
+        layers.extend(self.choose_tiles(&mut choices, budget / 2)?);
+        layers.sort_by_key(|measured| std::cmp::Reverse(measured.first.1));
+        self.forget();
+        let whole = self.whole(first, &choices)?;
+        Ok((choices, Tuned { heading: SHADERS.into(), layers, whole }))
+    }
+
+    /// Winograd's algorithm or direct sums, for the convolutions that may go by either. Of each what its node's steps take counts.
+    fn choose_algorithms(
+        &mut self,
+        program: &Program,
+        choices: &mut Choices,
+        time: Duration,
+    ) -> Result<Vec<Measured>, TuneError> {
+        let either = either(&program.decisions);
+        if either.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ways = both_ways(SHADERS, &either, choices);
+        let direct = self.compile(&ways[0])?;
+        let layer_of_step = |step: &Step| layer_of(&direct.program, step.kernel);
+        let is_either = |layer: &String| either.iter().any(|(other, ..)| *other == layer);
+        let steps = direct.program.steps.iter();
+        let origins: BTreeMap<String, String> =
+            steps.filter_map(|step| Some((step.origin.to_string(), layer_of_step(step).filter(is_either)?))).collect();
+        let of_origin = |_: &Program, step: &Step| origins.get(&step.origin.to_string()).cloned();
+        let composed = self.compile(&ways[1])?;
+        self.try_with(&direct, of_origin)?;
+        self.try_with(&composed, of_origin)?;
+        let times = self.measure(&self.shaders.keys().cloned().collect(), time)?;
+        let mut layers = Vec::new();
+        for (layer, decision, [sums, algorithm]) in either {
+            let [by_sums, by_algorithm] = [0, 1].map(|trial| self.of_layer(trial, layer, &times));
+            if by_sums.is_none() && by_algorithm.is_none() {
+                return Err(TuneError::NoShader(layer.clone()));
+            }
+            let never = |time: Option<u64>| time.unwrap_or(u64::MAX);
+            let mut measured = of_both(layer, decision, (sums, never(by_sums)), (algorithm, never(by_algorithm)));
+            // Of one that the driver fails at there is nothing to tell.
+            if measured.first.1 == u64::MAX {
+                measured.first = measured.best;
+            }
+            choices.set(SHADERS, layer, measured.best.0);
+            layers.push(measured);
+        }
+        self.forget();
+        Ok(layers)
+    }
+
+    /// Tiles of contractions, done alone or by a group together, and columns of depthwise convolutions.
+    fn choose_tiles(&mut self, choices: &mut Choices, time: Duration) -> Result<Vec<Measured>, TuneError> {
+        let first = self.compile(choices)?;
         let decided = first.program.decisions.iter().filter(|(_, decision)| !decision.choice.is_algorithm());
         let candidates: BTreeMap<String, Vec<Choice>> =
             decided.map(|(layer, decision)| (layer.clone(), candidates(decision))).collect();
         let most = candidates.values().map(Vec::len).max().unwrap_or(1);
         for place in 0..most {
-            let mut choices = before.clone();
+            let mut others = choices.clone();
             for (layer, candidates) in &candidates {
-                choices.set(SHADERS, layer, candidates[place.min(candidates.len() - 1)]);
+                others.set(SHADERS, layer, candidates[place.min(candidates.len() - 1)]);
             }
-            self.try_with(&choices)?;
+            let compiled = self.compile(&others)?;
+            self.try_with(&compiled, |program, step| layer_of(program, step.kernel))?;
         }
-        let mut choices = before.clone();
-        let mut layers = self.choose(&candidates, budget / 2)?;
-        self.confirm(&candidates, &mut layers, budget / 4)?;
+        let mut layers = self.choose(&candidates, time)?;
+        self.confirm(&candidates, &mut layers, time / 2)?;
         layers.iter().for_each(|measured| choices.set(SHADERS, &measured.layer, measured.best.0));
-        layers.sort_by_key(|measured| std::cmp::Reverse(measured.first.1));
+        Ok(layers)
+    }
+
+    /// Ends what was tried so far.
+    fn forget(&mut self) {
         self.trials.clear();
-        let whole = self.whole(first, &choices)?;
-        Ok((choices, Tuned { heading: SHADERS.into(), layers, whole }))
+        self.shaders.clear();
     }
 
     fn compile(&mut self, choices: &Choices) -> Result<CompiledShaders, TuneError> {
@@ -95,13 +151,16 @@ impl Tuning<'_> {
         Ok(generate(self.graph.clone(), &options, None)?)
     }
 
-    /// Adds a trial, and the shaders that no trial had before.
-    fn try_with(&mut self, choices: &Choices) -> Result<(), TuneError> {
-        let compiled = self.compile(choices)?;
-        let model = model(&compiled)?;
+    /// Adds a trial, and the shaders that no trial had before; `layer` tells which layer a step is of.
+    fn try_with(
+        &mut self,
+        compiled: &CompiledShaders,
+        layer: impl Fn(&Program, &Step) -> Option<String>,
+    ) -> Result<(), TuneError> {
+        let model = model(compiled)?;
         let mut steps: BTreeMap<String, Vec<Key>> = BTreeMap::new();
         for (number, (step, dispatch)) in compiled.program.steps.iter().zip(&compiled.shaders.dispatches).enumerate() {
-            let Some(layer) = layer_of(&compiled.program, step.kernel) else { continue };
+            let Some(layer) = layer(&compiled.program, step) else { continue };
             let key = self.key(&compiled.shaders.modules[dispatch.module].text);
             let what = format!("{layer} = {}", compiled.program.decisions[&layer].choice);
             self.shaders.entry(key.clone()).or_insert(Shader { trial: self.trials.len(), step: number, what });
@@ -248,9 +307,10 @@ fn model(compiled: &CompiledShaders) -> Result<ShaderModel, TuneError> {
     Ok(ShaderModel::from_bytes(&bytes)?)
 }
 
-/// What is measured for a layer: its first choice before others.
+/// What is measured for a layer beside an algorithm: its first choice before others.
 fn candidates(decision: &Decision) -> Vec<Choice> {
+    let algorithms = decision.possible.iter().filter(|choice| choice.is_algorithm()).count();
     let others =
         decision.possible.iter().copied().filter(|choice| *choice != decision.choice && !choice.is_algorithm());
-    std::iter::once(decision.choice).chain(others).take(MOST).collect()
+    std::iter::once(decision.choice).chain(others).take(MOST - algorithms).collect()
 }
