@@ -320,36 +320,53 @@ impl<'a> Contraction<'a> {
     /// Finishes the sums and writes them.
     fn results(&self, out: &mut Writer, operands: &[Bound]) -> Option<()> {
         let pixels = self.spec.window.pixels();
+        let columns: Vec<Column> = (0..self.vectors).map(|vector| self.column(out, operands, vector)).collect();
         for pixel in 0..self.rows {
             // Tiles are whole but for the last, whose first pixel there always is.
             if pixels % self.rows == 0 || pixel == 0 {
-                self.write_pixel(out, operands, pixel)?;
+                self.write_pixel(out, operands, pixel, &columns)?;
             } else {
                 let head = format!("if {} < {pixels}", sum(pixel, &[("tile", self.rows)]));
-                out.block(head, |out| self.write_pixel(out, operands, pixel))?;
+                out.block(head, |out| self.write_pixel(out, operands, pixel, &columns))?;
             }
         }
         Some(())
     }
 
-    fn write_pixel(&self, out: &mut Writer, operands: &[Bound], pixel: i64) -> Option<()> {
+    /// What all pixels of a vector of channels have in common.
+    fn column(&self, out: &mut Writer, operands: &[Bound], vector: i64) -> Column {
+        let place = out.value(sum(vector, &[("column", self.vectors)]));
+        let further = self.spec.operands.iter().zip(&operands[FURTHER..]);
+        let further = further.map(|(strides, operand)| self.result(strides).load_still(out, operand, &place)).collect();
+        Column { place, further }
+    }
+
+    fn write_pixel(&self, out: &mut Writer, operands: &[Bound], pixel: i64, columns: &[Column]) -> Option<()> {
         let ContractionSpec { output, epilogue, operands: further, .. } = self.spec;
         let (y, x) = (format!("y{pixel}"), format!("x{pixel}"));
         let output = self.result(output);
         let to = out.value(output.at(&y, &x));
         let further: Vec<Channels> = further.iter().map(|strides| self.result(strides)).collect();
         let from: Vec<String> = further.iter().map(|channels| out.value(channels.at(&y, &x))).collect();
-        for vector in 0..self.vectors {
-            let place = out.value(sum(vector, &[("column", self.vectors)]));
+        for (vector, column) in columns.iter().enumerate() {
             let mut arguments = vec![format!("s{pixel}_{vector}")];
             for (number, channels) in further.iter().enumerate() {
-                arguments.push(channels.load(out, &operands[FURTHER + number], &from[number], &place));
+                arguments.push(match &column.further[number] {
+                    Some(still) => still.clone(),
+                    None => channels.load(out, &operands[FURTHER + number], &from[number], &column.place),
+                });
             }
             let value = expression::emit_stored(out, epilogue, &arguments, Width::Four)?;
-            output.store(out, &operands[OUTPUT], &to, &place, &value);
+            output.store(out, &operands[OUTPUT], &to, &column.place, &value);
         }
         Some(())
     }
+}
+
+/// A vector of channels of a tile: its place among all, and those further operands that are the same for every pixel.
+struct Column {
+    place: String,
+    further: Vec<Option<String>>,
 }
 
 /// One axis of evenly spaced taps.

@@ -76,6 +76,19 @@ impl Channels {
         Use::write(dtype, self.quads)
     }
 
+    /// Whether all pixels have the same elements, such as a bias.
+    fn is_still(&self) -> bool {
+        self.strides.row == 0 && self.strides.column == 0
+    }
+
+    /// Four channels that all pixels have in common, where they do.
+    pub(super) fn load_still(&self, out: &mut Writer, operand: &Bound, vector: &str) -> Option<String> {
+        self.is_still().then(|| {
+            let at = out.value(self.at("0", "0"));
+            self.load(out, operand, &at, vector)
+        })
+    }
+
     /// The position of a batch's first element.
     pub(super) fn start(&self) -> String {
         batch_sum(self.strides.base, &self.batch, &self.strides.batch, &[])

@@ -115,6 +115,11 @@ pub(super) fn emit_output(spec: &WinogradOutput, operands: &[Bound]) -> Option<B
     let results = both_axes(&mut out, &spec.transforms(outputs), sums);
     let target = image(output, tiling, *channels);
     let further: Vec<Channels> = further.iter().map(|strides| image(strides, tiling, *channels)).collect();
+    let still: Vec<Option<String>> = further
+        .iter()
+        .zip(&operands[2..])
+        .map(|(channels, operand)| channels.load_still(&mut out, operand, "group"))
+        .collect();
     for (place, result) in results.iter().enumerate() {
         let place = place as i64;
         let (y, x) = (place / outputs[1], place % outputs[1]);
@@ -123,6 +128,10 @@ pub(super) fn emit_output(spec: &WinogradOutput, operands: &[Bound]) -> Option<B
         let write = |out: &mut Writer| -> Option<()> {
             let mut arguments = vec![result.clone()];
             for (number, channels) in further.iter().enumerate() {
+                if let Some(still) = &still[number] {
+                    arguments.push(still.clone());
+                    continue;
+                }
                 let from = out.value(channels.at(&y, &x));
                 arguments.push(channels.load(out, &operands[2 + number], &from, "group"));
             }
