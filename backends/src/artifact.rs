@@ -53,6 +53,9 @@ pub fn describe<'a>(
     }
 }
 
+/// What an adapter needs whose shaders compute in halves, by WebGPU's name.
+const HALVES: &str = "shader-f16";
+
 /// The artifact's record of a program of shaders. Constants that steps read go into the pool.
 pub fn describe_shaders<'a>(
     program: &'a Program,
@@ -83,6 +86,8 @@ pub fn describe_shaders<'a>(
     FormatProgram {
         architecture: ARCHITECTURE_WGSL.into(),
         abi: ABI_WEBGPU.into(),
+        required_features: shaders.have_halves.then(|| HALVES.into()).into_iter().collect(),
+        rank: shaders.have_halves.into(),
         code_length: code.len() as u64,
         arena_bytes: plan.arena_bytes as u64,
         kernels: kernels.collect(),

@@ -19,10 +19,10 @@ impl CompiledForBoth {
         let CompiledForBoth { processors, shaders } = self;
         let mut pool = ConstantPool::new();
         let mut programs = processors.describe(&mut pool);
-        programs.push(shaders.describe(&mut pool));
+        programs.extend(shaders.describe(&mut pool));
         let texts = shaders.code();
         let mut code = processors.code();
-        code.push(&texts);
+        code.extend(texts.iter().map(Vec::as_slice));
         Contents { manifest: processors.manifest(programs), code, weights: &pool }.write(out)
     }
 

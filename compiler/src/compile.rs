@@ -42,6 +42,8 @@ pub struct CompileOptions {
     pub schedules: Choices,
     /// The width in which f32 values are kept.
     pub precision: Precision,
+    /// Whether shaders sum products of halves in halves where an adapter can.
+    pub half_sums: bool,
     /// Whether quantised values become integer arithmetic: shaders compute with the numbers that those stand for.
     pub integers: bool,
     /// Whether weights may be kept in larger forms where they make the model faster.

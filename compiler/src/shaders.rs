@@ -28,6 +28,8 @@ pub struct CompiledShaders {
     pub plan: Plan,
     /// The shaders and their dispatches.
     pub shaders: Shaders,
+    /// Others of the same steps that sum in halves, for adapters that can.
+    pub in_halves: Option<Shaders>,
     /// What the user should know, such as dimensions that were chosen for them.
     pub notes: Vec<String>,
     labels: Vec<String>,
@@ -83,11 +85,13 @@ pub fn generate(
     let program = lower(&graph, lowering)?;
     check(&program)?;
     let plan = plan_aligned(&program, OFFSET_ALIGNMENT);
-    let shaders = emit(&program, &plan)?;
+    let shaders = emit(&program, &plan, Halves::Widened)?;
+    let native = options.half_sums.then(|| emit(&program, &plan, Halves::Native)).transpose()?;
+    let in_halves = native.filter(|shaders| shaders.have_halves);
     let (labels, configuration) = (options.labels.clone(), options.configuration.clone());
     let layers: BTreeSet<&str> = program.decisions.keys().map(String::as_str).collect();
     let notes = unused(&options.schedules, &BTreeMap::from([(SHADERS.into(), layers)])).into_iter().collect();
-    Ok(CompiledShaders { graph, program, plan, shaders, notes, labels, configuration })
+    Ok(CompiledShaders { graph, program, plan, shaders, in_halves, notes, labels, configuration })
 }
 
 /// Nothing of the CPU's matters but that there is no scratch.
@@ -112,20 +116,25 @@ impl CompiledShaders {
     /// Writes the artifact; its size in bytes.
     pub fn write(&self, out: &mut impl std::io::Write) -> Result<u64, WriteError> {
         let mut pool = ConstantPool::new();
-        let programs = vec![self.describe(&mut pool)];
+        let programs = self.describe(&mut pool);
         let manifest = Manifest { programs, ..manifest(&self.program, &self.labels, &self.configuration) };
         let code = self.code();
-        Contents { manifest, code: vec![&code], weights: &pool }.write(out)
+        Contents { manifest, code: code.iter().map(Vec::as_slice).collect(), weights: &pool }.write(out)
     }
 
-    /// The artifact's record of the program. Constants that steps read go into the pool.
-    pub(crate) fn describe<'a>(&'a self, pool: &mut ConstantPool<'a>) -> FormatProgram {
-        describe_shaders(&self.program, &self.plan, &self.shaders, pool)
+    /// The shaders of each program.
+    pub fn programs(&self) -> impl Iterator<Item = &Shaders> {
+        std::iter::once(&self.shaders).chain(&self.in_halves)
     }
 
-    /// The texts of the shaders.
-    pub(crate) fn code(&self) -> Vec<u8> {
-        self.shaders.code().0
+    /// The artifact's records of the programs. Constants that steps read go into the pool.
+    pub(crate) fn describe<'a>(&'a self, pool: &mut ConstantPool<'a>) -> Vec<FormatProgram> {
+        self.programs().map(|shaders| describe_shaders(&self.program, &self.plan, shaders, pool)).collect()
+    }
+
+    /// The texts of the shaders of each program.
+    pub(crate) fn code(&self) -> Vec<Vec<u8>> {
+        self.programs().map(|shaders| shaders.code().0).collect()
     }
 
     /// The artifact in memory.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use edgecc::shaders::CompiledShaders;
 use edgecc_backends::artifact::describe_shaders;
+use edgecc_backends::cpu::isa::Halves;
 use edgecc_backends::gpu::{OFFSET_ALIGNMENT, emit};
 use edgecc_backends::kernel::Access;
 use edgecc_backends::plan::Plan;
@@ -63,7 +64,7 @@ pub fn guarded(compiled: &CompiledShaders) -> Guarded {
         }
     }
     let mut pool = ConstantPool::new();
-    let shaders = emit(program, &plan).expect("shaders");
+    let shaders = emit(program, &plan, Halves::Widened).expect("shaders");
     let mut record = describe_shaders(program, &plan, &shaders, &mut pool);
     let mut code = shaders.code().0;
     code.resize(code.len().next_multiple_of(64), b'\n');

@@ -55,6 +55,13 @@ pub fn compile_in_halves(model: &Path, inputs: &[Array]) -> Result<CompiledShade
     compile(model, &options, &mut |_| {}).map_err(|error| error.to_string())
 }
 
+/// The same, with sums of products in halves too where the adapter can.
+pub fn compile_with_half_sums(model: &Path, inputs: &[Array]) -> Result<CompiledShaders, String> {
+    let precision = Precision::F16;
+    let options = CompileOptions { precision, half_sums: true, ..options(&run::shapes(model, inputs)?) };
+    compile(model, &options, &mut |_| {}).map_err(|error| error.to_string())
+}
+
 /// The same, by schedules that are given.
 pub fn compile_with(model: &Path, inputs: &[Array], schedules: Choices) -> Result<CompiledShaders, String> {
     let options = CompileOptions { schedules, ..options(&run::shapes(model, inputs)?) };

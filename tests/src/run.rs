@@ -33,6 +33,7 @@ pub fn options(architecture: Architecture, shapes: &[(String, Vec<usize>)]) -> C
         gpu: &gpu::GENERIC,
         schedules: Choices::default(),
         precision: Precision::F32,
+        half_sums: false,
         integers: true,
         allow_size: false,
         chains: Some(Limits::USUAL),

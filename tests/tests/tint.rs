@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use edgecc::compile::CompileOptions;
 use edgecc_passes::precision::Precision;
 use edgecc_tests::graphs::cases;
 use edgecc_tests::kernels::random_kernel;
@@ -44,8 +45,10 @@ fn every_shader_is_one_to_tint() {
     for graph in graphs.chain((0..KERNELS).map(random_kernel)) {
         for precision in [Precision::F32, Precision::F16] {
             // What shaders cannot compute is refused.
-            let compiled = gpu::compiled_in(&graph, precision).ok();
-            texts.extend(compiled.into_iter().flat_map(|compiled| compiled.shaders.modules).map(|module| module.text));
+            let options = |usual| CompileOptions { precision, half_sums: true, ..usual };
+            let Ok(compiled) = gpu::compiled_with(&graph, options) else { continue };
+            let shaders = std::iter::once(compiled.shaders).chain(compiled.in_halves);
+            texts.extend(shaders.flat_map(|shaders| shaders.modules).map(|module| module.text));
         }
     }
     let models = reference::shared("models");

@@ -11,6 +11,7 @@ use super::bounds::Run;
 use super::functions::Function;
 use super::value::{Kind, Width, kind};
 use super::writer::Writer;
+use crate::cpu::isa::Halves;
 use crate::kernel::Access;
 use crate::plan::Plan;
 use crate::program::{Operand, Program, StorageKind};
@@ -78,6 +79,8 @@ enum Form {
     Quads,
     /// Four halves, or their bits.
     HalfQuads,
+    /// Four halves of WGSL's own type, which an adapter has to have.
+    Halves,
     /// Four times 32 bits.
     WordQuads,
     /// Four integers of 8 bits, in one word that is written whole.
@@ -108,8 +111,8 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
-    /// Binds the operands of a step that uses them as `uses` says.
-    pub(super) fn of(program: &Program, plan: &Plan, operands: &[Operand], uses: &[Use]) -> Bindings {
+    /// Binds the operands of a step that uses them as `uses` says, halves as numbers of their own or as bits.
+    pub(super) fn of(program: &Program, plan: &Plan, operands: &[Operand], uses: &[Use], halves: Halves) -> Bindings {
         let runs: Vec<Binding> = operands.iter().map(|operand| run(program, plan, operand)).collect();
         let mut owners = join(&runs, |a, b| a.overlaps(b));
         if count(&owners) > MOST_BINDINGS {
@@ -131,7 +134,7 @@ impl Bindings {
                 members.iter().map(|&member| &runs[member]).fold(runs[members[0]].clone(), |all, run| all.with(run)),
             );
             let starts = |member: usize| start(program, plan, &operands[member]) / uses[member].dtype.size();
-            forms.push(form(members.iter().map(|&member| (uses[member], starts(member)))));
+            forms.push(form(members.iter().map(|&member| (uses[member], starts(member))), halves));
             let first = list.last().map_or(0, |bound: &Binding| bound.offset);
             let held_by = |&member: &usize| {
                 let begin = start(program, plan, &operands[member]) - first;
@@ -156,6 +159,7 @@ impl Bindings {
                 Form::Floats => "f32",
                 Form::Quads => "vec4<f32>",
                 Form::HalfQuads => "vec2<u32>",
+                Form::Halves => "vec4<f16>",
                 Form::WordQuads => "vec4<u32>",
                 Form::Words | Form::ByteQuads => "u32",
                 Form::Shared => "atomic<u32>",
@@ -164,6 +168,11 @@ impl Bindings {
             format!("@group(0) @binding({place}) var<storage, {access}> b{place}: array<{element}>;\n")
         };
         self.list.iter().zip(&self.forms).enumerate().map(declaration).collect()
+    }
+
+    /// Whether halves are bound as numbers.
+    pub(super) fn have_halves(&self) -> bool {
+        self.forms.contains(&Form::Halves)
     }
 }
 
@@ -239,7 +248,7 @@ fn count(owners: &[usize]) -> usize {
 }
 
 /// What a binding is an array of, from its operands' uses and starts in elements.
-fn form(uses: impl Iterator<Item = (Use, usize)> + Clone) -> Form {
+fn form(uses: impl Iterator<Item = (Use, usize)> + Clone, halves: Halves) -> Form {
     let is_narrow = |(each, _): (Use, usize)| each.writes && each.dtype.size() < 4;
     let takes_quads = |(each, start): (Use, usize)| {
         let aligned = start.is_multiple_of(4);
@@ -249,6 +258,9 @@ fn form(uses: impl Iterator<Item = (Use, usize)> + Clone) -> Form {
     let quads = uses.clone().any(|(each, _)| each.quads) && uses.clone().all(takes_quads);
     if is_all(DType::F32) {
         return if quads { Form::Quads } else { Form::Floats };
+    }
+    if quads && halves == Halves::Native && is_all(DType::F16) {
+        return Form::Halves;
     }
     if quads && uses.clone().all(|(each, _)| matches!(each.dtype, DType::F16 | DType::U16)) {
         return Form::HalfQuads;
@@ -283,6 +295,10 @@ impl Bound {
                     DType::U16 => format!("({word} >> (u32({at} & 1) * 16u)) & 0xffffu"),
                     _ => format!("unpack2x16float({word})[{at} & 1]"),
                 });
+            }
+            Form::Halves => {
+                let at = out.value(&at);
+                return out.value(format!("f32(b{buffer}[{at} >> 2u][{at} & 3])"));
             }
             Form::WordQuads => {
                 let at = out.value(&at);
@@ -396,6 +412,7 @@ impl Bound {
                     _ => format!("vec4<f32>(unpack2x16float({words}.x), unpack2x16float({words}.y))"),
                 })
             }
+            Form::Halves => out.value(format!("vec4<f32>({})", self.quad(quad))),
             Form::WordQuads => out.value(self.of_words(&self.quad(quad), Width::Four)),
             Form::ByteQuads => {
                 let unpack = if self.dtype == DType::I8 { "unpack4xI8" } else { "unpack4xU8" };
@@ -406,6 +423,16 @@ impl Bound {
                 self.load_four(out, [0, 1, 2, 3].map(|n| format!("{first} + {n}")))
             }
         }
+    }
+
+    /// Whether elements are halves of WGSL's own type, four at once.
+    pub(super) fn holds_halves(&self) -> bool {
+        self.form == Form::Halves
+    }
+
+    /// Elements `4 * quad` to `4 * quad + 3` of such halves, as they are.
+    pub(super) fn load_halves(&self, out: &mut Writer, quad: &str) -> String {
+        out.value(self.quad(quad))
     }
 
     fn quad(&self, quad: &str) -> String {
@@ -454,6 +481,7 @@ impl Bound {
                 };
                 out.line(format!("{} = {words};", self.quad(quad)));
             }
+            Form::Halves => out.line(format!("{} = vec4<f16>({value});", self.quad(quad))),
             Form::WordQuads => out.line(format!("{} = bitcast<vec4<u32>>({value});", self.quad(quad))),
             Form::ByteQuads => {
                 let pack = if self.dtype == DType::I8 { "pack4xI8" } else { "pack4xU8" };

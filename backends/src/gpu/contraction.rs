@@ -110,10 +110,16 @@ impl<'a> Contraction<'a> {
             let first = self.layout.full_panels() * self.panel_tiles;
             out.line(format!("let row = select({full}, {last}, column >= {first});"));
         }
+        let sums = self.sums_as(operands);
         for (row, vector) in self.sums() {
-            out.line(format!("var s{row}_{vector} = {};", self.zero()));
+            out.line(format!("var {}{row}_{vector} = {};", sums.prefix(), sums.zero()));
         }
         self.taps(&mut out, operands)?;
+        if sums == Sums::Halves {
+            for (row, vector) in self.sums() {
+                out.line(format!("var s{row}_{vector} = vec4<f32>(h{row}_{vector});"));
+            }
+        }
         if !self.is_together {
             self.results(&mut out, operands)?;
             return Some(Body { writer: out, groups: grid.groups()?, parts: None });
@@ -125,8 +131,15 @@ impl<'a> Contraction<'a> {
         Some(Body { writer: out, groups: [u32::try_from(units).ok()?, 1, 1], parts: Some(parts) })
     }
 
-    fn zero(&self) -> &'static str {
-        if self.spec.element == Element::I8 { "vec4<i32>(0)" } else { "vec4<f32>(0.0f)" }
+    /// What sums are of: halves where both factors are bound as such, and none is computed in singles on the way.
+    fn sums_as(&self, operands: &[Bound]) -> Sums {
+        let is_loaded = self.input.quads && self.within.is_none();
+        let are_halves = is_loaded && [INPUT, WEIGHTS].iter().all(|&place| operands[place].holds_halves());
+        match self.spec.element {
+            Element::I8 => Sums::Integers,
+            Element::F16 if are_halves => Sums::Halves,
+            Element::F16 | Element::F32 => Sums::Singles,
+        }
     }
 
     /// Elements of a vector of weights.
@@ -216,13 +229,17 @@ impl<'a> Contraction<'a> {
 
     /// Adds the products of factors `f` of the pixels, of so many channels each.
     fn products(&self, out: &mut Writer, operands: &[Bound], lanes: i64) {
+        let sums = self.sums_as(operands);
         for (lane, vector) in (0..lanes).flat_map(|lane| (0..self.vectors).map(move |vector| (lane, vector))) {
             let at = sum(vector, &[("w", 1), (&self.weight_rows(("k", lanes), lane), 1)]);
-            let weight = operands[WEIGHTS].load_quad(out, &at);
+            let weight = match sums {
+                Sums::Halves => operands[WEIGHTS].load_halves(out, &at),
+                Sums::Singles | Sums::Integers => operands[WEIGHTS].load_quad(out, &at),
+            };
             for pixel in 0..self.rows {
                 let factor = if lanes == 1 { format!("f{pixel}") } else { format!("f{pixel}[{lane}]") };
-                let name = format!("s{pixel}_{vector}");
-                out.line(format!("{name} = fma(vec4<f32>({factor}), {weight}, {name});"));
+                let name = format!("{}{pixel}_{vector}", sums.prefix());
+                out.line(format!("{name} = fma({}({factor}), {weight}, {name});", sums.vector()));
             }
         }
     }
@@ -286,15 +303,20 @@ impl<'a> Contraction<'a> {
     /// What pixel `pixel` meets at place `k` of the depth, or at four of them.
     fn factor(&self, out: &mut Writer, operands: &[Bound], pixel: i64, fixed: &[Option<String>]) -> Option<String> {
         let at = format!("at{pixel}");
+        let (is_half, is_map) = (self.sums_as(operands) == Sums::Halves, self.reader.is_map());
         let loaded = match self.input.quads {
+            true if is_half && !is_map => operands[INPUT].load_halves(out, &format!("{at} + k")),
             true => operands[INPUT].load_quad(out, &format!("{at} + k")),
             false => operands[INPUT].load(out, &self.input.element(&at, "k")),
         };
         let [inside, i, j] = ["in", "i", "j"].map(|name| format!("{name}{pixel}"));
         let inside = (!self.spec.window.is_interior()).then_some(inside.as_str());
         let value = self.reader.value(out, operands, loaded, fixed, [&i, &j, "k"], inside)?;
+        let halved = |value: String| if is_half { format!("vec4<f16>({value})") } else { value };
+        let value = if is_map { halved(value) } else { value };
         let Some(inside) = inside else { return Some(value) };
-        Some(format!("select({}, {value}, {inside})", self.reader.outside(out, self.spec.element)?))
+        let outside = halved(self.reader.outside(out, self.spec.element)?);
+        Some(format!("select({outside}, {value}, {inside})"))
     }
 
     /// `at`: where a pixel's tap lies in the input, and `in`: whether it does; of a run of taps whether its row does, since each of
@@ -337,7 +359,7 @@ impl<'a> Contraction<'a> {
     fn column(&self, out: &mut Writer, operands: &[Bound], vector: i64) -> Column {
         let place = out.value(sum(vector, &[("column", self.vectors)]));
         let further = self.spec.operands.iter().zip(&operands[FURTHER..]);
-        let further = further.map(|(strides, operand)| self.result(strides).load_still(out, operand, &place)).collect();
+        let further = further.map(|(strides, operand)| self.result(strides).load_fixed(out, operand, &place)).collect();
         Column { place, further }
     }
 
@@ -352,7 +374,7 @@ impl<'a> Contraction<'a> {
             let mut arguments = vec![format!("s{pixel}_{vector}")];
             for (number, channels) in further.iter().enumerate() {
                 arguments.push(match &column.further[number] {
-                    Some(still) => still.clone(),
+                    Some(fixed) => fixed.clone(),
                     None => channels.load(out, &operands[FURTHER + number], &from[number], &column.place),
                 });
             }
@@ -367,6 +389,38 @@ impl<'a> Contraction<'a> {
 struct Column {
     place: String,
     further: Vec<Option<String>>,
+}
+
+/// What a contraction's sums are in WGSL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sums {
+    Singles,
+    /// Halves, which become singles behind the last product.
+    Halves,
+    Integers,
+}
+
+impl Sums {
+    fn vector(self) -> &'static str {
+        match self {
+            Sums::Singles => "vec4<f32>",
+            Sums::Halves => "vec4<f16>",
+            Sums::Integers => "vec4<i32>",
+        }
+    }
+
+    fn zero(self) -> &'static str {
+        match self {
+            Sums::Singles => "vec4<f32>(0.0f)",
+            Sums::Halves => "vec4<f16>(0.0h)",
+            Sums::Integers => "vec4<i32>(0)",
+        }
+    }
+
+    /// What the names of its variables begin with.
+    fn prefix(self) -> &'static str {
+        if self == Sums::Halves { "h" } else { "s" }
+    }
 }
 
 /// One axis of evenly spaced taps.

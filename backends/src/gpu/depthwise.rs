@@ -147,6 +147,9 @@ impl<'a> Depthwise<'a> {
             let values = self.values(out, operands, row, &along, &meeting, &fixed)?;
             self.join(out, &values, &meeting, &weights);
         }
+        let further: Vec<Option<String>> = (self.spec.operands.iter().zip(&operands[FURTHER..]))
+            .map(|(strides, operand)| self.channels(strides).load_fixed(out, operand, "group"))
+            .collect();
         for (row, column) in self.pixels() {
             let checks: Vec<String> = [("y", row, 0, window.height), ("x", column, 1, window.width)]
                 .into_iter()
@@ -154,9 +157,9 @@ impl<'a> Depthwise<'a> {
                 .map(|(name, place, _, extent)| format!("({name} + {place} < {extent})"))
                 .collect();
             match checks.is_empty() {
-                true => self.result(out, operands, [row, column], then)?,
+                true => self.result(out, operands, [row, column], &further, then)?,
                 false => out.block(format!("if {}", checks.join(" & ")), |out| {
-                    self.result(out, operands, [row, column], then)
+                    self.result(out, operands, [row, column], &further, then)
                 })?,
             }
         }
@@ -287,6 +290,7 @@ impl<'a> Depthwise<'a> {
         out: &mut Writer,
         operands: &[Bound],
         [row, column]: [i64; 2],
+        fixed: &[Option<String>],
         then: &mut dyn FnMut(&mut Writer, &str),
     ) -> Option<()> {
         let DepthwiseSpec { output, operands: further, epilogue, .. } = self.spec;
@@ -294,6 +298,10 @@ impl<'a> Depthwise<'a> {
         let x = out.value(sum(column, &[("x", 1)]));
         let mut arguments = vec![format!("s{row}_{column}")];
         for (place, strides) in further.iter().enumerate() {
+            if let Some(fixed) = &fixed[place] {
+                arguments.push(fixed.clone());
+                continue;
+            }
             let channels = self.channels(strides);
             let from = out.value(channels.at(&y, &x));
             arguments.push(channels.load(out, &operands[FURTHER + place], &from, "group"));

@@ -39,6 +39,7 @@ use nest::Nest;
 use together::Parts;
 use writer::Writer;
 
+use crate::cpu::isa::Halves;
 use crate::plan::Plan;
 use crate::program::{KernelSource, Program, Step};
 
@@ -49,6 +50,8 @@ pub struct Shaders {
     pub modules: Vec<Module>,
     /// One for each step of the program.
     pub dispatches: Vec<Dispatch>,
+    /// Whether shaders compute in halves, which an adapter has to have (`shader-f16`).
+    pub have_halves: bool,
 }
 
 /// Alignment of every module in the code, in bytes.
@@ -109,14 +112,15 @@ struct Body {
     parts: Option<Parts>,
 }
 
-/// Emits and validates the shaders of a planned program that [`check`] lets pass. Steps of one text share a module.
-pub fn emit(program: &Program, plan: &Plan) -> Result<Shaders, ShaderError> {
+/// Emits and validates the shaders of a planned program that [`check`] lets pass. Steps of one text share a module. Products of
+/// native halves are summed in halves; widened ones are stored as bits, which every adapter can read.
+pub fn emit(program: &Program, plan: &Plan, halves: Halves) -> Result<Shaders, ShaderError> {
     let mut shaders = Shaders::default();
     let mut parsed = Vec::new();
     let mut proved = BTreeSet::new();
     for (number, step) in program.steps.iter().enumerate() {
         let failed = |reason: String| ShaderError { step: format!("{number}.{}", step.name), reason };
-        let Emitted { text, groups, bindings, runs } = emit_step(program, plan, step).map_err(failed)?;
+        let Emitted { text, groups, bindings, runs } = emit_step(program, plan, step, halves).map_err(failed)?;
         let known = shaders.modules.iter().position(|module| module.text == text);
         let module = match known {
             Some(module) => module,
@@ -132,6 +136,7 @@ pub fn emit(program: &Program, plan: &Plan) -> Result<Shaders, ShaderError> {
         }
         shaders.dispatches.push(Dispatch { module, groups, bindings });
     }
+    shaders.have_halves = shaders.modules.iter().any(|module| validate::enables_halves(&module.text));
     Ok(shaders)
 }
 
@@ -144,13 +149,13 @@ struct Emitted {
     runs: Vec<Vec<Run>>,
 }
 
-fn emit_step(program: &Program, plan: &Plan, step: &Step) -> Result<Emitted, String> {
+fn emit_step(program: &Program, plan: &Plan, step: &Step, halves: Halves) -> Result<Emitted, String> {
     let source = &program.kernels[step.kernel];
     let uses = uses(source);
     if uses.len() != step.operands.len() {
         return Err(format!("{} operands for a kernel of {}", step.operands.len(), uses.len()));
     }
-    let bindings = Bindings::of(program, plan, &step.operands, &uses);
+    let bindings = Bindings::of(program, plan, &step.operands, &uses, halves);
     if bindings.list.len() > MOST_BINDINGS {
         return Err(format!("{} bindings, more than {MOST_BINDINGS}", bindings.list.len()));
     }
@@ -184,7 +189,8 @@ fn body(source: &KernelSource, operands: &[Bound]) -> Option<Body> {
 }
 
 fn module_text(bindings: &Bindings, Body { writer, parts, .. }: Body) -> String {
-    let mut text = bindings.text();
+    let mut text = if bindings.have_halves() { validate::ENABLE_HALVES.to_string() } else { String::new() };
+    text.push_str(&bindings.text());
     for &bits in &writer.patterns {
         text.push_str(&format!("var<private> {}: u32 = {bits:#x}u;\n", value::pattern(bits)));
     }

@@ -63,7 +63,7 @@ impl Channels {
         Channels { strides: strides.clone(), batch: batch.to_vec(), count, quads: false }
     }
 
-    /// Whether all pixels have the same elements.
+    /// Whether all pixels have the same elements, such as a bias.
     pub(super) fn is_fixed(&self) -> bool {
         (self.strides.row, self.strides.column) == (0, 0)
     }
@@ -76,14 +76,9 @@ impl Channels {
         Use::write(dtype, self.quads)
     }
 
-    /// Whether all pixels have the same elements, such as a bias.
-    fn is_still(&self) -> bool {
-        self.strides.row == 0 && self.strides.column == 0
-    }
-
     /// Four channels that all pixels have in common, where they do.
-    pub(super) fn load_still(&self, out: &mut Writer, operand: &Bound, vector: &str) -> Option<String> {
-        self.is_still().then(|| {
+    pub(super) fn load_fixed(&self, out: &mut Writer, operand: &Bound, vector: &str) -> Option<String> {
+        self.is_fixed().then(|| {
             let at = out.value(self.at("0", "0"));
             self.load(out, operand, &at, vector)
         })

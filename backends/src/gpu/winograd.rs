@@ -115,10 +115,10 @@ pub(super) fn emit_output(spec: &WinogradOutput, operands: &[Bound]) -> Option<B
     let results = both_axes(&mut out, &spec.transforms(outputs), sums);
     let target = image(output, tiling, *channels);
     let further: Vec<Channels> = further.iter().map(|strides| image(strides, tiling, *channels)).collect();
-    let still: Vec<Option<String>> = further
+    let fixed: Vec<Option<String>> = further
         .iter()
         .zip(&operands[2..])
-        .map(|(channels, operand)| channels.load_still(&mut out, operand, "group"))
+        .map(|(channels, operand)| channels.load_fixed(&mut out, operand, "group"))
         .collect();
     for (place, result) in results.iter().enumerate() {
         let place = place as i64;
@@ -128,8 +128,8 @@ pub(super) fn emit_output(spec: &WinogradOutput, operands: &[Bound]) -> Option<B
         let write = |out: &mut Writer| -> Option<()> {
             let mut arguments = vec![result.clone()];
             for (number, channels) in further.iter().enumerate() {
-                if let Some(still) = &still[number] {
-                    arguments.push(still.clone());
+                if let Some(fixed) = &fixed[number] {
+                    arguments.push(fixed.clone());
                     continue;
                 }
                 let from = out.value(channels.at(&y, &x));

@@ -153,6 +153,7 @@ fn for_host(options: &CompileOptions) -> Option<CompileOptions> {
         gpu: &gpu::GENERIC,
         schedules: Choices::default(),
         precision: Precision::F32,
+        half_sums: false,
         integers: true,
         allow_size: false,
         linked: false,

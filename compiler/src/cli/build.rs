@@ -16,7 +16,8 @@ use edgecc_ir::Graph;
 
 use super::inputs::check_uses;
 use super::loading::{
-    compile_options, for_core, for_gpu, make_folder, read_labels, shader_options, without_processor_flags,
+    compile_options, for_core, for_gpu, make_folder, read_labels, shader_options, with_half_sums,
+    without_processor_flags,
 };
 use super::options::{BuildArguments, Stage};
 use super::progress::Progress;
@@ -65,6 +66,9 @@ pub fn build(arguments: &BuildArguments) -> CliResult {
     if arguments.gpu != gpu::GENERIC.name {
         return Err(CliError::Usage("--gpu is for shaders".into()));
     }
+    if arguments.half_sums {
+        return Err(CliError::Usage("--half-sums is for shaders".into()));
+    }
     check_place(arguments)?;
     let labels = read_labels(arguments.labels.as_deref())?;
     let listing = listing(arguments.emit);
@@ -105,7 +109,8 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
         return Err(CliError::Usage("--cpu is not for shaders".into()));
     }
     let usual = shader_options(&given.reading(arguments), read_labels(arguments.labels.as_deref())?)?;
-    let options = for_gpu(usual, gpu_class(&arguments.gpu).map_err(|error| CliError::Usage(error.to_string()))?);
+    let class = gpu_class(&arguments.gpu).map_err(|error| CliError::Usage(error.to_string()))?;
+    let options = with_half_sums(for_gpu(usual, class), arguments.half_sums)?;
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -131,7 +136,7 @@ fn shaders(arguments: &BuildArguments, given: &Given, model: &Path) -> CliResult
         Stage::Artifact => {
             let path = place(path)?;
             let size = write_artifact(path, |out| compiled.write(out))?;
-            let Shaders { modules, dispatches } = &compiled.shaders;
+            let Shaders { modules, dispatches, .. } = &compiled.shaders;
             let made = format!("{} dispatches of {} shaders", dispatches.len(), modules.len());
             eprintln!("{}", summary(path, &made, &compiled.program, &compiled.plan, size));
             Ok(())
@@ -154,6 +159,7 @@ fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name:
         CompileOptions { configuration: format!("{}beside = {SHADERS}\n", usual.configuration), ..usual };
     let class = gpu_class(&arguments.gpu).map_err(|error| CliError::Usage(error.to_string()))?;
     let for_shaders = for_gpu(shader_options(&without_processor_flags(&reading), labels)?, class);
+    let for_shaders = with_half_sums(for_shaders, arguments.half_sums)?;
     let mut dump = Dump::new(arguments.dump.as_deref())?;
     let progress = Progress::start("reading the model");
     let mut observe = |phase: Phase<'_>| {
@@ -174,7 +180,7 @@ fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name:
     notes.iter().chain(&processors.notes).chain(&shaders.notes).for_each(|note| eprintln!("note: {note}"));
     let compiled = CompiledForBoth { processors, shaders };
     let size = write_artifact(path, |out| compiled.write(out))?;
-    let Shaders { modules, dispatches } = &compiled.shaders.shaders;
+    let Shaders { modules, dispatches, .. } = &compiled.shaders.shaders;
     let made = format!("beside {} dispatches of {} shaders", dispatches.len(), modules.len());
     eprintln!("{}, {made}", code_summary(path, size, &compiled.processors));
     Ok(())
@@ -186,7 +192,8 @@ fn is_report_alone(arguments: &BuildArguments) -> bool {
 }
 
 fn shader_texts(compiled: &CompiledShaders) -> String {
-    compiled.shaders.modules.iter().map(|module| format!("// {}\n{}\n", module.name, module.text)).collect()
+    let modules = compiled.programs().flat_map(|shaders| &shaders.modules);
+    modules.map(|module| format!("// {}\n{}\n", module.name, module.text)).collect()
 }
 
 fn listing(stage: Stage) -> Listing {

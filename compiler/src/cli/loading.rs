@@ -49,6 +49,7 @@ pub fn compile_options(
             Width::Fp32 => Precision::F32,
             Width::Fp16 => Precision::F16,
         },
+        half_sums: false,
         integers: true,
         allow_size: reading.allow_size,
         chains: (!reading.no_chains).then_some(Limits::USUAL),
@@ -77,6 +78,18 @@ pub fn for_gpu(options: CompileOptions, gpu: &'static GpuClass) -> CompileOption
         false => format!("{}gpu = {}\n", options.configuration, gpu.name),
     };
     CompileOptions { gpu, configuration, ..options }
+}
+
+/// The same options with sums in halves where that is asked for, which the artifact's record tells.
+pub fn with_half_sums(options: CompileOptions, half_sums: bool) -> Result<CompileOptions, CliError> {
+    match (half_sums, options.precision) {
+        (false, _) => Ok(options),
+        (true, Precision::F32) => Err(CliError::Usage("--half-sums is for --precision fp16".into())),
+        (true, Precision::F16) => {
+            let configuration = format!("{}half-sums\n", options.configuration);
+            Ok(CompileOptions { half_sums, configuration, ..options })
+        }
+    }
 }
 
 /// The schedules of a file.

@@ -124,6 +124,9 @@ pub struct BuildArguments {
     /// The kind of GPU that shaders are for: adreno, mali, apple, powervr, desktop, software
     #[arg(long, value_name = "NAME", default_value = "generic")]
     pub gpu: String,
+    /// With --precision fp16, sum in halves too on GPUs that compute with them, which is less exact
+    #[arg(long)]
+    pub half_sums: bool,
     /// Where to write
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
