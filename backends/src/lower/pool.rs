@@ -39,8 +39,9 @@ impl Pool {
             PoolKind::Max => Some((Combination::Maximum, element.plain_epilogue())),
             PoolKind::Average { count_pads } if self.taps() <= most_summed(element) && is_divided_alike(count_pads) => {
                 let mut mean = Expr::argument(0, DType::F32);
+                let sum = mean.root();
                 let part = mean.constant(Scalar::f32(1.0 / self.taps() as f32));
-                let product = mean.binary(BinaryOp::Mul, mean.root(), part);
+                let product = mean.binary(BinaryOp::Mul, sum, part);
                 let root = mean.cast(element.dtype(), product);
                 Some((Combination::Sum, mean.with_root(root)))
             }
