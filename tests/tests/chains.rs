@@ -72,6 +72,17 @@ fn two_stages() -> Graph {
     network.finish()
 }
 
+/// Deep taps that widen: tiles at the border cut their sums of halves elsewhere than others. Odd channels are none for Winograd's
+/// algorithm.
+fn deep_taps() -> Graph {
+    let mut network = Network::new("deep taps", &[1, 45, 15, 22]);
+    network.conv(45, 1, 1, 1, Activation::None);
+    network.conv(96, 3, 1, 1, Activation::Relu6);
+    network.conv(96, 3, 1, 96, Activation::Relu6);
+    network.conv(16, 1, 1, 1, Activation::None);
+    network.finish()
+}
+
 /// `softmax(q k^T) v` of so many images, heads, positions and channels.
 fn attention(extents: &[usize; 4]) -> Graph {
     let mut graph = Graph::new("attention");
@@ -107,6 +118,7 @@ fn cases() -> Vec<(&'static str, Graph, usize)> {
         ("odd channels", bottleneck(&Bottleneck { extents: [17, 17], channels: [9, 51, 7], ..PLAIN }), 3),
         ("stem", stem(), 3),
         ("two stages", two_stages(), 2),
+        ("deep taps", deep_taps(), 3),
         ("attention", attention(&[2, 3, 75, 16]), 3),
     ]
 }

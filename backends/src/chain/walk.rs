@@ -1,7 +1,9 @@
 //! How kernels walk rows: which rows of its result a unit computes, and which rows of its input these need.
 
 use super::Span;
-use crate::contraction::{ContractionSpec, DepthwiseSpec, Strides, Window, divide_up, greatest_common_divisor};
+use crate::contraction::{
+    ContractionSpec, DepthwiseSpec, Element, Strides, Window, divide_up, greatest_common_divisor,
+};
 use crate::cpu::contraction::depthwise_unit_rows;
 use crate::cpu::contraction::operand;
 use crate::cpu::isa::CpuTarget;
@@ -73,7 +75,8 @@ fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Option<Walk> {
     }
     let is_matrix = is_matrix(window);
     let pixels = if is_matrix { 1 } else { window.width };
-    let tile = if is_matrix { schedule.tile.rows } else { tile_rows(schedule, pixels) };
+    let keeps_tile = is_matrix || rounds_by_tile(spec);
+    let tile = if keeps_tile { schedule.tile.rows } else { tile_rows(schedule, pixels) };
     let whole_rows = rows_of_whole_tiles(tile, pixels);
     let unit_rows = whole_rows * divide_up(FEWEST_TILES * tile, whole_rows * pixels);
     let panels = PackedLayout::of(spec, schedule).panels();
@@ -104,6 +107,11 @@ fn of_contraction(spec: &ContractionSpec, schedule: &Schedule) -> Option<Walk> {
         scratch: schedule.scratch(spec) as i64,
         source: KernelSource::Contraction(spec.clone(), schedule),
     })
+}
+
+/// Whether another tile may round results otherwise: where taps meet the border, halves are summed tap by tap.
+fn rounds_by_tile(spec: &ContractionSpec) -> bool {
+    spec.element == Element::F16 && spec.window.taps.len() > 1
 }
 
 /// The rows of a register tile, no less than half as many as scheduled, that fill the fewest rows of so many pixels.
