@@ -97,6 +97,7 @@ fn integers() -> Vec<Integer> {
     let mut samples: Vec<Integer> = twos.into_iter().map(|op| Integer::Two(op, v, w, u)).collect();
     samples.extend((0..4).map(|lane| Integer::DotByLane(w, u, V(17 + lane), lane)));
     samples.extend([1, 8, 63].map(|by| Integer::ShiftRight(u, v, by)));
+    samples.extend([1, 24, 32].map(|by| Integer::ShiftWordsRight(u, v, by)));
     samples.extend([0, 4, 7].map(|by| Integer::ShiftBytesLeft(u, v, by)));
     samples.extend([true, false].map(|extends| Integer::LookUp(extends, v, w, u)));
     for (access, ways) in

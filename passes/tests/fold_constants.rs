@@ -112,3 +112,22 @@ fn few_weights_in_blocks_and_those_read_twice_become_numbers() {
         assert_eq!(rewrites, 2);
     }
 }
+
+#[test]
+fn weights_in_blocks_that_a_transpose_reads_stay_integers() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[3, 64]);
+    let bytes: Vec<u8> = (0..64 * 64).map(|place| place as u8).collect();
+    let q = Tensor::dense(DType::I8, Shape::new(&[64, 64]), bytes.into()).expect("a tensor");
+    let q = graph.constant(q, Origin::default());
+    let mut expr = Expr::argument(0, DType::I8);
+    let value = expr.cast(DType::F32, expr.root());
+    let scale = expr.number(value, 0.01);
+    let root = expr.binary(BinaryOp::Mul, value, scale);
+    let numbers = add(&mut graph, Op::Map(expr.with_root(root)), &[q]);
+    let weights = add(&mut graph, Op::Transpose(vec![1, 0]), &[numbers]);
+    let op = Op::MatMul { transpose_a: false, transpose_b: false, epilogue: Op::plain_epilogue(DType::F32) };
+    let y = add(&mut graph, op, &[x, weights]);
+    graph.output("y", y);
+    check_unchanged(graph, |graph| fold_constants(graph, LIMIT));
+}

@@ -2,8 +2,9 @@
 
 mod support;
 
-use edgecc_ir::{BinaryOp, DType, Graph, Op, ReduceKind};
+use edgecc_ir::{BinaryOp, BlockWeights, DType, Graph, Op, ReduceKind};
 use edgecc_passes::precision::store_f32_as_f16;
+use edgecc_passes::quantize::{WeightBits, round_to_bits};
 use support::*;
 
 /// Rounding of what is read and written, and of weights.
@@ -46,4 +47,20 @@ fn a_constant_beyond_the_range_of_halves_keeps_its_users_in_single_precision() {
     let y = binary(&mut graph, BinaryOp::Mul, x, large);
     graph.output("y", y);
     check_unchanged(graph, store_f32_as_f16);
+}
+
+#[test]
+fn products_with_weights_in_blocks_stay_in_single_precision() {
+    let mut graph = Graph::new("case");
+    let x = input(&mut graph, &[2, 128]);
+    let doubled = binary(&mut graph, BinaryOp::Add, x, x);
+    let w = weights(&mut graph, &[64, 128], 1);
+    let op = Op::MatMul { transpose_a: false, transpose_b: true, epilogue: Op::plain_epilogue(DType::F32) };
+    let product = add(&mut graph, op, &[doubled, w]);
+    let y = binary(&mut graph, BinaryOp::Mul, product, product);
+    graph.output("y", y);
+    round_to_bits(&mut graph, product, WeightBits::Four).expect("a sound graph");
+    let (graph, _) = check_within(graph, store_f32_as_f16, TOLERANCE);
+    assert!(graph.ids().any(|id| BlockWeights::of(&graph, id).is_some()));
+    assert!(halves(&graph) > 0);
 }

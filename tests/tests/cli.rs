@@ -133,6 +133,8 @@ fn models_are_quantised() {
         "digits.onnx --dim N=1 --quantize int8 --data seven.png --max-drop 0.5% --labels-of-data digits-labels.txt -o x.bin",
         "quantize digits.onnx --dim N=1 --data seven.png --data in.npz --cpu cortex-a76 --quantize-keep head",
         "quantize digits.onnx --dim N=1 --data seven.png --report quantize.json",
+        "digits.onnx --dim N=1 --quantize weights-int4 --report -",
+        "digits.onnx --dim N=1 --quantize weights-int8 --data seven.png -o x.bin",
         "digits.onnx --dim N=1 --report - -o x.bin",
     ];
     transcript("quantize", &commands, as_it_is);

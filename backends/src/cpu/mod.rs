@@ -15,4 +15,4 @@ pub mod object;
 pub mod program;
 mod requantization;
 mod table;
-mod x64;
+pub(crate) mod x64;

@@ -1,6 +1,6 @@
 //! Emission of a whole program: every kernel's code, one behind the other.
 
-use crate::block_product::BlockProductSpec;
+use crate::block_product::{BlockProductSpec, Order};
 use crate::lower::block_product::nest;
 use crate::program::{KernelSource, Program};
 
@@ -12,6 +12,7 @@ use super::contraction::{
 use super::function::EmitError;
 use super::isa::CpuTarget;
 use super::loops;
+use super::x64;
 
 /// Alignment of every kernel in the code, in bytes.
 const ALIGNMENT: usize = 64;
@@ -76,7 +77,11 @@ pub(super) fn emit_kernel(target: &CpuTarget, name: &str, source: &KernelSource)
 
 /// Our encoder's kernel, or the same as a loop nest.
 fn emit_block_product(target: &CpuTarget, name: &str, spec: &BlockProductSpec) -> Result<EmittedKernel, EmitError> {
-    let encoded = target.encodes_a64().then(|| a64::emit_block_product(target, spec)).flatten();
+    let encoded = match spec.order {
+        Order::Quads if target.encodes_a64() => a64::emit_block_product(target, spec),
+        Order::Lines if target.encodes_x64() => x64::emit_block_product(target, spec),
+        Order::Quads | Order::Lines => None,
+    };
     encoded.map_or_else(|| loops::emit(target, name, &nest(spec)), Ok)
 }
 

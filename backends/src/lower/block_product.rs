@@ -5,13 +5,14 @@ use edgecc_ir::{BinaryOp, BlockWeights, DType, Expr, NodeId, Scalar, Shape, Tens
 
 use super::block_weights::{Matrices, Stored};
 use super::builder::Builder;
-use super::contraction::add_further;
-use super::{Call, Lowering, operand};
-use crate::block_product::{Bits, BlockProductSpec, DIGITS, LARGEST, PIECE, QUAD, Rows};
+use super::{Call, LowerOptions, Lowering, Processor, operand};
+use crate::block_product::{Bits, BlockProductSpec, DIGITS, Input, LARGEST, Order, PIECE, QUAD, Rows};
 use crate::contraction::divide_up;
 use crate::cpu::a64::knows_block_epilogue;
 use crate::cpu::isa::{Architecture, Integers, Kernels};
+use crate::cpu::x64::knows_block_product;
 use crate::kernel::{Access, Fold, Index, Local, LoopKernel, LoopMode, Stmt, Var};
+use crate::packings::Packings;
 use crate::program::KernelSource;
 use crate::view::{StorageId, View};
 
@@ -22,66 +23,130 @@ const DEEPEST: i64 = 1 << 14;
 /// What a row's largest number is at least taken for, so that its reciprocal is finite.
 const LEAST: f64 = 1e-30;
 
-/// Adds the steps of a product, where the processor sums products of bytes by dot products, the weights are within their bits, and the
-/// epilogue is known; says whether.
-pub(super) fn lower(
-    lowering: &mut Lowering<'_>,
-    id: NodeId,
+/// How a product may be summed with weights as this kernel packs them, where it has the form for that and the epilogue is known. Any
+/// processor of aarch64 takes the same weights.
+pub(super) fn spec(
+    lowering: &Lowering<'_>,
+    epilogue: &Expr,
     (weights, stored): (&BlockWeights<'_>, &Stored),
     matrices: &Matrices,
-) -> bool {
-    let machine = lowering.options.machine;
-    let has_dots = machine.architecture == Architecture::Aarch64
-        && machine.kernels == Kernels::Encoded
-        && machine.integers != Integers::Plain;
+) -> Option<BlockProductSpec> {
     let bits = match stored {
-        Stored::Bytes => Some(Bits::Eight),
-        Stored::Halves(-8) => Some(Bits::Four),
-        Stored::Halves(_) | Stored::HalvesOfBlocks(_) => None,
+        Stored::Bytes => Bits::Eight,
+        Stored::Halves(-8) => Bits::Four,
+        Stored::Halves(_) | Stored::HalvesOfBlocks(_) => return None,
     };
-    let (Some(bits), true, Some(epilogue)) = (bits, has_dots, lowering.graph.op(id).epilogue()) else { return false };
-    let padded = divide_up(weights.depth as i64, PIECE) * PIECE;
-    let block = if weights.blocks() == 1 { padded } else { weights.block as i64 };
+    let depth = divide_up(weights.depth as i64, PIECE) * PIECE;
+    let LowerOptions { processor, machine, packings, .. } = lowering.options;
+    let numbers = Input::Numbers(matrices.left.rows());
+    let (order, input) = match (processor, machine.architecture, machine.integers) {
+        (Processor::Cpu, _, _) if machine.kernels == Kernels::Clif => return None,
+        (Processor::Cpu, Architecture::X86_64, _) => (Order::Lines, numbers),
+        (Processor::Cpu, Architecture::Aarch64, Integers::Dot | Integers::Matrix) => (Order::Quads, Input::Digits),
+        (Processor::Cpu, Architecture::Aarch64, Integers::Plain) => (Order::Quads, numbers),
+        (Processor::Gpu, ..) => (packings.and_then(Packings::order_of_blocks).unwrap_or(Order::Quads), numbers),
+    };
     let spec = BlockProductSpec {
         rows: matrices.rows as i64,
-        depth: padded,
+        summed: weights.depth as i64,
+        depth,
         channels: weights.channels as i64,
-        block,
+        block: if weights.blocks() == 1 { depth } else { weights.block as i64 },
         bits,
+        order,
+        input,
         output: matrices.result.rows(),
         operands: matrices.further.iter().map(|matrix| matrix.rows()).collect(),
         epilogue: epilogue.clone(),
     };
-    let is_whole = spec.block % PIECE == 0 && spec.channels % QUAD == 0;
-    if !is_whole || spec.depth > DEEPEST || !knows_block_epilogue(&spec) {
-        return false;
-    }
-    let [digits, row_scales] = digits(lowering, id, &spec, (weights.depth, matrices));
-    let weight = |k: i64, n: i64| if k < weights.depth as i64 { weights.integer(k as usize, n as usize) } else { 0 };
-    let packed = lowering.constant(spec.pack_weights(weight).into());
+    let is_whole = spec.block % PIECE == 0 && spec.channels % QUAD == 0 && spec.depth <= DEEPEST;
+    let is_dense = matrices.left.rows().channel == 1;
+    // Programs for several kinds of processors share weights, so that all of them have the kernel or none.
+    let is_known = || match (processor, spec.order) {
+        (Processor::Gpu, _) => true,
+        (Processor::Cpu, Order::Quads) => {
+            let on = |input: Input| knows_block_epilogue(&BlockProductSpec { input, ..spec.clone() });
+            on(numbers) && on(Input::Digits)
+        }
+        (Processor::Cpu, Order::Lines) => knows_block_product(&spec),
+    };
+    (is_whole && is_dense && is_known()).then_some(spec)
+}
+
+/// Adds the steps of a product.
+pub(super) fn lower(
+    lowering: &mut Lowering<'_>,
+    id: NodeId,
+    spec: BlockProductSpec,
+    weights: &BlockWeights<'_>,
+    matrices: &Matrices,
+) {
+    let digits = (spec.input == Input::Digits).then(|| digits(lowering, id, &spec, matrices));
+    let input = digits.as_ref().map_or(&matrices.input, |[digits, _]| digits);
+    let mut operands = vec![operand(input, Access::Read)];
     let scales = lowering.constant(spec.pack_scales(|block, n| weights.scale(block as usize, n as usize)).into());
-    let mut operands = vec![
-        operand(&digits, Access::Read),
-        operand(&row_scales, Access::Read),
-        lowering.whole(packed, Access::Read),
-        lowering.whole(scales, Access::Read),
-        operand(&matrices.output, Access::Write),
-    ];
-    add_further(&mut operands, &matrices.output, &matrices.views);
-    let macs = spec.rows * weights.depth as i64 * spec.channels;
+    for constant in [packed(lowering, &spec, weights), scales] {
+        operands.push(lowering.whole(constant, Access::Read));
+    }
+    operands.push(operand(&matrices.output, Access::Write));
+    operands.extend(matrices.views.iter().map(|view| operand(view, Access::Read)));
+    operands.extend(digits.iter().map(|[_, scales]| operand(scales, Access::Read)));
+    let macs = spec.rows * spec.summed * spec.channels;
     let grain = (LEAST_WORK / (macs / spec.units()).max(1)).max(1) as u32;
     let call = Call { macs: macs as u64, grain, part: Some("blocks"), ..Call::default() };
     lowering.push(id, KernelSource::BlockProduct(spec), operands, call);
-    true
 }
 
-/// Adds the step that writes rows in digits, and returns those and the scales of the rows. Digits of the padding are whatever is there.
-fn digits(
+fn packed(lowering: &mut Lowering<'_>, spec: &BlockProductSpec, weights: &BlockWeights<'_>) -> StorageId {
+    let weight = |k: i64, n: i64| if k < spec.summed { weights.integer(k as usize, n as usize) } else { 0 };
+    lowering.constant(spec.pack_weights(weight).into())
+}
+
+/// Adds the step that makes weights numbers, `[channels, depth]`, and returns those.
+pub(super) fn numbers(
     lowering: &mut Lowering<'_>,
     id: NodeId,
     spec: &BlockProductSpec,
-    (depth, matrices): (usize, &Matrices),
-) -> [View; 2] {
+    weights: &BlockWeights<'_>,
+) -> View {
+    let [bytes, scales] = [
+        packed(lowering, spec, weights),
+        lowering.constant(spec.pack_scales(|block, n| weights.scale(block as usize, n as usize)).into()),
+    ];
+    let one = |dtype: DType, elements: i64| TensorType::new(dtype, Shape::new(&[elements as usize]));
+    let dtype = if spec.bits == Bits::Four { DType::U8 } else { DType::I8 };
+    let bytes = View::dense(bytes, &one(dtype, spec.weight_bytes()));
+    let scales = View::dense(scales, &one(DType::F32, spec.channels * spec.blocks()));
+    let result = lowering.temporary(&TensorType::new(DType::F32, Shape::new(&[weights.channels, weights.depth])));
+    let mut builder = Builder::new();
+    let (from, of_blocks, to) = (builder.reads(&bytes), builder.reads(&scales), builder.writes(&result));
+    let body = builder.block(|b| {
+        let (block, place) = (b.var(), b.var());
+        let channel = || Index::Var(Var(0));
+        let panel = || channel().floor_div(spec.panel());
+        let within = || channel().modulo(spec.panel());
+        let size = spec.block.min(spec.summed);
+        b.serial(block, Index::Constant(0), Index::Constant(spec.blocks()), |b| {
+            let number = panel().times(spec.blocks()).plus(Index::Var(block)).times(spec.panel()).plus(within());
+            let scale = b.load(of_blocks, number);
+            let factor = b.number(DType::F32, spec.stored_times().recip());
+            let scale = b.binary(BinaryOp::Mul, scale, factor);
+            b.serial(place, Index::Constant(0), Index::Constant(size), |b| {
+                let k = Index::Var(block).times(spec.block).plus(Index::Var(place));
+                let weight = stored_weight(b, spec, from, (panel(), within(), k.clone()));
+                let weight = b.cast(DType::F32, weight);
+                let value = b.binary(BinaryOp::Mul, weight, scale);
+                b.store(to, channel().times(spec.summed).plus(k), value);
+            });
+        });
+    });
+    let call = Call { grain: (LEAST_WORK / (4 * spec.summed)).max(1) as u32, part: Some("weights"), ..Call::default() };
+    builder.push(lowering, id, weights.channels, body, call);
+    result
+}
+
+/// Adds the step that writes rows in digits, and returns those and the scales of the rows. Digits of the padding are whatever is there.
+fn digits(lowering: &mut Lowering<'_>, id: NodeId, spec: &BlockProductSpec, matrices: &Matrices) -> [View; 2] {
     let rows = spec.rows as usize;
     let mut temporary =
         |dtype: DType, elements: usize| lowering.temporary(&TensorType::new(dtype, Shape::new(&[elements])));
@@ -98,11 +163,12 @@ fn digits(
             let size = b.unary(UnaryOp::Abs, x);
             b.fold(largest, BinaryOp::Max, size);
         });
-        let end = Index::Constant(depth as i64);
+        let end = Index::Constant(spec.summed);
         let mode = LoopMode::Fold(vec![Fold { local: largest, op: BinaryOp::Max }]);
         b.emit([Stmt::For { var: k, begin: Index::Constant(0), end: end.clone(), mode, body: fold }]);
         let range = b.number(DType::F32, LARGEST);
-        let (factor, scale) = (b.binary(BinaryOp::Div, range, largest), b.binary(BinaryOp::Div, largest, range));
+        let worth = b.number(DType::F32, LARGEST * spec.stored_times());
+        let (factor, scale) = (b.binary(BinaryOp::Div, range, largest), b.binary(BinaryOp::Div, largest, worth));
         b.store(of_rows, row(), scale);
         let k = b.var();
         let body = b.block(|b| {
@@ -180,30 +246,44 @@ pub(crate) fn nest(spec: &BlockProductSpec) -> LoopKernel {
     };
     let footprints = spec.footprints();
     let packed = if spec.bits == Bits::Four { DType::U8 } else { DType::I8 };
-    let leading = [DType::I8, DType::F32, packed, DType::F32];
-    let [digits, row_scales, weights, scales] =
+    let read = if spec.input == Input::Digits { DType::I8 } else { DType::F32 };
+    let leading = [read, packed, DType::F32];
+    let [from, weights, scales] =
         std::array::from_fn(|place| buffer(leading[place], footprints[place].end, Access::Read));
-    let output = buffer(DType::F32, footprints[4].end, Access::Write);
+    let output = buffer(DType::F32, footprints[3].end, Access::Write);
     let further: Vec<usize> =
-        footprints[5..].iter().map(|footprint| buffer(DType::F32, footprint.end, Access::Read)).collect();
+        footprints[4..].iter().map(|footprint| buffer(DType::F32, footprint.end, Access::Read)).collect();
     let body = builder.block(|b| {
         let (row, channel, block, k, digit) = (b.var(), b.var(), b.var(), b.var(), b.var());
         let [of_row, of_channel] = [Index::Var(row), Index::Var(channel)];
         let panel = || Index::Var(Var(0));
         let to = |number: i64| (Index::Constant(0), Index::Constant(number));
+        let (digits, sums, size) = match spec.input {
+            Input::Digits => (DIGITS, DType::I32, spec.block),
+            Input::Numbers(_) => (1, DType::F32, spec.block.min(spec.summed)),
+        };
         let mut each = |b: &mut Builder| {
             let sum = b.number(DType::F32, 0.0);
             let base = b.number(DType::F32, 256.0);
             let of_blocks = b.block(|b| {
                 let value = b.number(DType::F32, 0.0);
-                b.serial(digit, to(DIGITS).0, to(DIGITS).1, |b| {
-                    let total = b.number(DType::I32, 0.0);
-                    b.serial(k, to(spec.block).0, to(spec.block).1, |b| {
+                b.serial(digit, to(0).0, to(digits).1, |b| {
+                    let total = b.number(sums, 0.0);
+                    b.serial(k, to(0).0, to(size).1, |b| {
                         let place = Index::Var(block).times(spec.block).plus(Index::Var(k));
-                        let first = of_row.clone().times(spec.row_bytes()).plus(Index::Var(digit).times(spec.depth));
-                        let x = b.load_stored(digits, first.plus(place.clone()));
+                        let at = match spec.input {
+                            Input::Digits => {
+                                let first = of_row.clone().times(spec.row_bytes());
+                                first.plus(Index::Var(digit).times(spec.depth)).plus(place.clone())
+                            }
+                            Input::Numbers(rows) => {
+                                let first = Index::Constant(rows.base).plus(of_row.clone().times(rows.row));
+                                first.plus(place.clone())
+                            }
+                        };
+                        let x = b.load_stored(from, at);
                         let weight = stored_weight(b, spec, weights, (panel(), of_channel.clone(), place));
-                        let x = b.cast(DType::I32, x);
+                        let [x, weight] = [x, weight].map(|factor| b.cast(sums, factor));
                         let product = b.binary(BinaryOp::Mul, x, weight);
                         b.fold(total, BinaryOp::Add, product);
                     });
@@ -218,7 +298,10 @@ pub(crate) fn nest(spec: &BlockProductSpec) -> LoopKernel {
             });
             let (begin, end) = to(spec.blocks());
             b.emit([Stmt::For { var: block, begin, end, mode: LoopMode::Serial, body: of_blocks }]);
-            let of_row_scale = b.load(row_scales, of_row.clone());
+            let of_row_scale = match (spec.input, further.last()) {
+                (Input::Digits, Some(&place)) => b.load(place, of_row.clone()),
+                _ => b.number(DType::F32, spec.stored_times().recip()),
+            };
             let at = |rows: &Rows| {
                 let column = panel().times(spec.panel()).plus(of_channel.clone()).times(rows.channel);
                 Index::Constant(rows.base).plus(of_row.clone().times(rows.row)).plus(column)
@@ -242,16 +325,13 @@ fn stored_weight(
     weights: usize,
     (panel, channel, k): (Index, Index, Index),
 ) -> Local {
-    let step = QUAD * spec.bits.of_byte();
-    let quad = panel.times(spec.depth / step).plus(k.clone().floor_div(step));
-    let place = quad.times(spec.panel()).plus(channel).times(QUAD).plus(k.clone().modulo(QUAD));
+    let (place, half) = spec.place([panel, channel, k]);
     let byte = b.load_stored(weights, place);
     let byte = b.cast(DType::I32, byte);
     match spec.bits {
         Bits::Eight => byte,
         Bits::Four => {
-            let is_lower = Index::Constant(1).plus(k.floor_div(QUAD).modulo(2).times(-1));
-            let lower = b.index(is_lower);
+            let lower = b.index(Index::Constant(1).plus(half.times(-1)));
             let lower = b.cast(DType::I32, lower);
             let bits = b.number(DType::I32, 2.0);
             let by = b.binary(BinaryOp::ShiftLeft, lower, bits);

@@ -1,7 +1,7 @@
 //! Products of a few rows with weights of 4 or 8 bits in blocks: the weights are read as they are stored, become numbers, and are
 //! multiplied at once; a block's sum is multiplied by its scale.
 
-use edgecc_ir::{BinaryOp, BlockWeights, DType, Expr, NodeId, Shape, TensorType};
+use edgecc_ir::{BinaryOp, BlockWeights, DType, Expr, NodeId, Op, Shape, TensorType};
 
 use super::builder::Builder;
 use super::contraction::further_views;
@@ -155,22 +155,38 @@ const SCALES: usize = 2;
 const RESULT: usize = 3;
 const FURTHER: usize = 4;
 
-/// Adds the step of a product, where its rows are few and its operands lie as they must; says whether.
-pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, weights: &BlockWeights<'_>) -> bool {
+/// What has been done for a product.
+pub(super) enum Done {
+    /// All of it.
+    Product,
+    /// Its weights are numbers.
+    Numbers,
+    /// Nothing.
+    Nothing,
+}
+
+/// Adds the steps of a product, where its operands lie as they must, or the step that makes numbers of its weights.
+pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, weights: &BlockWeights<'_>) -> Done {
     let graph = lowering.graph;
-    let Some(epilogue) = graph.op(id).epilogue() else { return false };
+    let Some(epilogue) = graph.op(id).epilogue() else { return Done::Nothing };
     let rows = lowering.view(graph.operands(id)[0]).elements() / weights.depth.max(1);
-    let is_known = rows > 0 && weights.channels.is_multiple_of(LANES);
-    if !is_known || lowering.options.processor == Processor::Gpu {
-        return false;
-    }
-    let Some(matrices) = Matrices::of(lowering, id, rows) else { return false };
+    let Some(matrices) = Matrices::of(lowering, id, rows).filter(|_| rows > 0) else { return Done::Nothing };
     let stored = Stored::of(weights);
-    if block_product::lower(lowering, id, (weights, &stored), &matrices) {
-        return true;
+    let processor = lowering.options.processor;
+    let spec = block_product::spec(lowering, epilogue, (weights, &stored), &matrices);
+    if let Some(spec) = spec {
+        if processor == Processor::Cpu {
+            block_product::lower(lowering, id, spec, weights, &matrices);
+            return Done::Product;
+        }
+        let numbers = block_product::numbers(lowering, id, &spec, weights);
+        let is_transposed = matches!(graph.op(id), Op::MatMul { transpose_b: true, .. });
+        let numbers = if is_transposed { numbers } else { numbers.transposed(&[1, 0]) };
+        lowering.set_view(graph.operands(id)[1], numbers);
+        return Done::Numbers;
     }
-    if rows > MOST_ROWS {
-        return false;
+    if rows > MOST_ROWS || !weights.channels.is_multiple_of(LANES) || processor == Processor::Gpu {
+        return Done::Nothing;
     }
     let mut constant = |dtype: DType, bytes: Vec<u8>| {
         let ty = TensorType::new(dtype, Shape::new(&[bytes.len() / dtype.size()]));
@@ -192,7 +208,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, weights: &BlockWeig
     let grain = (LEAST_WORK / (rows * weights.depth * LANES).max(1)).max(1) as u32;
     let call = Call { macs: macs as u64, grain, part: Some("blocks"), ..Call::default() };
     builder.push(lowering, id, weights.channels / LANES, body, call);
-    true
+    Done::Product
 }
 
 impl Product<'_> {

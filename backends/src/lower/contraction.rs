@@ -4,9 +4,8 @@
 use edgecc_ir::{BlockWeights, DType, Expr, NodeId, Op, Tensor};
 use half::f16;
 
-use super::{
-    Call, Lowered, Lowering, Processor, block_weights, contraction_loops, convolution, map, matmul, movement, operand,
-};
+use super::block_weights::{self, Done};
+use super::{Call, Lowered, Lowering, Processor, contraction_loops, convolution, map, matmul, movement, operand};
 use crate::contraction::{ContractionSpec, DepthwiseSpec, Element, Reading};
 use crate::kernel::Access;
 use crate::pack::{PackedLayout, TapTable, pack_weights};
@@ -17,14 +16,17 @@ use crate::view::View;
 pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId) -> Lowered<()> {
     let graph = lowering.graph;
     if let Some(weights) = BlockWeights::of(graph, id) {
-        if block_weights::lower(lowering, id, &weights) {
-            return Ok(());
-        }
-        let Op::Map(expr) = graph.op(weights.map) else { return Err("weights that no map makes".into()) };
-        map::lower(lowering, weights.map, expr)?;
-        let reshaped = graph.operands(id)[1];
-        if reshaped != weights.map {
-            movement::lower(lowering, reshaped)?;
+        match block_weights::lower(lowering, id, &weights) {
+            Done::Product => return Ok(()),
+            Done::Numbers => {}
+            Done::Nothing => {
+                let Op::Map(expr) = graph.op(weights.map) else { return Err("weights that no map makes".into()) };
+                map::lower(lowering, weights.map, expr)?;
+                let reshaped = graph.operands(id)[1];
+                if reshaped != weights.map {
+                    movement::lower(lowering, reshaped)?;
+                }
+            }
         }
     }
     if !is_tiled(lowering, id) {

@@ -54,8 +54,17 @@ pub fn labels(path: &Path) -> Result<Vec<usize>, CliError> {
 /// `--data` belongs to what reads samples, other flags to quantization.
 pub fn check_uses(arguments: &BuildArguments, recipe: &Recipe) -> CliResult {
     let Recipe { prune, quantize, .. } = recipe;
+    let of_values = quantize.as_ref().is_some_and(|rule| rule.integers.are_of_values());
     if prune.is_none() && quantize.is_none() && !arguments.samples.data.is_empty() {
         return Err(CliError::Usage("--data is for --prune and --quantize".into()));
+    }
+    if let Some(rule) = quantize.as_ref().filter(|_| !of_values && prune.is_none()) {
+        let needless =
+            [("--data", !arguments.samples.data.is_empty()), ("--max-drop", arguments.quantization.max_drop.is_some())];
+        if let Some((flag, _)) = needless.into_iter().find(|(_, given)| *given) {
+            let message = format!("{flag} is for integers of values too: {} needs no samples", rule.integers.name());
+            return Err(CliError::Usage(message));
+        }
     }
     let own = &arguments.quantization;
     let of_quantize = [

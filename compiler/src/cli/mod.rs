@@ -16,6 +16,7 @@ mod quantize;
 mod recipe;
 mod run;
 mod tune;
+mod weights;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;

@@ -234,7 +234,7 @@ pub struct PruneArguments {
 /// Quantization.
 #[derive(Debug, Clone, Args)]
 pub struct QuantizeArguments {
-    /// Make layers compute with integers, by ranges from the samples: int8
+    /// Make layers compute with integers, by ranges from the samples (int8), or make integers of the weights of matrix products alone, without samples (weights-int8, of 8 bits with a scale for each channel; weights-int4, of 4 bits with a scale for each block of 32)
     #[arg(long, value_name = "WIDTH", value_enum, hide_possible_values = true)]
     pub quantize: Option<Integers>,
     /// An ONNX node whose layer keeps its numbers

@@ -11,6 +11,7 @@ use super::inputs::{labels, made_up};
 use super::options::{BuildArguments, QuantizeArguments};
 use super::progress::Progress;
 use super::recipe::Given;
+use super::weights::{self, round_weights};
 use super::{CliError, CliResult};
 use crate::calibrate::samples::Samples;
 use crate::compile::CompileOptions;
@@ -20,21 +21,45 @@ use crate::quantize::{
 };
 use crate::recipe::{LayerPrecision, Quantize, RangeRule, Recipe};
 
-/// The graph with layers of integers, after a line for each output that tells the loss; the graph as it is where the recipe
-/// makes none. What is decided goes into the recipe.
+/// The graph with layers of integers, or weights alone, as the recipe says; the graph as it is where that makes none. What is decided
+/// goes into the recipe.
 pub fn quantize(
     given: &Given,
     recipe: &mut Recipe,
     arguments: &BuildArguments,
-    mut graph: Graph,
+    graph: Graph,
     options: &CompileOptions,
     samples: Option<Samples>,
     progress: &Progress,
 ) -> Result<Graph, CliError> {
     let Some(rule) = recipe.quantize.clone() else { return Ok(graph) };
+    let mut graph = match rule.integers.are_of_values() {
+        true => quantize_values(given, recipe, &rule, arguments, graph, options, (samples, progress))?,
+        false => graph,
+    };
+    let weights = round_weights(recipe, &rule, &mut graph)?;
+    if !weights.layers.is_empty() || !rule.integers.are_of_values() {
+        eprint!("{}", weights.summary());
+    }
+    if !rule.integers.are_of_values() {
+        write_report(&arguments.quantization, || weights.to_string(), || weights::as_json(&weights))?;
+    }
+    Ok(graph)
+}
+
+/// The graph with layers of integers, after a line for each output that tells the loss.
+fn quantize_values(
+    given: &Given,
+    recipe: &mut Recipe,
+    rule: &Quantize,
+    arguments: &BuildArguments,
+    mut graph: Graph,
+    options: &CompileOptions,
+    (samples, progress): (Option<Samples>, &Progress),
+) -> Result<Graph, CliError> {
     let report = &arguments.quantization.report;
     let labels = arguments.quantization.labels_of_data.as_deref().map_or(Ok(Vec::new()), labels)?;
-    let how = QuantizeOptions { tell_shares: report.is_some(), labels, ..how(&rule, recipe) };
+    let how = QuantizeOptions { tell_shares: report.is_some(), labels, ..how(rule, recipe) };
     if samples.is_none() && rule.max_drop.is_none() && report.is_none() {
         match insert_decided(&mut graph, &how) {
             Ok(decided) => {
@@ -57,7 +82,7 @@ pub fn quantize(
         eprintln!("note: more is lost than {limit}, with every layer in floating point that may be");
     }
     note(recipe, &report.decided);
-    write_report(&arguments.quantization, &report)?;
+    write_report(&arguments.quantization, || report.to_string(), || as_json(&report))?;
     Ok(graph)
 }
 
@@ -102,10 +127,14 @@ fn note(recipe: &mut Recipe, decided: &Decided) {
     }
 }
 
-fn write_report(arguments: &QuantizeArguments, report: &Report) -> CliResult {
+fn write_report(
+    arguments: &QuantizeArguments,
+    as_text: impl FnOnce() -> String,
+    as_json: impl FnOnce() -> Value,
+) -> CliResult {
     let Some(path) = &arguments.report else { return Ok(()) };
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    let text = if is_json { format!("{:#}\n", as_json(report)) } else { report.to_string() };
+    let text = if is_json { format!("{:#}\n", as_json()) } else { as_text() };
     let path = (path != Path::new("-")).then_some(path.as_path());
     write_text(path, &text)
 }

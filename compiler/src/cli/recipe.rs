@@ -141,8 +141,8 @@ pub fn with_record(options: CompileOptions, recipe: &Recipe) -> Result<CompileOp
     if let Some(prune) = prune {
         configuration.push_str(&format!("prune = {}\n", prune.fraction));
     }
-    if quantize.is_some() {
-        configuration.push_str("quantize = int8\n");
+    if let Some(quantize) = quantize {
+        configuration.push_str(&format!("quantize = {}\n", quantize.integers.name()));
     }
     configuration.push_str(&format!("recipe = {}\n", blake3::hash(text(recipe)?.as_bytes())));
     Ok(CompileOptions { configuration, ..options })

@@ -10,6 +10,7 @@ mod observe;
 mod report;
 mod rounding;
 mod sensitivity;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,7 @@ pub use limit::Limit;
 pub use report::{FloatReport, LayerReport, Report, SCHEME};
 use rounding::round_weights;
 use sensitivity::{Attempt, Order};
+pub use weights::{RoundedLayer, WeightChoices, WeightsReport, quantize_weights, weight_scheme};
 
 /// Why layers that could become integers do not: the user said so.
 const TOLD: &str = "is told to stay";

@@ -104,7 +104,7 @@ pub struct LayerReport {
 }
 
 /// A layer that kept its numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FloatReport {
     /// Its name: see [`crate::names`].
     pub name: String,

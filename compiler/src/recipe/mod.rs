@@ -51,7 +51,7 @@ impl Recipe {
     pub fn needs_samples(&self) -> bool {
         let prunes = |prune: &Prune| prune.refit || prune.importance == Importance::Samples;
         self.prune.as_ref().is_some_and(prunes)
-            || self.quantize.as_ref().is_some_and(|quantize| quantize.correct_biases)
+            || self.quantize.as_ref().is_some_and(|rule| rule.integers.are_of_values() && rule.correct_biases)
     }
 }
 
@@ -113,7 +113,7 @@ pub enum Importance {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Quantize {
-    /// The integers.
+    /// The integers. Of weights alone nothing else of this applies.
     #[serde(default)]
     pub integers: Integers,
     /// Who proposes ranges; without it, for each value whoever loses least.
@@ -139,9 +139,32 @@ pub struct Quantize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Integers {
-    /// Eight bits.
+    /// Eight bits, of values and weights.
     #[default]
     Int8,
+    /// Eight bits, of the weights of matrix products alone.
+    WeightsInt8,
+    /// Four bits, likewise.
+    WeightsInt4,
+}
+
+impl Integers {
+    /// What flags and recipes call them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Integers::Int8 => "int8",
+            Integers::WeightsInt8 => "weights-int8",
+            Integers::WeightsInt4 => "weights-int4",
+        }
+    }
+
+    /// Whether samples decide what integers stand for.
+    pub fn are_of_values(self) -> bool {
+        match self {
+            Integers::Int8 => true,
+            Integers::WeightsInt8 | Integers::WeightsInt4 => false,
+        }
+    }
 }
 
 impl Default for Quantize {
@@ -189,6 +212,10 @@ pub enum LayerPrecision {
     Int8,
     /// Integers of eight bits as weights, that read integers of sixteen.
     Int16,
+    /// Numbers, and weights that are integers of eight bits.
+    WeightsInt8,
+    /// Numbers, and weights that are integers of four bits.
+    WeightsInt4,
     /// Numbers of the recipe's width.
     Float,
     /// Numbers of 16 bits, where that is the recipe's width.

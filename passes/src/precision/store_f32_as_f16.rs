@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use edgecc_ir::{DType, Expr, ExprNode, Graph, NodeId, Op, Origin, ReduceKind, Scalar, Tensor, TensorData, Type};
+use edgecc_ir::{
+    BlockWeights, DType, Expr, ExprNode, Graph, NodeId, Op, Origin, ReduceKind, Scalar, Tensor, TensorData, Type,
+};
 
 use crate::query::sums_integers;
 
@@ -12,9 +14,11 @@ use crate::query::sums_integers;
 /// Expressions stay in f32: they widen what they read and narrow what they write, so that a kernel may round where its
 /// instructions do. Constants are rounded to nearest; an operator that reads one beyond the range of f16 stays in f32. So do sums
 /// and products over axes, which leave that range, maps that only they or means read, such as squares, and what is computed of
-/// their results alone, and contractions of integers, whose factors have more bits than a half. Not exact.
+/// their results alone, contractions of integers, whose factors have more bits than a half, and products with [`BlockWeights`]. Not exact.
 pub fn store_f32_as_f16(graph: &mut Graph) -> usize {
-    let mut narrowing = Narrowing { graph, halves: HashMap::new(), singles: HashMap::new(), wide: HashSet::new() };
+    let in_blocks = with_weights_in_blocks(graph);
+    let mut narrowing =
+        Narrowing { graph, halves: HashMap::new(), singles: HashMap::new(), wide: HashSet::new(), in_blocks };
     let mut rewrites = 0;
     for id in narrowing.graph.order() {
         rewrites += narrowing.visit(id) as usize;
@@ -37,6 +41,14 @@ struct Narrowing<'a> {
     singles: HashMap<NodeId, NodeId>,
     /// Values that stay in f32, beyond the range of halves perhaps: maps read them as they are.
     wide: HashSet<NodeId>,
+    /// Products with weights in blocks, and what makes those.
+    in_blocks: HashSet<NodeId>,
+}
+
+/// Products whose weights are integers in blocks, and the values between those and the product.
+fn with_weights_in_blocks(graph: &Graph) -> HashSet<NodeId> {
+    let products = graph.ids().filter_map(|id| Some((id, BlockWeights::of(graph, id)?.map)));
+    products.flat_map(|(id, map)| [id, graph.operands(id)[1], map]).collect()
 }
 
 impl Narrowing<'_> {
@@ -47,6 +59,7 @@ impl Narrowing<'_> {
             self.wide.insert(id);
         } else if has_form_for_halves(self.graph.op(id))
             && !sums_integers(self.graph, id)
+            && !self.in_blocks.contains(&id)
             && self.touches_f32(id)
             && operands.iter().all(|&o| self.is_narrow(o))
         {

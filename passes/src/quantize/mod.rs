@@ -13,6 +13,7 @@ mod movement;
 mod points;
 mod sign_integers;
 mod sink_dequantize;
+mod weights;
 
 pub use affine::{Affine, dequantized, integer_range, quantized};
 pub use average_integers::average_integers;
@@ -28,3 +29,4 @@ pub use integer_contractions::integer_contractions;
 pub use points::{Points, layer_input, quantization_points};
 pub use sign_integers::sign_integers;
 pub use sink_dequantize::sink_dequantize;
+pub use weights::{RoundingNoise, WeightBits, round_to_bits, weights_stay};

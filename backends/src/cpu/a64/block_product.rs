@@ -1,27 +1,28 @@
-//! Products of rows with weights of few bits in blocks, by dot products of digits: a panel of channels, tiles of one or two rows, blocks of
-//! the depth, and inside of a block pieces of sixteen elements.
+//! Products of rows with weights of few bits in blocks: a panel of channels, tiles of rows, blocks of the depth, and inside of a block pieces
+//! of sixteen elements, by dot products of digits or by products of numbers.
+
+mod digits;
+mod numbers;
 
 use std::collections::BTreeMap;
 
-use crate::block_product::{Bits, BlockProductSpec, DIGITS, PIECE, QUAD, Rows};
+use crate::block_product::{BlockProductSpec, DIGITS, Input, QUAD, Rows};
 use crate::contraction::Element;
 use crate::cpu::contraction::EmittedKernel;
 use crate::cpu::formula::Formula;
 use crate::cpu::isa::CpuTarget;
 
 use super::assembler::Assembler;
-use super::instruction::{Access, After, Arrangement, ByLane, Cond, Instruction, Lanes, LanesOne, V, Width, X};
-use super::integer::Integer;
+use super::instruction::{Access, After, Arrangement, ByLane, Cond, Instruction, V, Width, X};
 use super::units::{self, for_each_unit};
 use super::vector::{Computation, Registers, RowRegisters};
 
 /// Places of the kernel's operands.
 mod operand {
-    pub const DIGITS: u16 = 0;
-    pub const ROW_SCALES: u16 = 1;
-    pub const WEIGHTS: u16 = 2;
-    pub const SCALES: u16 = 3;
-    pub const OUTPUT: u16 = 4;
+    pub const INPUT: u16 = 0;
+    pub const WEIGHTS: u16 = 1;
+    pub const SCALES: u16 = 2;
+    pub const OUTPUT: u16 = 3;
 }
 
 /// Registers of integers, by what they hold.
@@ -38,9 +39,9 @@ mod register {
     pub const PANEL_SCALES: X = X(5);
     pub const WEIGHTS: X = X(6);
     pub const SCALES: X = X(7);
-    /// The digits of the tile's first row, and those of each row while they are read.
+    /// The input of the tile's first row, and that of each row while it is read.
     pub const TILE: X = X(8);
-    pub const DIGITS: [X; 2] = [X(9), X(10)];
+    pub const INPUT: [X; 4] = [X(9), X(10), X(29), X(30)];
     pub const ROW_SCALES: X = X(11);
     pub const OUTPUT: X = X(12);
     pub const OUTPUT_STEP: X = X(13);
@@ -50,11 +51,6 @@ mod register {
     /// For further operands.
     pub const POOL: [X; 11] = [X(17), X(19), X(20), X(21), X(22), X(23), X(24), X(25), X(26), X(27), X(28)];
 }
-
-/// Registers of weights under way.
-const WEIGHTS: u8 = 8;
-/// Elements of a block that stand one behind the other without a loop.
-const UNROLLED: i64 = 64;
 
 /// A further operand of the epilogue.
 struct Further<'a> {
@@ -72,53 +68,40 @@ struct Product<'a> {
     further: Vec<Further<'a>>,
 }
 
-/// Rows and vectors of channels of a tile, with its registers: sums of digits, sums of the depth, what digits are worth, digits, weights.
+/// Rows and vectors of channels of a tile. Its registers: sums of a block, in parts, then sums of the depth, then others.
 #[derive(Clone, Copy)]
 struct Tile {
     rows: i64,
     vectors: i64,
+    /// Sums of a block for each vector of results: one for each digit.
+    parts: i64,
 }
 
 impl Tile {
-    /// The sums of a row's digit, which begins with the highest.
-    fn digit_sum(self, row: i64, vector: i64, digit: i64) -> V {
-        V(((row * self.vectors + vector) * DIGITS + digit) as u8)
+    /// A sum of a block.
+    fn part(self, (row, vector): (i64, i64), part: i64) -> V {
+        V(((row * self.vectors + vector) * self.parts + part) as u8)
     }
 
-    fn sum(self, row: i64, vector: i64) -> V {
-        V(((self.rows * self.vectors) * DIGITS + row * self.vectors + vector) as u8)
+    /// A sum of the depth.
+    fn sum(self, (row, vector): (i64, i64)) -> V {
+        V((self.rows * self.vectors * self.parts + row * self.vectors + vector) as u8)
     }
 
-    fn sums(self, row: i64) -> Vec<V> {
-        (0..self.vectors).map(|vector| self.sum(row, vector)).collect()
+    /// The register behind sums with this number.
+    fn other(self, number: i64) -> V {
+        V((self.rows * self.vectors * (self.parts + 1) + number) as u8)
     }
 
-    fn behind_sums(self) -> u8 {
-        (self.rows * self.vectors * (DIGITS + 1)) as u8
-    }
-
-    /// How many times the lower digit the higher one is worth.
-    fn worth(self) -> V {
-        V(self.behind_sums())
-    }
-
-    fn digit(self, row: i64, digit: i64) -> V {
-        V(self.behind_sums() + 1 + (row * DIGITS + digit) as u8)
-    }
-
-    fn weights(self) -> V {
-        V(self.behind_sums() + 1 + (self.rows * DIGITS) as u8)
-    }
-
-    /// The mask of the upper halves of bytes.
-    fn mask(self) -> V {
-        V(self.weights().0 + WEIGHTS)
+    /// Row and vector of each sum.
+    fn places(self) -> impl Iterator<Item = (i64, i64)> + Clone {
+        (0..self.rows).flat_map(move |row| (0..self.vectors).map(move |vector| (row, vector)))
     }
 }
 
 /// Whether an epilogue is one that is written here.
 pub fn knows_block_epilogue(spec: &BlockProductSpec) -> bool {
-    Product::of(spec).is_some()
+    Product::of(spec).and_then(|product| product.panel(&mut Assembler::default())).is_some()
 }
 
 /// Emits a product, where it has an epilogue that is written here.
@@ -158,8 +141,11 @@ impl<'a> Product<'a> {
         let load = |a: &mut Assembler, to: X, place: u16| {
             a.push(Instruction::Word(Access::Load, to, register::BASES, 8 * place));
         };
-        load(a, register::TILE, operand::DIGITS);
-        load(a, register::ROW_SCALES, operand::ROW_SCALES);
+        load(a, register::TILE, operand::INPUT);
+        match spec.input {
+            Input::Digits => load(a, register::ROW_SCALES, operand::OUTPUT + spec.operands.len() as u16 + 1),
+            Input::Numbers(rows) => a.add(register::TILE, register::TILE, 4 * rows.base, scratch),
+        }
         let by_panel = [
             (register::PANEL, operand::WEIGHTS, panel * spec.channel_bytes(), 0),
             (register::PANEL_SCALES, operand::SCALES, 4 * panel * spec.blocks(), 0),
@@ -177,132 +163,58 @@ impl<'a> Product<'a> {
     }
 
     fn rows(&self, a: &mut Assembler, vectors: i64) -> Option<()> {
-        let together = self.spec.rows.min(2);
+        let together = self.spec.tile_rows();
         let (tiles, rest) = (self.spec.rows / together, self.spec.rows % together);
-        if tiles > 1 {
-            a.constant(register::TILES_LEFT, tiles);
-        }
-        let head = a.here();
-        self.tile(a, Tile { rows: together, vectors })?;
-        if tiles > 1 {
-            a.push(Instruction::SubsImmediate(register::TILES_LEFT, register::TILES_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
-        }
+        let tile = |rows: i64| {
+            let parts = if self.spec.input == Input::Digits { DIGITS } else { 1 };
+            Tile { rows, vectors, parts }
+        };
+        counted(a, register::TILES_LEFT, tiles, |a| self.tile(a, tile(together)))?;
         if rest > 0 {
-            self.tile(a, Tile { rows: rest, vectors })?;
+            self.tile(a, tile(rest))?;
         }
         Some(())
     }
 
     fn tile(&self, a: &mut Assembler, tile: Tile) -> Option<()> {
-        let spec = self.spec;
         a.push(Instruction::Mov(register::WEIGHTS, register::PANEL));
         a.push(Instruction::Mov(register::SCALES, register::PANEL_SCALES));
         for row in 0..tile.rows {
-            a.add(register::DIGITS[row as usize], register::TILE, row * spec.row_bytes(), register::SCRATCH);
-            tile.sums(row).into_iter().for_each(|sum| a.push(Instruction::Zero(sum)));
+            let bytes = row * self.input_step();
+            a.add(register::INPUT[row as usize], register::TILE, bytes, register::SCRATCH);
         }
-        a.literal(tile.worth(), [256f32.to_bits(); 4]);
-        if spec.bits == Bits::Four {
-            a.literal(tile.mask(), [0xf0f0_f0f0; 4]);
+        tile.places().for_each(|place| a.push(Instruction::Zero(tile.sum(place))));
+        if self.spec.input == Input::Digits {
+            self.load_constants(a, tile);
         }
-        let blocks = spec.blocks();
-        if blocks > 1 {
-            a.constant(register::BLOCKS_LEFT, blocks);
-        }
-        let head = a.here();
-        self.block(a, tile);
-        if blocks > 1 {
-            a.push(Instruction::SubsImmediate(register::BLOCKS_LEFT, register::BLOCKS_LEFT, 1));
-            a.push(Instruction::BranchIf(Cond::NotEqual, head));
-        }
-        a.add(register::TILE, register::TILE, tile.rows * spec.row_bytes(), register::SCRATCH);
+        counted(a, register::BLOCKS_LEFT, self.spec.blocks(), |a| {
+            match self.spec.input {
+                Input::Digits => self.block_of_digits(a, tile),
+                Input::Numbers(_) => self.block_of_numbers(a, tile),
+            }
+            Some(())
+        })?;
+        a.add(register::TILE, register::TILE, tile.rows * self.input_step(), register::SCRATCH);
         self.finish(a, tile)
     }
 
-    /// Adds the products of a block.
-    fn block(&self, a: &mut Assembler, tile: Tile) {
-        let places: Vec<(i64, i64)> =
-            (0..tile.rows).flat_map(|row| (0..tile.vectors).map(move |vector| (row, vector))).collect();
-        for &(row, vector) in &places {
-            (0..DIGITS).for_each(|digit| a.push(Instruction::Zero(tile.digit_sum(row, vector, digit))));
+    /// Bytes from one row of the input to the next.
+    fn input_step(&self) -> i64 {
+        match self.spec.input {
+            Input::Digits => self.spec.row_bytes(),
+            Input::Numbers(rows) => 4 * rows.row,
         }
-        let pieces = self.spec.block / PIECE;
-        if self.spec.block <= UNROLLED {
-            (0..pieces).for_each(|_| self.piece(a, tile));
-        } else {
-            a.turns(register::PIECES_LEFT, pieces, |a| self.piece(a, tile));
-        }
-        let of = Arrangement::S4;
-        let scales = tile.weights();
+    }
+
+    /// Loads the scales of a block.
+    fn load_scales(&self, a: &mut Assembler, tile: Tile, scales: V) {
         a.push(Instruction::Multiple(Access::Load, scales, tile.vectors as u8, register::SCALES, After::Past));
-        for digit in 0..DIGITS {
-            for &(row, vector) in &places {
-                let sum = tile.digit_sum(row, vector, digit);
-                a.push(Instruction::LanesOne(LanesOne::FromInteger, of, sum, sum));
-            }
-        }
-        for digit in 1..DIGITS {
-            for &(row, vector) in &places {
-                let [higher, lower] = [digit - 1, digit].map(|digit| tile.digit_sum(row, vector, digit));
-                a.push(Instruction::Lanes(Lanes::MultiplyAdd, of, lower, higher, tile.worth()));
-            }
-        }
-        for &(row, vector) in &places {
-            let (lowest, scale) = (tile.digit_sum(row, vector, DIGITS - 1), V(scales.0 + vector as u8));
-            a.push(Instruction::Lanes(Lanes::MultiplyAdd, of, tile.sum(row, vector), lowest, scale));
-        }
-    }
-
-    /// Sixteen elements of the depth.
-    fn piece(&self, a: &mut Assembler, tile: Tile) {
-        let spec = self.spec;
-        for row in 0..tile.rows {
-            let pointer = register::DIGITS[row as usize];
-            for digit in (1..DIGITS).rev() {
-                let offset = digit * spec.depth;
-                a.push(Instruction::Vector(Access::Load, Width::Q, tile.digit(row, digit), pointer, offset));
-            }
-            a.push(Instruction::VectorPost(Access::Load, Width::Q, tile.digit(row, 0), pointer, PIECE as i16));
-        }
-        let steps = PIECE / QUAD / spec.bits.of_byte();
-        let most = (4 / tile.vectors).min(steps);
-        let halves = [0, i64::from(WEIGHTS) / 2];
-        for (place, first) in (0..steps).step_by(most as usize).enumerate() {
-            let count = most.min(steps - first);
-            // Upper halves of bytes take the other registers.
-            let group = if spec.bits == Bits::Four { 0 } else { place % 2 };
-            let loaded = V(tile.weights().0 + halves[group] as u8);
-            let registers = (count * tile.vectors) as u8;
-            a.push(Instruction::Multiple(Access::Load, loaded, registers, register::WEIGHTS, After::Past));
-            for (step, vector) in (0..count).flat_map(|step| (0..tile.vectors).map(move |vector| (step, vector))) {
-                let weights = V(loaded.0 + (step * tile.vectors + vector) as u8);
-                match spec.bits {
-                    Bits::Eight => self.quad(a, tile, vector, (weights, first + step)),
-                    Bits::Four => {
-                        let lower = V(weights.0 + halves[1] as u8);
-                        a.push(Instruction::Integer(Integer::ShiftBytesLeft(lower, weights, 4)));
-                        a.push(Instruction::Lanes(Lanes::And, Arrangement::S4, weights, weights, tile.mask()));
-                        self.quad(a, tile, vector, (lower, 2 * (first + step)));
-                        self.quad(a, tile, vector, (weights, 2 * (first + step) + 1));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Four elements of the depth, for all rows.
-    fn quad(&self, a: &mut Assembler, tile: Tile, vector: i64, (weights, quad): (V, i64)) {
-        for (row, digit) in (0..tile.rows).flat_map(|row| (0..DIGITS).map(move |digit| (row, digit))) {
-            let (sum, digits) = (tile.digit_sum(row, vector, digit), tile.digit(row, digit));
-            a.push(Instruction::Integer(Integer::DotByLane(sum, weights, digits, quad as u8)));
-        }
     }
 
     /// The rows' scales, and the epilogue: sums become results, in place, and are stored.
     fn finish(&self, a: &mut Assembler, tile: Tile) -> Option<()> {
         let (of, vectors) = (Arrangement::S4, tile.vectors as u8);
-        let mut free = Registers::without(tile.sum(0, 0).0, (tile.rows * tile.vectors) as u8);
+        let mut free = Registers::without(tile.sum((0, 0)).0, (tile.rows * tile.vectors) as u8);
         let scale = free.take_first()?;
         let mut operands: BTreeMap<u16, Vec<V>> = BTreeMap::new();
         for further in &self.further {
@@ -312,7 +224,8 @@ impl<'a> Product<'a> {
         }
         let kept: Vec<u16> =
             self.further.iter().filter(|further| further.step.is_none()).map(|further| further.number).collect();
-        let rows: Vec<Vec<V>> = (0..tile.rows).map(|row| tile.sums(row)).collect();
+        let rows: Vec<Vec<V>> =
+            (0..tile.rows).map(|row| (0..tile.vectors).map(|vector| tile.sum((row, vector))).collect()).collect();
         let row_registers = |sums| RowRegisters { sums, operands: &operands, kept: &kept };
         let computation = Computation::plan(&self.formula, free, &row_registers(&rows[0]))?;
         computation.emit_constants(a);
@@ -326,8 +239,10 @@ impl<'a> Product<'a> {
         let (shared, own): (Vec<_>, Vec<_>) = self.further.iter().partition(|further| further.step.is_none());
         shared.into_iter().for_each(|further| load(a, further, After::Stay));
         for sums in &rows {
-            a.push(Instruction::VectorPost(Access::Load, Width::S, scale, register::ROW_SCALES, 4));
-            sums.iter().for_each(|&sum| a.push(Instruction::ByLane(ByLane::Multiply, of, sum, sum, scale, 0)));
+            if self.spec.input == Input::Digits {
+                a.push(Instruction::VectorPost(Access::Load, Width::S, scale, register::ROW_SCALES, 4));
+                sums.iter().for_each(|&sum| a.push(Instruction::ByLane(ByLane::Multiply, of, sum, sum, scale, 0)));
+            }
             for further in &own {
                 load(a, further, further.step.map_or(After::Stay, After::By));
             }
@@ -337,4 +252,20 @@ impl<'a> Product<'a> {
         }
         Some(())
     }
+}
+
+/// Emits `body` once, where it runs at all; it runs `count` times.
+fn counted(a: &mut Assembler, left: X, count: i64, body: impl FnOnce(&mut Assembler) -> Option<()>) -> Option<()> {
+    if count == 0 {
+        return Some(());
+    }
+    if count == 1 {
+        return body(a);
+    }
+    a.constant(left, count);
+    let head = a.here();
+    body(a)?;
+    a.push(Instruction::SubsImmediate(left, left, 1));
+    a.push(Instruction::BranchIf(Cond::NotEqual, head));
+    Some(())
 }

@@ -213,6 +213,7 @@ impl Effects {
             Integer::Narrow(_, d, n, Half::Lower)
             | Integer::Widen(_, d, n, _)
             | Integer::ShiftRight(d, n, _)
+            | Integer::ShiftWordsRight(d, n, _)
             | Integer::ShiftBytesLeft(d, n, _) => Effects::lanes(vector(n), vector(d)),
             Integer::Structures(access, first, ways, base) => {
                 Effects::access(access, vectors(first, ways), base, After::Past)

@@ -120,6 +120,8 @@ pub enum Integer {
     LookUp(bool, V, V, V),
     /// The lower 64 bits of `n` shifted right by 1 to 64, with zeros above.
     ShiftRight(V, V, u8),
+    /// Words of `n` shifted right by 1 to 32, with the sign above.
+    ShiftWordsRight(V, V, u8),
     /// Bytes of `n` shifted left by 0 to 7.
     ShiftBytesLeft(V, V, u8),
     /// Two to four streams, sixteen bytes of each, woven at `base`, which then moves past them.
@@ -163,6 +165,7 @@ impl Integer {
                 0x4e00_6000 | u32::from(extends) << 12 | registers(d, first, u32::from(n.0))
             }
             Integer::ShiftRight(d, n, by) => 0x7f00_0400 | (128 - u32::from(by)) << 16 | registers(d, n, 0),
+            Integer::ShiftWordsRight(d, n, by) => 0x4f00_0400 | (64 - u32::from(by)) << 16 | registers(d, n, 0),
             Integer::ShiftBytesLeft(d, n, by) => 0x4f08_5400 | u32::from(by) << 16 | registers(d, n, 0),
             Integer::Structures(access, first, ways, base) => {
                 let (opcode, load) = (4 * (4 - u32::from(ways)), u32::from(access == Access::Load) << 22);
@@ -238,6 +241,7 @@ impl fmt::Display for Integer {
                 write!(f, "{name} v{}.16b, {{v{}.16b-v{last}.16b}}, v{}.16b", d.0, first.0, n.0)
             }
             Integer::ShiftRight(d, n, by) => write!(f, "ushr d{}, d{}, #{by}", d.0, n.0),
+            Integer::ShiftWordsRight(d, n, by) => write!(f, "sshr v{}.4s, v{}.4s, #{by}", d.0, n.0),
             Integer::ShiftBytesLeft(d, n, by) => write!(f, "shl v{}.16b, v{}.16b, #{by}", d.0, n.0),
             Integer::Structures(access, first, ways, base) | Integer::StructureOfBytes(access, first, ways, base) => {
                 let name = if access == Access::Load { "ld" } else { "st" };

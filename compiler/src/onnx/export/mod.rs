@@ -15,8 +15,11 @@ use writer::Writer;
 
 /// Version of the operator set: the first with bits of integers, averages over dilated windows and pads that wrap around.
 const OPERATOR_SET: i64 = 19;
-/// Version of the file format that belongs to it.
+/// The first with scales for blocks, and integers of 4 bits.
+const OPERATOR_SET_OF_BLOCKS: i64 = 21;
+/// Versions of the file format that belong to them.
 const FORMAT: i64 = 9;
+const FORMAT_OF_BLOCKS: i64 = 10;
 /// Largest message that readers take, in bytes.
 const LARGEST: usize = i32::MAX as usize;
 
@@ -50,6 +53,10 @@ pub fn export(graph: &Graph) -> Result<Vec<u8>, ExportError> {
         Op::Input { name } => value_info(name, graph.ty(id)),
         _ => ValueInfoProto::default(),
     };
+    let (version, format) = match writer.has_blocks() {
+        true => (OPERATOR_SET_OF_BLOCKS, FORMAT_OF_BLOCKS),
+        false => (OPERATOR_SET, FORMAT),
+    };
     let (node, initializer) = writer.finish();
     let message = GraphProto {
         node,
@@ -60,10 +67,10 @@ pub fn export(graph: &Graph) -> Result<Vec<u8>, ExportError> {
         sparse_initializer: Vec::new(),
     };
     let model = ModelProto {
-        ir_version: FORMAT,
+        ir_version: format,
         producer_name: "edgecc".into(),
         graph: Some(message),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPERATOR_SET }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version }],
         functions: Vec::new(),
     };
     let length = model.encoded_len();

@@ -45,6 +45,8 @@ pub(super) fn write(writer: &mut Writer, graph: &Graph, id: NodeId) -> Result<()
     };
     match node.op() {
         Op::Input { .. } | Op::Constant(_) | Op::Project(_) | Op::TopK { .. } => {}
+        Op::Map(_) if quantization::is_in_blocks(graph, id) => {}
+        Op::Reshape(_) if quantization::write_blocks(writer, graph, id, &result) => {}
         Op::Map(_) if quantization::write(writer, graph, id, &result) => {}
         Op::Map(expr) => expression::write(writer, expr, &x, &result)?,
         Op::Conv { window, groups, epilogue } => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use edgecc_ir::{Graph, NodeId, Op, Output, Shape, Tensor};
+use edgecc_ir::{DType, Graph, NodeId, Op, Output, Shape, Tensor};
 
 use super::super::proto::{AttributeProto, NodeProto, TensorProto};
 use super::super::tensor::number;
@@ -28,7 +28,12 @@ pub(super) struct Writer {
     promised: BTreeMap<NodeId, String>,
     /// The model's name of the node that is being written.
     origin: String,
+    /// Whether a node knows scales for blocks.
+    has_blocks: bool,
 }
+
+/// `TensorProto.DataType` of integers of 4 bits, two to a byte.
+const INT4: i32 = 22;
 
 /// An attribute of whole numbers.
 pub(super) fn ints(name: &str, values: impl IntoIterator<Item = i64>) -> AttributeProto {
@@ -75,6 +80,7 @@ impl Writer {
             by_node,
             promised,
             origin: String::new(),
+            has_blocks: false,
         }
     }
 
@@ -155,6 +161,42 @@ impl Writer {
             ..TensorProto::default()
         });
         name
+    }
+
+    /// Writes a constant of integers of 8 bits, or of 4 where that holds them; its name.
+    pub(super) fn integers(&mut self, extents: &[usize], values: &[i8]) -> String {
+        let is_narrow = values.iter().all(|value| (-8..8).contains(value));
+        let byte = |pair: &[i8]| pair[0] as u8 & 15 | pair.get(1).map_or(0, |&upper| (upper as u8) << 4);
+        let (data_type, bytes): (i32, Vec<u8>) = match is_narrow {
+            true => (INT4, values.chunks(2).map(byte).collect()),
+            false => (number(DType::I8), values.iter().map(|&value| value as u8).collect()),
+        };
+        let name = self.fresh("constant");
+        self.initializers.push(TensorProto {
+            dims: extents.iter().map(|&extent| extent as i64).collect(),
+            data_type,
+            name: name.clone(),
+            raw_data: bytes.into(),
+            ..TensorProto::default()
+        });
+        name
+    }
+
+    /// Writes a node that knows blocks, which takes a later set of operators.
+    pub(super) fn node_of_blocks(
+        &mut self,
+        operator: &str,
+        inputs: &[String],
+        result: String,
+        attributes: Vec<AttributeProto>,
+    ) {
+        self.has_blocks = true;
+        self.node_to(operator, inputs, vec![result], attributes);
+    }
+
+    /// Whether a node takes the set of operators that knows blocks.
+    pub(super) fn has_blocks(&self) -> bool {
+        self.has_blocks
     }
 
     /// Writes a list of whole numbers; its name.

@@ -104,6 +104,9 @@ pub(super) fn value_of(
         return c.reshape(value, &whole);
     }
     let scale = along(c, scale, x, axis, block)?;
+    // Weights without zero points may stay integers beside numbers.
+    let is_needless = |zero: &NodeId| c.value(*zero).is_some_and(|zero| zero.to_i64().iter().all(|&zero| zero == 0));
+    let zero = zero.filter(|zero| c.value(x).is_none() || !is_needless(zero));
     let zero = zero.map(|zero| along(c, zero, x, axis, block)).transpose()?;
     scaled(c, x, scale, zero)
 }
