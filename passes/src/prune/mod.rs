@@ -9,6 +9,7 @@
 mod classes;
 mod cut;
 mod groups;
+mod heads;
 mod importance;
 mod propagate;
 mod reshape;
