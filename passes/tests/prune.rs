@@ -223,14 +223,18 @@ fn attention(graph: &mut Graph) -> NodeId {
 }
 
 #[test]
-fn every_head_of_attention_loses_the_same_features() {
+fn whole_heads_of_attention_go() {
     let mut graph = Graph::new("attention");
     let y = attention(&mut graph);
     graph.output("y", y);
     let pruned = check_pruned(&graph, &halved(Ranking::Local));
     let [group] = &pruned.groups[..] else { panic!("{:?}", pruned.groups) };
-    assert_eq!(group.width[0], 96);
-    assert!(group.width[1] % 12 == 0 && group.width[1] < 96);
+    // A head is 8 features of queries, of keys and of values.
+    assert_eq!(group.width, [96, 48]);
+    let order = pruned.graph.order();
+    let product = order.into_iter().filter(|&id| matches!(pruned.graph.op(id), Op::MatMul { transpose_b: true, .. }));
+    let products: Vec<NodeId> = product.collect();
+    assert_eq!(extents(&pruned.graph, pruned.graph.operands(products[0])[0]), [1, 2, 10, 8]);
 }
 
 #[test]

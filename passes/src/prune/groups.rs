@@ -108,6 +108,8 @@ fn kept(graph: &Graph, channels: &mut Channels, groups: &[Group], node: NodeId) 
 /// Multiply-adds, or as many as take as long: a product of extents, some of which shrink.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
+    /// Of a contraction, and not of functions.
+    pub(crate) is_of_contraction: bool,
     /// Product of the extents that stay, and of what each position takes.
     constant: f64,
     /// For each extent that may shrink: positions, and the groups among them with positions of a class.
@@ -130,24 +132,21 @@ impl Work {
     }
 }
 
-/// The multiply-adds of every contraction, in the graph's order.
-pub(crate) fn work(graph: &Graph, groups: &[Group]) -> Vec<(NodeId, Work)> {
-    let contractions = graph.order().into_iter().filter(|&id| result_axis(graph, id).is_some());
-    contractions.map(|id| (id, work_of(graph, groups, factors(graph, id), 1.0))).collect()
-}
-
-/// What functions that are approximated take, in multiply-adds; other arithmetic of elements is little beside it.
-pub(crate) fn function_work(graph: &Graph, groups: &[Group]) -> Vec<Work> {
-    let of_map = |id: NodeId| {
-        let Op::Map(expr) = graph.op(id) else { return None };
-        let functions = expr.nodes().iter().filter(|node| node.is_transcendental()).count();
-        let axes = (0..graph.ty(id).shape.rank()).map(|axis| (id, axis)).collect();
-        (functions > 0).then(|| work_of(graph, groups, axes, functions as f64 * TRANSCENDENTAL))
+/// The multiply-adds of every contraction, and what functions that are approximated take; other arithmetic of elements is little
+/// beside it. In the graph's order.
+pub(crate) fn work(graph: &Graph, groups: &[Group]) -> Vec<Work> {
+    let of_node = |id: NodeId| match graph.op(id) {
+        Op::Map(expr) => {
+            let functions = expr.nodes().iter().filter(|node| node.is_transcendental()).count();
+            let axes = (0..graph.ty(id).shape.rank()).map(|axis| (id, axis)).collect();
+            (functions > 0).then(|| work_of(graph, groups, (id, axes), functions as f64 * TRANSCENDENTAL))
+        }
+        _ => result_axis(graph, id).map(|_| work_of(graph, groups, (id, factors(graph, id)), 1.0)),
     };
-    graph.order().into_iter().filter_map(of_map).collect()
+    graph.order().into_iter().filter_map(of_node).collect()
 }
 
-fn work_of(graph: &Graph, groups: &[Group], axes: Vec<(NodeId, usize)>, each: f64) -> Work {
+fn work_of(graph: &Graph, groups: &[Group], (id, axes): (NodeId, Vec<(NodeId, usize)>), each: f64) -> Work {
     let among = |node: NodeId, axis: usize| -> Vec<(usize, usize)> {
         let of_group = |(place, group): (usize, &Group)| {
             let slot = group.slots.iter().find(|slot| slot.node == node && slot.axis == axis)?;
@@ -155,7 +154,8 @@ fn work_of(graph: &Graph, groups: &[Group], axes: Vec<(NodeId, usize)>, each: f6
         };
         groups.iter().enumerate().filter_map(of_group).collect()
     };
-    let mut work = Work { constant: each, extents: Vec::new() };
+    let is_of_contraction = result_axis(graph, id).is_some();
+    let mut work = Work { is_of_contraction, constant: each, extents: Vec::new() };
     for (node, axis) in axes {
         let (extent, groups) = (graph.ty(node).shape.dim(axis), among(node, axis));
         match groups.is_empty() {

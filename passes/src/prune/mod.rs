@@ -9,6 +9,7 @@
 mod classes;
 mod cut;
 mod groups;
+mod heads;
 mod importance;
 mod propagate;
 mod reshape;
@@ -24,7 +25,7 @@ pub use cut::{CutError, Kept};
 pub use importance::depth_axis;
 
 use classes::Class;
-use groups::{Group, function_work, groups, work};
+use groups::{Group, Work, groups, work};
 use propagate::Channels;
 use select::{Bounds, select};
 use unshare::unshare_vectors;
@@ -142,26 +143,26 @@ pub fn prune(graph: &Graph, recipe: &Recipe, activations: &BTreeMap<NodeId, Vec<
     let work = work(graph, &groups);
     let importance = importance::importance(graph, &mut channels, &groups, recipe.norm, activations);
     let bounds: Vec<Bounds> = groups.iter().map(|group| bounds(recipe, group)).collect();
-    let macs: Vec<_> = work.iter().map(|(_, work)| work.clone()).collect();
-    let removed = select(recipe, &bounds, &importance, &macs, &function_work(graph, &groups));
+    let removed = select(recipe, &bounds, &importance, &work);
     let gone = gone(&groups, &importance, &removed);
     let kept = kept(graph, &mut channels, &gone);
     let mut smaller = graph.clone();
     cut::cut(&mut smaller, &kept)?;
     verify(&smaller)?;
     let none = vec![0; groups.len()];
-    let sum = |removed: &[usize], of: &dyn Fn(usize) -> bool| -> f64 {
-        macs.iter().enumerate().filter(|(place, _)| of(*place)).map(|(_, work)| work.amount(removed)).sum()
+    let macs = |removed: &[usize], is_one: &dyn Fn(&Work) -> bool| -> f64 {
+        let work = work.iter().filter(|work| work.is_of_contraction && is_one(work));
+        work.map(|work| work.amount(removed)).sum()
     };
     let reported = |(place, group): (usize, &Group)| PrunedGroup {
         names: group.makers.iter().map(|&id| name(graph, id)).collect(),
         width: [group.classes.len(), group.classes.len() - removed[place]].map(|classes| classes * group.channels),
-        macs: [&none, &removed].map(|removed| sum(removed, &|work| macs[work].depends_on(place))),
+        macs: [&none, &removed].map(|removed| macs(removed, &|work| work.depends_on(place))),
     };
     Ok(Pruned {
         groups: groups.iter().enumerate().map(reported).collect(),
         unpruned: unpruned.iter().map(|kept| describe(graph, kept)).collect(),
-        macs: [&none, &removed].map(|removed| sum(removed, &|_| true)),
+        macs: [&none, &removed].map(|removed| macs(removed, &|_| true)),
         graph: smaller,
         kept,
     })

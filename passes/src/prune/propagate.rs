@@ -4,6 +4,7 @@
 use edgecc_ir::{Graph, NodeId, Op, PadMode, ReduceKind, Shape, Type};
 
 use super::classes::{Axis, Class, Classes, Fixed, Reason};
+use super::heads::head_axes;
 use super::reshape;
 
 /// The classes of every axis of every value.
@@ -315,10 +316,13 @@ impl Channels {
             return self.fixed_shape(shape, fixed);
         };
         let axes = self.axes[operand.index()].clone();
+        let heads = head_axes(graph, fixed.node);
         let mut parts: Vec<Axis> = Vec::with_capacity(factors.len());
         for (place, axis) in axes.iter().enumerate() {
-            let extents: Vec<usize> = factors.iter().filter(|f| f.from == place).map(|f| f.extent).collect();
-            parts.extend(self.split(axis, &extents, fixed));
+            let of_axis = || factors.iter().filter(|f| f.from == place);
+            let extents: Vec<usize> = of_axis().map(|f| f.extent).collect();
+            let heads = of_axis().position(|f| heads.contains(&f.to));
+            parts.extend(self.split(axis, &extents, heads, fixed));
         }
         let joined = |place: usize| {
             let parts: Vec<Axis> =
@@ -328,9 +332,9 @@ impl Channels {
         (0..to.len()).map(joined).collect()
     }
 
-    /// The axes that an axis is split into. One of them can lose positions, the same ones wherever the others stand: that which
-    /// leaves the most classes.
-    fn split(&mut self, axis: &Axis, extents: &[usize], fixed: Fixed) -> Vec<Axis> {
+    /// The axes that an axis is split into. One of them can lose positions, the same ones wherever the others stand: the heads of
+    /// attention, or that which leaves the most classes.
+    fn split(&mut self, axis: &Axis, extents: &[usize], heads: Option<usize>, fixed: Fixed) -> Vec<Axis> {
         if let [_] = extents {
             return vec![axis.clone()];
         }
@@ -346,13 +350,14 @@ impl Channels {
             }
             first.into_iter().flatten().collect()
         };
-        let mut best = (0, 0);
-        for part in 0..extents.len() {
+        let mut free = |part: usize| {
             let mut trial = self.classes.clone();
             let tied = tied(&mut trial, part);
-            best = best.max((trial.count_free(&tied), part));
-        }
-        let (free, chosen) = best;
+            (trial.count_free(&tied), part)
+        };
+        let of_heads = heads.map(&mut free).filter(|&(free, _)| free > 1);
+        let most = |best: (usize, usize), part| best.max(free(part));
+        let (free, chosen) = of_heads.unwrap_or_else(|| (0..extents.len()).fold((0, 0), most));
         if free == 0 {
             self.classes.fix(axis, fixed);
         }

@@ -50,24 +50,19 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
 }
 
 /// For each group the number of classes that go, so that the recipe's share of the multiply-adds does; fewer where bounds
-/// forbid it. `importance` is that of each class; `macs` are what the share is of, `functions` is what goes with them.
-pub(crate) fn select(
-    recipe: &Recipe,
-    bounds: &[Bounds],
-    importance: &[Vec<f64>],
-    macs: &[Work],
-    functions: &[Work],
-) -> Vec<usize> {
+/// forbid it. `importance` is that of each class; the share is of the work of contractions, the time saved of all.
+pub(crate) fn select(recipe: &Recipe, bounds: &[Bounds], importance: &[Vec<f64>], work: &[Work]) -> Vec<usize> {
     let none = vec![0; bounds.len()];
-    let target = total(macs, &none) * (1.0 - recipe.fraction);
+    let target = macs(work, &none) * (1.0 - recipe.fraction);
     match recipe.ranking {
-        Ranking::Local => local(bounds, macs, target),
-        Ranking::Global => global(bounds, importance, [macs, functions], target),
+        Ranking::Local => local(bounds, work, target),
+        Ranking::Global => global(bounds, importance, work, target),
     }
 }
 
-fn total(work: &[Work], removed: &[usize]) -> f64 {
-    work.iter().map(|work| work.amount(removed)).sum()
+/// Multiply-adds of contractions.
+fn macs(work: &[Work], removed: &[usize]) -> f64 {
+    work.iter().filter(|work| work.is_of_contraction).map(|work| work.amount(removed)).sum()
 }
 
 /// Every group keeps the same share of its width, but for rounding.
@@ -76,7 +71,7 @@ fn local(bounds: &[Bounds], work: &[Work], target: f64) -> Vec<usize> {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..HALVINGS {
         let middle = (low + high) / 2.0;
-        let is_enough = total(work, &removed(middle)) <= target;
+        let is_enough = macs(work, &removed(middle)) <= target;
         (low, high) = if is_enough { (middle, high) } else { (low, middle) };
     }
     removed(low)
@@ -84,26 +79,24 @@ fn local(bounds: &[Bounds], work: &[Work], target: f64) -> Vec<usize> {
 
 /// The step that saves most for what it loses, again and again. A step loses the logarithm of what its group's importance
 /// shrinks by, so that the more a group has lost, the more its next channels count.
-fn global(bounds: &[Bounds], importance: &[Vec<f64>], [macs, functions]: [&[Work]; 2], target: f64) -> Vec<usize> {
+fn global(bounds: &[Bounds], importance: &[Vec<f64>], work: &[Work], target: f64) -> Vec<usize> {
     let lost: Vec<Vec<f64>> = importance.iter().map(|classes| running_losses(classes)).collect();
-    let concerned = |work: &[Work]| -> Vec<Vec<usize>> {
-        let of_group = |group| (0..work.len()).filter(|&place| work[place].depends_on(group)).collect();
-        (0..bounds.len()).map(of_group).collect()
-    };
-    let (concerned_macs, concerned_functions) = (concerned(macs), concerned(functions));
+    let concerned: Vec<Vec<&Work>> =
+        (0..bounds.len()).map(|group| work.iter().filter(|work| work.depends_on(group)).collect()).collect();
     let mut removed: Vec<usize> = bounds.iter().map(|bounds| bounds.all - bounds.most).collect();
-    let mut left = total(macs, &removed);
+    let mut left = macs(work, &removed);
     while left > target {
         let step = |group: usize| {
             let bounds = bounds[group];
             let more = bounds.all - bounds.below(bounds.all - removed[group])?;
             let mut after = removed.clone();
             after[group] = more;
-            let saved = |work: &[Work], concerned: &[Vec<usize>]| -> f64 {
-                concerned[group].iter().map(|&place| work[place].amount(&removed) - work[place].amount(&after)).sum()
+            let saved = |of_contractions: bool| -> f64 {
+                let work = concerned[group].iter().filter(|work| work.is_of_contraction == of_contractions);
+                work.map(|work| work.amount(&removed) - work.amount(&after)).sum()
             };
-            let saved_macs = saved(macs, &concerned_macs);
-            let saved_time = saved_macs + saved(functions, &concerned_functions);
+            let saved_macs = saved(true);
+            let saved_time = saved_macs + saved(false);
             let loss = lost[group][more] - lost[group][removed[group]];
             (saved_macs > 0.0).then(|| (loss.max(0.0) / saved_time, group, more, saved_macs))
         };
