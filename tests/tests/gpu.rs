@@ -259,6 +259,26 @@ fn integers_are_padded_where_they_are_read() {
     }
 }
 
+/// Quantisation, layout and padding of an image whose channels lie side by side are done by the convolution, behind a transpose too.
+#[test]
+fn images_with_channels_last_are_padded_where_they_are_read() {
+    let Some(device) = gpu::device() else { return };
+    let text = "graph transposed(%x: f32[1x5x6x3]) {
+  %0 = map %x expr=i8(round(a0 * 128.0) + 3.0) : i8[1x5x6x3]  ; quantize
+  @0 = const i8[] 3  ; zero
+  %1 = pad %0, @0 before=[0, 0, 1, 0] after=[0, 1, 1, 0] : i8[1x6x8x3]  ; pad
+  %2 = transpose %1 perm=[0, 3, 1, 2] : i8[1x3x6x8]  ; channels
+  @1 = const i8[4x3x2x2] hex \"\
+    0102fc05f607fe11c20310f9050681fa7f01020304fb0607f80910f10213f4150617e81920f12203f4252607d8293031\"  ; weights
+  %3 = conv %2, @1 kernel=[2, 2] epilogue=i8(round(f32(acc) * 0.03125)) : i8[1x4x5x7]  ; conv
+  return %3 as y
+}
+";
+    let graph = Graph::from_text(text).expect("a graph");
+    assert_eq!(gpu::compiled(&graph).expect("compiles").shaders.dispatches.len(), 2);
+    assert_eq!(differs(device, &graph), None);
+}
+
 /// By the schedules of kinds of GPUs whose tiles are the largest.
 #[test]
 fn layers_by_large_tiles_compute_what_the_evaluator_does() {
@@ -845,6 +865,7 @@ fn swiftshader_computes_the_same() {
     let tests = [
         "graphs_compute",
         "groups_compute",
+        "images_",
         "integers_are",
         "layers_",
         "pictures_",
