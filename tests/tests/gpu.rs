@@ -159,6 +159,14 @@ fn layers_of_networks_compute_what_the_evaluator_does() {
     }
 }
 
+/// Dispatches of a graph, all of whose shaders are proved to stay within their operands.
+fn dispatches_of(graph: &Graph) -> usize {
+    let shaders = gpu::compiled(graph).expect("compiles").shaders;
+    let unproved: Vec<_> = shaders.modules.iter().filter_map(|module| module.unproved.as_ref()).collect();
+    assert!(unproved.is_empty(), "{}: {unproved:?}", graph.to_text());
+    shaders.dispatches.len()
+}
+
 /// The first convolution normalises pictures of bytes and reads them where they lie; another dispatch lays out the result.
 #[test]
 fn pictures_of_bytes_are_normalised_by_the_first_convolution() {
@@ -167,7 +175,7 @@ fn pictures_of_bytes_are_normalised_by_the_first_convolution() {
         let mut network = Network::of_pictures("picture", &extents);
         network.conv(channels, kernel, 2, 1, Activation::Relu6);
         let graph = network.finish();
-        assert_eq!(gpu::compiled(&graph).expect("compiles").shaders.dispatches.len(), 2, "{extents:?}");
+        assert_eq!(dispatches_of(&graph), 2, "{extents:?}");
         assert_eq!(differs(device, &graph), None, "{extents:?}");
     }
 }
@@ -182,7 +190,7 @@ fn squeeze_and_excite_takes_no_dispatches_beyond_its_convolutions() {
         network.squeeze_excite(5);
         network.conv(10, 1, 1, 1, Activation::None);
         let graph = network.finish();
-        assert_eq!(gpu::compiled(&graph).expect("compiles").shaders.dispatches.len(), 6, "{extents:?}");
+        assert_eq!(dispatches_of(&graph), 6, "{extents:?}");
         assert_eq!(differs(device, &graph), None, "{extents:?}");
         let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
         assert_eq!(difference, None, "{extents:?} in halves");
@@ -199,7 +207,7 @@ fn thin_convolutions_compute_the_depthwise_convolution_that_they_read() {
         network.conv(extents[1], kernel, stride, extents[1], Activation::Relu6);
         network.conv(channels, 1, 1, 1, Activation::Silu);
         let graph = network.finish();
-        assert_eq!(gpu::compiled(&graph).expect("compiles").shaders.dispatches.len(), 3, "{extents:?}");
+        assert_eq!(dispatches_of(&graph), 3, "{extents:?}");
         assert_eq!(differs(device, &graph), None, "{extents:?}");
         let difference = differs_in(device, &graph, Precision::F16, |_| TOLERANCE_IN_HALVES);
         assert_eq!(difference, None, "{extents:?} in halves");
@@ -253,10 +261,31 @@ fn integers_are_padded_where_they_are_read() {
     ];
     for (extents, channels, kernel, groups, stride) in cases {
         let graph = padded_integers(extents, channels, kernel, groups, stride);
-        let names = gpu::compiled(&graph).expect("compiles").program.steps;
-        let pads = names.iter().filter(|step| step.name == "pad").count();
-        assert_eq!((pads, differs(device, &graph)), (0, None), "{}", graph.to_text());
+        // The convolution and the layout of its result; of more channels the quantisation and the layout of the image.
+        let most = if extents[1] < 4 { 2 } else { 4 };
+        assert!(dispatches_of(&graph) <= most, "{}", graph.to_text());
+        assert_eq!(differs(device, &graph), None, "{}", graph.to_text());
     }
+}
+
+/// Quantisation, layout and padding of an image whose channels lie side by side are done by the convolution, behind a transpose too.
+#[test]
+fn images_with_channels_last_are_padded_where_they_are_read() {
+    let Some(device) = gpu::device() else { return };
+    let text = "graph transposed(%x: f32[1x5x6x3]) {
+  %0 = map %x expr=i8(round(a0 * 128.0) + 3.0) : i8[1x5x6x3]  ; quantize
+  @0 = const i8[] 3  ; zero
+  %1 = pad %0, @0 before=[0, 0, 1, 0] after=[0, 1, 1, 0] : i8[1x6x8x3]  ; pad
+  %2 = transpose %1 perm=[0, 3, 1, 2] : i8[1x3x6x8]  ; channels
+  @1 = const i8[4x3x2x2] hex \"\
+    0102fc05f607fe11c20310f9050681fa7f01020304fb0607f80910f10213f4150617e81920f12203f4252607d8293031\"  ; weights
+  %3 = conv %2, @1 kernel=[2, 2] epilogue=i8(round(f32(acc) * 0.03125)) : i8[1x4x5x7]  ; conv
+  return %3 as y
+}
+";
+    let graph = Graph::from_text(text).expect("a graph");
+    assert_eq!(dispatches_of(&graph), 2);
+    assert_eq!(differs(device, &graph), None);
 }
 
 /// By the schedules of kinds of GPUs whose tiles are the largest.
@@ -845,6 +874,7 @@ fn swiftshader_computes_the_same() {
     let tests = [
         "graphs_compute",
         "groups_compute",
+        "images_",
         "integers_are",
         "layers_",
         "pictures_",

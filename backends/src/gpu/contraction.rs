@@ -319,8 +319,8 @@ impl<'a> Contraction<'a> {
         Some(format!("select({outside}, {value}, {inside})"))
     }
 
-    /// `at`: where a pixel's tap lies in the input, and `in`: whether it does; of a run of taps whether its row does, since each of
-    /// them may.
+    /// `at`: where a pixel's tap lies in the input, and `in`: whether it does. Of a run of taps some may lie within and some not: `at` is where
+    /// its row begins, and `in` whether that lies within.
     fn input_place(&self, out: &mut Writer, pixel: i64, row: &str, column: &str) {
         let window = &self.spec.window;
         let (y, x) = (format!("y{pixel}"), format!("x{pixel}"));
@@ -332,8 +332,9 @@ impl<'a> Contraction<'a> {
         }
         let (height, width) = (window.input_height, window.input_width);
         if self.layout.run > 1 {
+            let row = sum(0, &[("input", 1), (&self.input.pixel(&format!("i{pixel}"), "0"), 1)]);
             out.line(format!("let in{pixel} = u32(i{pixel}) < {height}u;"));
-            return out.line(format!("let at{pixel} = {at};"));
+            return out.line(format!("let at{pixel} = {row};"));
         }
         out.line(format!("let in{pixel} = (u32(i{pixel}) < {height}u) & (u32(j{pixel}) < {width}u);"));
         out.line(format!("let at{pixel} = select(0, {at}, in{pixel});"));

@@ -1,7 +1,7 @@
 //! Convolutions and transposed convolutions of f32 with constant weights: contractions whose batch axes are images and
 //! groups, or depthwise.
 
-use edgecc_ir::{Expr, NodeId, Window as OpWindow};
+use edgecc_ir::{Expr, NodeId, TensorType, Window as OpWindow};
 
 use super::contraction::{Values, Weights, contract, further_views, has_symmetric_weights, pack};
 use super::reading::{Source, is_thin};
@@ -72,8 +72,8 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
     }
     let takes_planes = lowering.options.processor == Processor::Gpu && groups == 1 && is_thin(lowering.graph, id);
     let input = match takes_planes {
-        true => lowering.view(source.node).clone(),
-        false => with_adjacent_channels(lowering, id, source.node),
+        true => source.input.clone(),
+        false => with_adjacent_channels(lowering, id, &source.input),
     };
     let output = lowering.destination(id);
     let (image, result) = (Image::of(&input), Image::of(&output));
@@ -119,7 +119,7 @@ pub(super) fn conv(lowering: &mut Lowering<'_>, id: NodeId, window: &OpWindow, g
 fn over_depthwise(lowering: &mut Lowering<'_>, (id, within): (NodeId, NodeId), window: &OpWindow, epilogue: &Expr) {
     let graph = lowering.graph;
     let source = Source::of(lowering, within);
-    let input = with_adjacent_channels(lowering, within, source.node);
+    let input = with_adjacent_channels(lowering, within, &source.input);
     let output = lowering.destination(id);
     // Results that are nowhere.
     let results = View::dense(input.storage, graph.ty(within));
@@ -210,7 +210,7 @@ pub(super) fn conv_transpose(
     epilogue: &Expr,
 ) {
     let source = Source::of(lowering, id);
-    let input = with_adjacent_channels(lowering, id, source.node);
+    let input = with_adjacent_channels(lowering, id, &source.input);
     let output = lowering.destination(id);
     let (image, result) = (Image::of(&input), Image::of(&output));
     let kernel = two(&window.kernel, 1).map(|n| n as i64);
@@ -335,16 +335,15 @@ pub(super) fn phase_strides(view: &View, groups: i64, phase: Phase) -> Strides {
     }
 }
 
-/// The operand as an image whose channels are neighbours in memory, copied where they are not.
-pub(super) fn with_adjacent_channels(lowering: &mut Lowering<'_>, id: NodeId, operand: NodeId) -> View {
-    let view = lowering.view(operand).clone();
+/// The operand of node `id` as an image whose channels are neighbours in memory, copied where they are not.
+pub(super) fn with_adjacent_channels(lowering: &mut Lowering<'_>, id: NodeId, view: &View) -> View {
     if view.extents[1] == 1 || view.strides[1] == 1 {
         let mut strides = view.strides.clone();
         strides[1] = 1;
-        return View { strides, ..view };
+        return View { strides, ..view.clone() };
     }
-    let ty = lowering.graph.ty(operand);
-    let dense = lowering.temporary(&ty.with_layout(edgecc_ir::Layout::channels_last(ty.shape.rank())));
-    movement::copy(lowering, id, &view, &dense);
+    let ty = TensorType::new(view.dtype, view.shape());
+    let dense = lowering.temporary(&ty.with_layout(edgecc_ir::Layout::channels_last(view.rank())));
+    movement::copy(lowering, id, view, &dense);
     dense
 }

@@ -141,10 +141,13 @@ pub(super) fn pool(
         window,
     };
     let schedule = lowering.depthwise_schedule(&spec);
-    // There are no weights: their place is taken by the input.
-    let operands = [source, source, result].map(|view| operand(view, Access::Read));
-    let [input, none, output] = operands;
-    let operands = vec![input, none, Operand { access: Access::Write, ..output }];
+    // There are no weights: their place is taken by the input, of which shaders have nothing there.
+    let (input, output) = (operand(source, Access::Read), operand(result, Access::Write));
+    let none = match processor {
+        Processor::Cpu => input.clone(),
+        Processor::Gpu => Operand { length: 0, ..input.clone() },
+    };
+    let operands = vec![input, none, output];
     lowering.push(id, KernelSource::Depthwise(spec, schedule), operands, Call::default());
     true
 }

@@ -10,32 +10,37 @@ use super::{Lowering, Processor};
 use crate::contraction::{Combination, ContractionSpec, DepthwiseSpec, Element, Elements, Strides};
 use crate::gpu::MOST_BINDINGS;
 use crate::schedule::gpu::{pays_within, reads_cheaply};
-use crate::view::View;
+use crate::view::{StorageId, View};
 
 /// Neighbours of a vector.
 const LANES: i64 = 4;
-/// Where what a convolution sums comes from.
+/// What a convolution does while it reads, from what it reads on: a map, a relayout, a pad and a transpose, or a depthwise convolution.
 #[derive(Default)]
 struct Front {
-    /// The map whose result is summed or padded.
     map: Option<NodeId>,
-    /// The pad whose result is summed.
+    relayout: Option<NodeId>,
     pad: Option<NodeId>,
-    /// The depthwise convolution whose result is summed.
+    transpose: Option<NodeId>,
     within: Option<NodeId>,
+}
+
+impl Front {
+    fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        [self.map, self.relayout, self.pad, self.transpose, self.within].into_iter().flatten()
+    }
 }
 
 /// What a convolution reads.
 pub(super) struct Source {
-    /// The node that is read.
-    pub(super) node: NodeId,
+    /// The input; where its channels lie is not looked at yet.
+    pub(super) input: View,
     /// Operands of the reading.
     pub(super) operands: Vec<View>,
     /// The depthwise convolution whose results are summed; what that one reads is asked of it.
     pub(super) within: Option<NodeId>,
     /// Rows and columns added by a pad in front: top, left, bottom, right.
     pub(super) pads: [i64; 4],
-    /// What is made of the elements that are read; argument 0 is the node's.
+    /// What is made of the elements that are read; argument 0 is the input's.
     expr: Option<Expr>,
     outside: Option<Scalar>,
 }
@@ -44,40 +49,37 @@ impl Source {
     /// What convolution `id` reads.
     pub(super) fn of(lowering: &Lowering<'_>, id: NodeId) -> Source {
         let graph = lowering.graph;
-        let Front { map, pad, within } = front(lowering, id);
-        let mut source = Source {
-            node: graph.operands(id)[0],
-            operands: Vec::new(),
-            within,
-            pads: [0; 4],
-            expr: None,
-            outside: None,
-        };
-        if let Some(pad) = pad
-            && let Op::Pad { before, after, .. } = graph.op(pad)
-        {
-            let spatial = |pads: &[usize]| two(&pads[2..], 0).map(|pad| pad as i64);
-            let ([top, left], [bottom, right]) = (spatial(before), spatial(after));
-            source.pads = [top, left, bottom, right];
-            source.outside = graph.constant_value(graph.operands(pad)[1]).and_then(|fill| fill.as_splat());
-            source.node = graph.operands(pad)[0];
+        let Front { map, relayout, pad, transpose, within } = front(lowering, id);
+        let operand = |node: NodeId| graph.operands(node)[0];
+        let perm = transpose.and_then(|node| permutation(graph, node));
+        let seen = |view: View| perm.map_or(view.clone(), |perm| view.transposed(perm));
+        // The first of them reads what none of them makes.
+        let read = [map, relayout, pad, transpose].into_iter().flatten().next().map_or(graph.operands(id)[0], operand);
+        let (mut pads, mut outside) = ([0; 4], None);
+        if let Some((pad, border)) = pad.and_then(|pad| Some((pad, border(graph, pad, perm)?))) {
+            pads = border;
+            outside = graph.constant_value(graph.operands(pad)[1]).and_then(|fill| fill.as_splat());
         }
+        let (mut node, mut operands, mut made) = (read, Vec::new(), None);
         if let Some(map) = map
             && let Op::Map(expr) = graph.op(map)
             && let Some(main) = main_operand(graph, map)
         {
             let shape = &graph.ty(map).shape;
-            let operands = graph.operands(map);
-            let others = operands.iter().enumerate().filter(|&(place, _)| place != main);
-            source.operands = others.map(|(_, &operand)| lowering.view(operand).broadcast(shape)).collect();
-            source.expr = Some(expr.renumbered(|n| match usize::from(n) {
+            let others = graph.operands(map).iter().enumerate().filter(|&(place, _)| place != main);
+            operands = others.map(|(_, &operand)| seen(lowering.view(operand).broadcast(shape))).collect();
+            made = Some(expr.renumbered(|n| match usize::from(n) {
                 place if place == main => 0,
                 place if place < main => n + 1,
                 _ => n,
             }));
-            source.node = operands[main];
+            node = graph.operands(map)[main];
         }
-        source
+        let input = match within {
+            Some(_) => View::dense(StorageId(0), graph.ty(read)),
+            None => seen(lowering.view(node).clone()),
+        };
+        Source { input, operands, within, pads, expr: made, outside }
     }
 
     /// What is made of elements, where that is more than loads of an input that meets zeros outside, by groups of channels.
@@ -93,25 +95,32 @@ impl Source {
 /// The model's nodes that a node's step stands for.
 pub(super) fn origin(lowering: &Lowering<'_>, id: NodeId) -> Origin {
     let graph = lowering.graph;
-    let Front { map, pad, within } = front(lowering, id);
     let means = graph.users(id).into_iter().filter(|&user| is_mean_of_convolution(lowering, user));
-    let before = [map, pad, within].into_iter().flatten().map(|node| graph.node(node).origin());
-    let first = before.fold(Origin::default(), |all, more| all.joined(more)).joined(graph.node(id).origin());
-    means.fold(first, |all, mean| all.joined(graph.node(mean).origin()))
+    let before = front(lowering, id).nodes().fold(Origin::default(), |all, node| all.joined(graph.node(node).origin()));
+    means.fold(before.joined(graph.node(id).origin()), |all, mean| all.joined(graph.node(mean).origin()))
 }
 
-/// Whether the convolutions that read the result of a map, a pad or a depthwise convolution do its work.
+/// Whether the convolutions that read a node's result do its work.
 pub(super) fn is_done_by_readers(lowering: &Lowering<'_>, id: NodeId) -> bool {
-    let graph = lowering.graph;
-    let users = graph.users(id);
-    let is_done = |&user: &NodeId| match (graph.op(id), graph.op(user)) {
-        (Op::Map(_), Op::Pad { .. }) => graph.users(user).iter().all(|&reader| front(lowering, reader).map == Some(id)),
-        (Op::Map(_), _) => front(lowering, user).map == Some(id),
-        (Op::Pad { .. }, _) => front(lowering, user).pad == Some(id),
-        (Op::Conv { .. }, _) => front(lowering, user).within == Some(id),
+    let is_able = match lowering.graph.op(id) {
+        Op::Map(_) | Op::Relayout(_) | Op::Pad { .. } | Op::Transpose(_) => true,
+        Op::Conv { groups, .. } => *groups > 1,
         _ => false,
     };
-    lowering.options.processor == Processor::Gpu && !users.is_empty() && users.iter().all(is_done)
+    if lowering.options.processor != Processor::Gpu || !is_able || is_output(lowering.graph, id) {
+        return false;
+    }
+    let readers = readers(lowering.graph, id);
+    !readers.is_empty() && readers.into_iter().all(|reader| front(lowering, reader).nodes().any(|node| node == id))
+}
+
+/// What reads a node, directly or by movements between.
+fn readers(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    let behind = |user: NodeId| match graph.op(user) {
+        Op::Relayout(_) | Op::Pad { .. } | Op::Transpose(_) => readers(graph, user),
+        _ => vec![user],
+    };
+    graph.users(id).into_iter().flat_map(behind).collect()
 }
 
 /// Whether everything that reads a value does so in any order of its axes: maps, which lay out what they compute, and convolutions of
@@ -134,50 +143,68 @@ pub(super) fn is_thin(graph: &Graph, id: NodeId) -> bool {
 fn front(lowering: &Lowering<'_>, id: NodeId) -> Front {
     let graph = lowering.graph;
     let Op::Conv { groups, .. } = graph.op(id) else { return Front::default() };
-    if lowering.options.processor != Processor::Gpu || !is_tiled(lowering, id) {
+    let first = graph.operands(id)[0];
+    if lowering.options.processor != Processor::Gpu || !is_input_of(lowering, id, first) {
         return Front::default();
     }
-    let operand = graph.operands(id)[0];
-    if is_computed(lowering, operand, id) {
-        return Front { within: Some(operand), ..Front::default() };
+    if is_computed(lowering, first, id) {
+        return Front { within: Some(first), ..Front::default() };
     }
-    let pad = Some(operand).filter(|&pad| is_pad(lowering, pad));
-    let before = pad.map_or(operand, |pad| graph.operands(pad)[0]);
-    let map = Some(before).filter(|&map| *groups == 1 && is_map(lowering, map, (id, pad)));
-    Front { map, pad, within: None }
+    let operand = |node: NodeId| graph.operands(node)[0];
+    let perm = permutation(graph, first);
+    let pad = Some(perm.map_or(first, |_| operand(first))).filter(|&pad| border(graph, pad, perm).is_some());
+    let transpose = pad.and(perm).map(|_| first);
+    let before = pad.map_or(first, operand);
+    let is_relaid = matches!(graph.op(before), Op::Relayout(_)) && *groups == 1 && is_thin(graph, id);
+    let path: Vec<NodeId> = [pad, transpose, Some(id)].into_iter().flatten().collect();
+    let relayout = Some(before).filter(|&relayout| is_relaid && leads_only_to(graph, relayout, &path));
+    let path: Vec<NodeId> = relayout.into_iter().chain(path).collect();
+    let map = Some(relayout.map_or(before, operand)).filter(|&map| *groups == 1 && is_map(lowering, map, &path));
+    Front { map, relayout, pad, transpose, within: None }
 }
 
-/// A border of one number around an image of integers; numbers of zero are the window's own.
-fn is_pad(lowering: &Lowering<'_>, id: NodeId) -> bool {
-    let graph = lowering.graph;
-    let Op::Pad { mode: PadMode::Constant, before, after } = graph.op(id) else { return false };
+fn permutation(graph: &Graph, id: NodeId) -> Option<&[usize]> {
+    match graph.op(id) {
+        Op::Transpose(perm) => Some(perm),
+        _ => None,
+    }
+}
+
+/// The rows and columns that a pad puts around an image of integers, all of one number, behind a transpose: top, left, bottom, right.
+/// Borders of zeros around other numbers are the window's own.
+fn border(graph: &Graph, id: NodeId, perm: Option<&[usize]>) -> Option<[i64; 4]> {
+    let Op::Pad { mode: PadMode::Constant, before, after } = graph.op(id) else { return None };
+    graph.constant_value(graph.operands(id)[1])?.as_splat()?;
+    let axis = |axis: usize| perm.map_or(axis, |perm| perm[axis]);
+    let seen = |pads: &[usize]| (0..pads.len()).map(|place| pads[axis(place)]).collect::<Vec<_>>();
+    let (before, after) = (seen(before), seen(after));
     let is_spatial = before.len() > 2 && before[..2] == [0, 0] && after[..2] == [0, 0];
-    let fill = graph.constant_value(graph.operands(id)[1]).and_then(|fill| fill.as_splat());
-    graph.ty(id).dtype == DType::I8
-        && is_spatial
-        && fill.is_some()
-        && !is_output(graph, id)
-        && graph.users(id).iter().all(|&user| is_input_of(lowering, user, id))
+    let spatial = |pads: &[usize]| two(&pads[2..], 0).map(|pad| pad as i64);
+    (graph.ty(id).dtype == DType::I8 && is_spatial).then(|| {
+        let ([top, left], [bottom, right]) = (spatial(&before), spatial(&after));
+        [top, left, bottom, right]
+    })
 }
 
-/// A map that one convolution alone reads, and that takes little beside its sums.
-fn is_map(lowering: &Lowering<'_>, id: NodeId, (reader, pad): (NodeId, Option<NodeId>)) -> bool {
+/// Whether a value and those on the way from it are read by the next one on the way alone.
+fn leads_only_to(graph: &Graph, id: NodeId, path: &[NodeId]) -> bool {
+    let all: Vec<NodeId> = std::iter::once(id).chain(path.iter().copied()).collect();
+    all.windows(2).all(|pair| graph.users(pair[0]) == [pair[1]] && !is_output(graph, pair[0]))
+}
+
+/// A map whose result goes to one convolution alone, by this path, and that takes little beside its sums.
+fn is_map(lowering: &Lowering<'_>, id: NodeId, path: &[NodeId]) -> bool {
     let graph = lowering.graph;
-    let Op::Map(expr) = graph.op(id) else { return false };
+    let (Op::Map(expr), Some(&reader)) = (graph.op(id), path.last()) else { return false };
     let is_known = |(_, dtype): (u16, DType)| {
         matches!(dtype, DType::F32 | DType::F16 | DType::I8 | DType::U8 | DType::I32 | DType::U32)
-    };
-    let has_one_reader = match pad {
-        Some(pad) => graph.users(id) == [pad] && graph.users(pad) == [reader],
-        None => graph.users(id) == [reader] && is_input_of(lowering, reader, id),
     };
     let Some(main) = main_operand(graph, id) else { return false };
     let node = graph.operands(id)[main];
     let is_integer = graph.ty(id).dtype == DType::I8;
     let is_laid_out = is_thin(graph, reader) || !matches!(graph.op(node), Op::Relayout(_));
-    has_one_reader
+    leads_only_to(graph, id, path)
         && is_laid_out
-        && !is_output(graph, id)
         && !BlockWeights::are_made_by(graph, id)
         && expr.arguments().all(is_known)
         && (!is_integer || graph.operands(id).len() == 1)

@@ -30,11 +30,11 @@ impl Contraction<'_> {
     /// Word `half` of block `k` of a pixel's run.
     fn word(&self, out: &mut Writer, operands: &[Bound], pixel: i64, half: i64) -> Option<String> {
         let (length, rows) = (self.layout.run * self.spec.depth, self.layout.run_rows());
-        let (at, outside) = (format!("at{pixel}"), self.reader.packed_outside());
+        let outside = self.reader.packed_outside();
         if self.input.quads {
             let place = out.value(sum(half, &[("k", 2)]));
-            let inside = self.is_inside(out, pixel, &format!("{place} / {}", self.spec.depth / LANES));
-            let from = out.value(chosen("0", &format!("{at} + {place}"), inside.as_deref()));
+            let (from, inside) = self.place(out, pixel, &place, self.spec.depth / LANES);
+            let from = out.value(chosen("0", &from, inside.as_deref()));
             let word = match self.reader.is_map() {
                 false => operands[INPUT].load_packed(out, &from),
                 true => {
@@ -49,12 +49,7 @@ impl Contraction<'_> {
             let within = sum(half * LANES + n, &[("k", 8)]);
             let within = if rows == length { within } else { format!("min({within}, {})", length - 1) };
             let within = out.value(within);
-            let inside = self.is_inside(out, pixel, &format!("{within} / {}", self.spec.depth));
-            let place = match self.layout.run {
-                1 => self.input.element(&at, &within),
-                // Channels of a run lie side by side.
-                _ => format!("{at} + {within}"),
-            };
+            let (place, inside) = self.place(out, pixel, &within, self.spec.depth);
             let loaded = operands[INPUT].load(out, &chosen("0", &place, inside.as_deref()));
             bytes.push((loaded, inside));
         }
@@ -81,14 +76,21 @@ impl Contraction<'_> {
         Some(out.value(format!("pack4xI8({value})")))
     }
 
-    /// Whether tap `tap` of a run lies within the input, where runs have several taps and some do not; otherwise the whole run does or
-    /// does not.
-    fn is_inside(&self, out: &mut Writer, pixel: i64, tap: &str) -> Option<String> {
-        let is_checked = !self.spec.window.is_interior() && self.layout.run > 1;
-        is_checked.then(|| {
-            let width = self.spec.window.input_width;
-            out.value(format!("in{pixel} & (u32(j{pixel} + {tap}) < {width}u)"))
-        })
+    /// Where place `within` of a pixel's run lies, of taps of `depth` places, and whether it lies within the input, where some taps of a run do
+    /// and some do not; otherwise the whole run does or does not.
+    fn place(&self, out: &mut Writer, pixel: i64, within: &str, depth: i64) -> (String, Option<String>) {
+        let at = format!("at{pixel}");
+        if self.layout.run == 1 {
+            return (self.input.element(&at, within), None);
+        }
+        if self.spec.window.is_interior() {
+            // Channels of a run lie side by side.
+            return (format!("{at} + {within}"), None);
+        }
+        let column = out.value(format!("j{pixel} + {within} / {depth}"));
+        let channel = out.value(format!("{within} % {depth}"));
+        let inside = out.value(format!("in{pixel} & (u32({column}) < {}u)", self.spec.window.input_width));
+        (sum(0, &[(&at, 1), (&self.input.pixel("0", &column), 1), (&channel, 1)]), Some(inside))
     }
 
     /// Adds the products of block `k`, of one or two words.
