@@ -13,7 +13,8 @@ Object.assign(globalThis, globals);
 // The three are kept alive, since the library lets go of what JavaScript does not hold.
 const gpu = create(["backend=null"]);
 const adapter = await gpu.requestAdapter();
-const device = await adapter.requestDevice();
+// Shaders that compute in halves say so themselves.
+const device = await adapter.requestDevice({ requiredFeatures: ["shader-f16"] });
 const files = fs.readdirSync(folder).filter((name) => name.endsWith(".wgsl"));
 for (const name of files) {
   device.pushErrorScope("validation");
