@@ -13,6 +13,8 @@ pub struct Product {
     pub channels: usize,
     /// Bits of a weight, and neighbours along the depth that share a scale; none of numbers.
     pub integers: Option<(u32, usize)>,
+    /// Whether integers of each block lie around another number than 0.
+    pub has_zeros: bool,
     /// What is done to sums.
     pub behind: Behind,
 }
@@ -82,7 +84,12 @@ impl Product {
         };
         let blocks = depth / block;
         let half = 2f64.powi(bits as i32 - 1);
-        let q = constant(DType::I8, &[channels, blocks, block], &mut || next(2 * half as u64) - half);
+        let mut count = 0;
+        let q = constant(DType::I8, &[channels, blocks, block], &mut || {
+            let zero = if self.has_zeros { (count / block % 5) as f64 } else { 0.0 };
+            count += 1;
+            next(2 * half as u64) - half + zero
+        });
         let scales = constant(DType::F32, &[channels, blocks, 1], &mut || (next(64) + 64.0) / (1024.0 * half));
         let mut expr = Expr::argument(0, DType::I8);
         let (value, scale) = (expr.cast(DType::F32, expr.root()), expr.arg(1, DType::F32));

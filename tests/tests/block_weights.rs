@@ -19,7 +19,7 @@ use edgecc_tests::{binary, cross, gpu, numbers, python, run};
 const BOUND: f64 = 2e-6;
 
 /// Rows alone, in pairs and odd; channels of whole and of small panels; blocks in a loop and not, and a depth that no piece divides.
-const PRODUCTS: [Product; 9] = [
+const PRODUCTS: [Product; 11] = [
     product(1, 256, 64, 8, 32),
     product(1, 256, 40, 4, 64),
     Product { behind: Behind::BiasAndRelu, ..product(1, 1024, 36, 8, 128) },
@@ -29,10 +29,12 @@ const PRODUCTS: [Product; 9] = [
     product(64, 256, 64, 4, 128),
     Product { behind: Behind::BiasAndRelu, ..product(2, 100, 64, 8, 100) },
     product(17, 200, 32, 4, 200),
+    Product { has_zeros: true, behind: Behind::BiasAndRelu, ..product(1, 256, 64, 4, 32) },
+    Product { has_zeros: true, behind: Behind::ResidualAndSilu, ..product(6, 128, 64, 4, 16) },
 ];
 
 const fn product(rows: usize, depth: usize, channels: usize, bits: u32, block: usize) -> Product {
-    Product { rows, depth, channels, integers: Some((bits, block)), behind: Behind::Nothing }
+    Product { rows, depth, channels, integers: Some((bits, block)), has_zeros: false, behind: Behind::Nothing }
 }
 
 #[test]

@@ -163,7 +163,9 @@ fn products_with_weights_in_blocks_execute_as_many_instructions_as_the_snapshot_
         for rows in [1, 64] {
             let mut of_numbers = 0;
             for (name, integers) in [("numbers", None), ("8 bits", Some((8, 32))), ("4 bits", Some((4, 32)))] {
-                let graph = Product { rows, depth: 1024, channels: 1024, integers, behind: Behind::Nothing }.graph();
+                let graph =
+                    Product { rows, depth: 1024, channels: 1024, integers, has_zeros: false, behind: Behind::Nothing }
+                        .graph();
                 let core = CoreClass::named(core).expect("a processor");
                 let options = CompileOptions { core, ..run::options(Architecture::Aarch64, &[]) };
                 let compiled = compile_graph(graph.clone(), &options, &mut |_| {}).expect("compiles");

@@ -5,9 +5,10 @@ use edgecc_ir::{BinaryOp, BlockWeights, DType, Expr, NodeId, Scalar, Shape, Tens
 
 use super::block_weights::{Matrices, Stored};
 use super::builder::Builder;
+use super::contraction::{Weights, contract_with_macs, pack};
 use super::{Call, LowerOptions, Lowering, Processor, operand};
 use crate::block_product::{Bits, BlockProductSpec, DIGITS, Input, LARGEST, Order, PIECE, QUAD, Rows};
-use crate::contraction::divide_up;
+use crate::contraction::{ContractionSpec, Element, Strides, Window, divide_up};
 use crate::cpu::a64::knows_block_epilogue;
 use crate::cpu::isa::{Architecture, Integers, Kernels};
 use crate::cpu::x64::knows_block_product;
@@ -33,8 +34,7 @@ pub(super) fn spec(
 ) -> Option<BlockProductSpec> {
     let bits = match stored {
         Stored::Bytes => Bits::Eight,
-        Stored::Halves(-8) => Bits::Four,
-        Stored::Halves(_) | Stored::HalvesOfBlocks(_) => return None,
+        Stored::Halves(_) | Stored::HalvesOfBlocks(_) => Bits::Four,
     };
     let depth = divide_up(weights.depth as i64, PIECE) * PIECE;
     let LowerOptions { processor, machine, packings, .. } = lowering.options;
@@ -59,33 +59,48 @@ pub(super) fn spec(
         operands: matrices.further.iter().map(|matrix| matrix.rows()).collect(),
         epilogue: epilogue.clone(),
     };
+    let with_middles = |input: Input| BlockProductSpec {
+        input,
+        operands: [spec.operands.as_slice(), &[Rows { base: 0, row: spec.channels, channel: 1 }]].concat(),
+        epilogue: added_to_sum(epilogue, spec.operands.len() as u16 + 1),
+        ..spec.clone()
+    };
     let is_whole = spec.block % PIECE == 0 && spec.channels % QUAD == 0 && spec.depth <= DEEPEST;
     let is_dense = matrices.left.rows().channel == 1;
+    let has_middles = processor == Processor::Gpu && middles(weights, stored).is_some();
     // Programs for several kinds of processors share weights, so that all of them have the kernel or none.
     let is_known = || match (processor, spec.order) {
         (Processor::Gpu, _) => true,
         (Processor::Cpu, Order::Quads) => {
-            let on = |input: Input| knows_block_epilogue(&BlockProductSpec { input, ..spec.clone() });
+            let on = |input: Input| knows_block_epilogue(&with_middles(input));
             on(numbers) && on(Input::Digits)
         }
-        (Processor::Cpu, Order::Lines) => knows_block_product(&spec),
+        (Processor::Cpu, Order::Lines) => knows_block_product(&with_middles(numbers)),
     };
-    (is_whole && is_dense && is_known()).then_some(spec)
+    (is_whole && is_dense && !has_middles && is_known()).then_some(spec)
 }
 
-/// Adds the steps of a product.
+/// Adds the steps of a product. Integers beyond -8 to 7 are stored less the middle of their block, for which the sums of the blocks of each row
+/// are multiplied with those middles: a further operand that is added to the sums.
 pub(super) fn lower(
     lowering: &mut Lowering<'_>,
     id: NodeId,
-    spec: BlockProductSpec,
-    weights: &BlockWeights<'_>,
-    matrices: &Matrices,
+    mut spec: BlockProductSpec,
+    (weights, stored): (&BlockWeights<'_>, &Stored),
+    matrices: &mut Matrices,
 ) {
+    if let Some(middles) = middles(weights, stored) {
+        let sums = sums_of_blocks(lowering, id, &spec, matrices);
+        let moved = times_middles(lowering, id, &spec, (&sums, middles));
+        spec.epilogue = added_to_sum(&spec.epilogue, spec.operands.len() as u16 + 1);
+        spec.operands.push(Rows { base: 0, row: spec.channels, channel: 1 });
+        matrices.views.push(moved);
+    }
     let digits = (spec.input == Input::Digits).then(|| digits(lowering, id, &spec, matrices));
     let input = digits.as_ref().map_or(&matrices.input, |[digits, _]| digits);
     let mut operands = vec![operand(input, Access::Read)];
     let scales = lowering.constant(spec.pack_scales(|block, n| weights.scale(block as usize, n as usize)).into());
-    for constant in [packed(lowering, &spec, weights), scales] {
+    for constant in [packed(lowering, &spec, (weights, stored)), scales] {
         operands.push(lowering.whole(constant, Access::Read));
     }
     operands.push(operand(&matrices.output, Access::Write));
@@ -97,9 +112,101 @@ pub(super) fn lower(
     lowering.push(id, KernelSource::BlockProduct(spec), operands, call);
 }
 
-fn packed(lowering: &mut Lowering<'_>, spec: &BlockProductSpec, weights: &BlockWeights<'_>) -> StorageId {
-    let weight = |k: i64, n: i64| if k < spec.summed { weights.integer(k as usize, n as usize) } else { 0 };
+fn packed(
+    lowering: &mut Lowering<'_>,
+    spec: &BlockProductSpec,
+    (weights, stored): (&BlockWeights<'_>, &Stored),
+) -> StorageId {
+    let weight = |k: i64, n: i64| {
+        let (k, n) = (k as usize, n as usize);
+        if k < weights.depth {
+            (i64::from(weights.integer(k, n)) - middle(weights, stored, k / weights.block, n)) as i8
+        } else {
+            0
+        }
+    };
     lowering.constant(spec.pack_weights(weight).into())
+}
+
+/// What is taken from the integers of a block before they are stored with a sign.
+fn middle(weights: &BlockWeights<'_>, stored: &Stored, block: usize, channel: usize) -> i64 {
+    match stored {
+        Stored::Bytes => 0,
+        Stored::Halves(_) | Stored::HalvesOfBlocks(_) => stored.least(weights, block, channel) + 8,
+    }
+}
+
+/// The numbers that the middles of blocks stand for, `[block][channel]`, where some are not 0.
+fn middles(weights: &BlockWeights<'_>, stored: &Stored) -> Option<Vec<f32>> {
+    let places = (0..weights.blocks()).flat_map(|block| (0..weights.channels).map(move |channel| (block, channel)));
+    let number = |(block, channel)| middle(weights, stored, block, channel) as f32 * weights.scale(block, channel);
+    let numbers: Vec<f32> = places.map(number).collect();
+    numbers.iter().any(|&number| number != 0.0).then_some(numbers)
+}
+
+/// Adds the step that sums each block of each row: `[row][block]`.
+fn sums_of_blocks(lowering: &mut Lowering<'_>, id: NodeId, spec: &BlockProductSpec, matrices: &Matrices) -> View {
+    let (rows, blocks) = (spec.rows as usize, spec.blocks());
+    let sums = lowering.temporary(&TensorType::new(DType::F32, Shape::new(&[rows, blocks as usize])));
+    let mut builder = Builder::new();
+    let (from, to) = (builder.reads(&matrices.input), builder.writes(&sums));
+    let body = builder.block(|b| {
+        let (block, k) = (b.var(), b.var());
+        let row = || Index::Var(Var(0));
+        b.serial(block, Index::Constant(0), Index::Constant(blocks), |b| {
+            let sum = b.number(DType::F32, 0.0);
+            let body = b.block(|b| {
+                let place = Index::Var(block).times(spec.block).plus(Index::Var(k));
+                let x = b.load(from, matrices.left.of_row(row(), place));
+                b.fold(sum, BinaryOp::Add, x);
+            });
+            let (begin, end) = (Index::Constant(0), Index::Constant(spec.block.min(spec.summed)));
+            let mode = LoopMode::Fold(vec![Fold { local: sum, op: BinaryOp::Add }]);
+            b.emit([Stmt::For { var: k, begin, end, mode, body }]);
+            b.store(to, row().times(blocks).plus(Index::Var(block)), sum);
+        });
+    });
+    builder.push(lowering, id, rows, body, Call { part: Some("sums"), ..Call::default() });
+    sums
+}
+
+/// Adds the product of the sums of blocks with their middles, and returns it.
+fn times_middles(
+    lowering: &mut Lowering<'_>,
+    id: NodeId,
+    spec: &BlockProductSpec,
+    (sums, middles): (&View, Vec<f32>),
+) -> View {
+    let (rows, blocks, channels) = (spec.rows, spec.blocks(), spec.channels);
+    let result = lowering.temporary(&TensorType::new(DType::F32, Shape::new(&[rows as usize, channels as usize])));
+    let product = ContractionSpec {
+        element: Element::F32,
+        batch: Vec::new(),
+        window: Window::matrix(rows),
+        depth: blocks,
+        channels,
+        input: Strides::image(rows, blocks),
+        reading: None,
+        symmetric_weights: false,
+        weight_batch: Vec::new(),
+        output: Strides::image(rows, channels),
+        operands: Vec::new(),
+        epilogue: Element::F32.plain_epilogue(),
+    };
+    let place = |_matrix: i64, _tap: i64, block: i64, channel: i64| (block * channels + channel) as usize;
+    let packed = pack(lowering, &product, &Weights::Numbers(&middles), place);
+    let operands = vec![operand(sums, Access::Read), packed, operand(&result, Access::Write)];
+    contract_with_macs(lowering, id, product, operands, 0);
+    result
+}
+
+/// An epilogue over the sum and operand `number` together.
+fn added_to_sum(epilogue: &Expr, number: u16) -> Expr {
+    let mut expr = Expr::new();
+    let (sum, other) = (expr.arg(0, DType::F32), expr.arg(number, DType::F32));
+    let whole = expr.binary(BinaryOp::Add, sum, other);
+    let root = expr.inline(epilogue, |_, argument, _| (argument == 0).then_some(whole));
+    expr.with_root(root)
 }
 
 /// Adds the step that makes weights numbers, `[channels, depth]`, and returns those.
@@ -107,10 +214,10 @@ pub(super) fn numbers(
     lowering: &mut Lowering<'_>,
     id: NodeId,
     spec: &BlockProductSpec,
-    weights: &BlockWeights<'_>,
+    (weights, stored): (&BlockWeights<'_>, &Stored),
 ) -> View {
     let [bytes, scales] = [
-        packed(lowering, spec, weights),
+        packed(lowering, spec, (weights, stored)),
         lowering.constant(spec.pack_scales(|block, n| weights.scale(block as usize, n as usize)).into()),
     ];
     let one = |dtype: DType, elements: i64| TensorType::new(dtype, Shape::new(&[elements as usize]));
@@ -262,7 +369,7 @@ pub(crate) fn nest(spec: &BlockProductSpec) -> LoopKernel {
             Input::Digits => (DIGITS, DType::I32, spec.block),
             Input::Numbers(_) => (1, DType::F32, spec.block.min(spec.summed)),
         };
-        let mut each = |b: &mut Builder| {
+        let each = |b: &mut Builder| {
             let sum = b.number(DType::F32, 0.0);
             let base = b.number(DType::F32, 256.0);
             let of_blocks = b.block(|b| {
@@ -312,7 +419,7 @@ pub(crate) fn nest(spec: &BlockProductSpec) -> LoopKernel {
             b.store(output, at(&spec.output), value);
         };
         b.serial(row, to(spec.rows).0, to(spec.rows).1, |b| {
-            b.serial(channel, to(spec.panel()).0, to(spec.panel()).1, &mut each);
+            b.serial(channel, to(spec.panel()).0, to(spec.panel()).1, each);
         });
     });
     builder.kernel(spec.units() as usize, body)

@@ -60,7 +60,7 @@ impl Stored {
     }
 
     /// What is taken from the integers of a block before they are stored.
-    fn least(&self, weights: &BlockWeights<'_>, block: usize, channel: usize) -> i64 {
+    pub(super) fn least(&self, weights: &BlockWeights<'_>, block: usize, channel: usize) -> i64 {
         match self {
             Stored::Bytes => 0,
             Stored::Halves(least) => *least,
@@ -170,16 +170,16 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, id: NodeId, weights: &BlockWeig
     let graph = lowering.graph;
     let Some(epilogue) = graph.op(id).epilogue() else { return Done::Nothing };
     let rows = lowering.view(graph.operands(id)[0]).elements() / weights.depth.max(1);
-    let Some(matrices) = Matrices::of(lowering, id, rows).filter(|_| rows > 0) else { return Done::Nothing };
+    let Some(mut matrices) = Matrices::of(lowering, id, rows).filter(|_| rows > 0) else { return Done::Nothing };
     let stored = Stored::of(weights);
     let processor = lowering.options.processor;
     let spec = block_product::spec(lowering, epilogue, (weights, &stored), &matrices);
     if let Some(spec) = spec {
         if processor == Processor::Cpu {
-            block_product::lower(lowering, id, spec, weights, &matrices);
+            block_product::lower(lowering, id, spec, (weights, &stored), &mut matrices);
             return Done::Product;
         }
-        let numbers = block_product::numbers(lowering, id, &spec, weights);
+        let numbers = block_product::numbers(lowering, id, &spec, (weights, &stored));
         let is_transposed = matches!(graph.op(id), Op::MatMul { transpose_b: true, .. });
         let numbers = if is_transposed { numbers } else { numbers.transposed(&[1, 0]) };
         lowering.set_view(graph.operands(id)[1], numbers);

@@ -102,7 +102,7 @@ fn depth_and_channels(graph: &Graph, layer: NodeId) -> [usize; 2] {
 fn block_of(depth: usize, bits: WeightBits) -> Option<usize> {
     match bits {
         WeightBits::Eight => None,
-        WeightBits::Four => BLOCKS.into_iter().find(|block| depth % block == 0),
+        WeightBits::Four => BLOCKS.into_iter().find(|&block| depth.is_multiple_of(block)),
     }
 }
 
