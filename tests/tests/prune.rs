@@ -195,13 +195,14 @@ fn models_of_half_the_multiply_adds_compute_what_the_evaluator_does() {
 /// What half of the multiply-adds may execute of what all of them do.
 const MOST_OF_HALF: f64 = 0.6;
 
-/// `cargo test -p edgecc-tests --test prune -- --ignored --nocapture measured`: minutes.
+/// `cargo test -p edgecc-tests --test prune -- --ignored --nocapture measured`, `EDGECC_NETWORK=part of a name` for one of them: minutes.
 #[test]
 #[ignore = "minutes"]
 fn measured_networks_of_half_the_multiply_adds_execute_little_more_than_half_of_the_instructions() {
     let Some(peers) = shared("peers") else { return };
     let Some(bench) = Bench::new() else { return };
-    for network in &NETWORKS {
+    let only = std::env::var("EDGECC_NETWORK").unwrap_or_default();
+    for network in NETWORKS.iter().filter(|network| network.name.contains(&only)) {
         let Some(files) = network.files(&peers) else { continue };
         let [whole, half] = executed_whole_and_half(&bench, network, &files.model, &files.input);
         let ratio = half / whole;

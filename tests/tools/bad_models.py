@@ -77,6 +77,9 @@ def attributes():
     for name, scale in (("zero", 0), ("negative", -0.5), ("endless", np.inf), ("nan", np.nan)):
         scale = np.array([0.25, scale, 0.5, 0.5], np.float32)
         yield f"scale_{name}", model("[bad] q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)", s=scale)
+    yield "zero_point_missing", model(
+        "q = QuantizeLinear (x, s) [bad] v = QLinearConv (q, s, , w, s, z, s, z) y = DequantizeLinear (v, s)",
+        s=np.float32(0.5), z=np.uint8(0), w=np.ones((2, 4, 1, 1), np.uint8))
     yield "scale_of_weights_zero", model(
         "[bad] w = DequantizeLinear (q, s) y = Add (x, w)", q=np.ones((1, 4, 8, 8), np.int8), s=np.float32(0))
     empty = model("[bad] y = ConstantOfShape (s)", s=np.array([4]))

@@ -166,14 +166,12 @@ fn both(arguments: &BuildArguments, given: &Given, model: &Path, processor_name:
         progress.phase(|| format!("compiling, past {}", phase.name));
         dump.write(phase);
     };
-    let (graph, notes) = prepare(model, &for_processors, &mut observe)?;
+    let (graph, notes) = prepare(model, &given.preparing(&for_processors), &mut observe)?;
+    // One graph for both, as it is best for processors: so weights stay the same bytes.
     let (graph, recipe) = given.follow(arguments, graph, &for_processors, &progress)?;
     let for_processors = with_record(for_processors, &recipe)?;
     write_recipe(arguments, &recipe)?;
-    let processors = compile_prepared(graph, &for_processors, &mut observe)?;
-    // What numbers integers stand for is decided where a model is read.
-    let (graph, _) = prepare(model, &for_shaders, &mut observe)?;
-    let (graph, _) = given.follow(arguments, graph, &for_shaders, &progress)?;
+    let processors = compile_prepared(graph.clone(), &for_processors, &mut observe)?;
     let shaders = crate::shaders::compile_prepared(graph, &for_shaders, Some(&processors.best.packings), &mut observe)?;
     drop(progress);
     dump.result?;

@@ -13,6 +13,9 @@ use crate::compile::{CompileOptions, modelled_costs};
 /// A layer whose integers take less than this share of its numbers' cycles is faster whatever stands around it.
 const CLEARLY_FASTER: f64 = 0.5;
 
+/// The share of its cycles that a layer must save to stay in numbers: the model is no more exact.
+const LEAST_SAVED: f64 = 0.05;
+
 /// What the name of a layer's own begins with, beside those of the model, which several layers may share.
 const OWN: &str = "\u{0}layer ";
 
@@ -131,7 +134,8 @@ impl Run<'_> {
             let mut tried = slower.clone();
             tried.insert(layer, Arithmetic::Numbers(SLOWER));
             let cycles = cycles(&tried)?;
-            if cycles <= least {
+            let of_numbers = compared.of_layer(layer).map_or(0.0, |[numbers, _]| numbers);
+            if cycles <= least - LEAST_SAVED * of_numbers {
                 (least, slower) = (cycles, tried);
             }
         }
