@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::process::Command;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -553,8 +553,7 @@ fn runs_that_are_polled_give_what_runs_that_are_waited_for_do() {
         let _ = given_up.as_mut().poll(&mut context);
     }
     let [one, other] = &mut sessions;
-    let mut runs: [Pin<Box<dyn Future<Output = Result<(), GpuError>>>>; 2] =
-        [Box::pin(one.run_async()), Box::pin(other.run_async())];
+    let mut runs = [one, other].map(|session| Box::pin(session.run_async()));
     let started = Instant::now();
     let mut done = [false; 2];
     while done != [true; 2] {
