@@ -197,7 +197,7 @@ fn by_hand(tile: Tile, lead: usize, gap: usize) -> String {
             let (vector, row) = (place / rows, place % rows);
             let (sum, weights) = (first_sum + row * vectors + vector, now + 1 + vector);
             lines.push(format!("fmla v{sum}.8h, v{weights}.8h, v{now}.h[{row}]"));
-            if place >= lead && (place - lead) % gap == 0 {
+            if place >= lead && (place - lead).is_multiple_of(gap) {
                 lines.extend(loads.next());
             }
         }
