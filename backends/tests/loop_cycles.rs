@@ -183,8 +183,8 @@ fn modelled_cycles_of_loops_are_those_of_llvm_mca() {
 const IN_ORDER: [(&str, f64); 2] = [("cortex-a55", 1.0 / 0.95), ("cortex-a510", 1.0 / 0.95)];
 
 /// A turn over packed rows of eight halves, as one writes it by hand: sums never wait, what a step multiplies was loaded in the
-/// step before, and loads stand `gap` products apart behind the first `lead`, of weights in `pairs` or one by one. Addresses move once.
-fn by_hand(tile: Tile, lead: usize, gap: usize, pairs: bool) -> String {
+/// step before, and loads stand `gap` products apart behind the first `lead`. Addresses move once.
+fn by_hand(tile: Tile, lead: usize, gap: usize) -> String {
     let (rows, vectors) = (tile.rows as usize, tile.vectors as usize);
     let first_sum = 32 - rows * vectors;
     let set = |k: usize| k % 2 * (1 + vectors);
@@ -192,16 +192,7 @@ fn by_hand(tile: Tile, lead: usize, gap: usize, pairs: bool) -> String {
     for k in 0..TURN as usize {
         let (now, next) = (set(k), set(k + 1));
         let mut loads = vec![format!("ldr q{next}, [x5, #{}]", 16 * k)];
-        let mut vector = 0;
-        while vector < vectors {
-            let (register, at) = (next + 1 + vector, 16 * ((k * vectors) % 32 + vector));
-            let is_pair = pairs && vector + 1 < vectors;
-            loads.push(match is_pair {
-                true => format!("ldp q{register}, q{}, [x4, #{at}]", register + 1),
-                false => format!("ldr q{register}, [x4, #{at}]"),
-            });
-            vector += if is_pair { 2 } else { 1 };
-        }
+        loads.extend((0..vectors).map(|v| format!("ldr q{}, [x4, #{}]", next + 1 + v, 16 * (k * vectors + v))));
         let mut loads = loads.into_iter();
         for place in 0..rows * vectors {
             let (vector, row) = (place / rows, place % rows);
@@ -230,9 +221,9 @@ fn loops_of_halves_in_order_are_near_the_best_by_hand() {
             Machine { core: CoreClass::named(class).expect("a class"), ..Machine::new(Architecture::Aarch64) };
         for schedule in schedules(&spec, &machine).iter().filter(|schedule| schedule.packs_rows) {
             let tile = schedule.tile;
-            let forms = (0..4).flat_map(|lead| (1..=6).flat_map(move |gap| [(lead, gap, false), (lead, gap, true)]));
+            let forms = (0..4).flat_map(|lead| (1..=6).map(move |gap| (lead, gap)));
             let mut loops = vec![innermost_loop(&machine, &spec, schedule)];
-            loops.extend(forms.map(|(lead, gap, pairs)| by_hand(tile, lead, gap, pairs)));
+            loops.extend(forms.map(|(lead, gap)| by_hand(tile, lead, gap)));
             let cycles = by_mca(&loops, class).expect("a report");
             assert_eq!(cycles.len(), loops.len());
             let best = cycles[1..].iter().copied().fold(f64::INFINITY, f64::min);
