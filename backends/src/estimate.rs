@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use edgecc_ir::Expr;
 
 use crate::contraction::{DepthwiseSpec, Element, Tap, divide_up};
-use crate::cpu::isa::Integers;
+use crate::cpu::isa::{Architecture, Integers, Kernels};
 use crate::cpu::loops::operations;
+use crate::cpu::table::Table;
 use crate::kernel::{Index, LoopKernel, LoopMode, Stmt, Value};
 use crate::program::{KernelSource, Program, Step};
 use crate::schedule::cores::CoreClass;
@@ -21,6 +22,8 @@ const VECTOR: f64 = 16.0;
 const OF_VECTORS: f64 = 0.85;
 /// Operations of the way from a sum of i32 to i8, which the cost of integer sums holds.
 const REQUANTIZATION: f64 = 10.0;
+/// Instructions of a table's look-ups for a vector of words.
+const LOOK_UP: f64 = 4.0;
 /// Instructions of a sum of aarch64's baseline, whose parts are added up at its end.
 const PLAIN_SUM: f64 = 2.4;
 /// What windows within channels execute of the cost that their columns are chosen by.
@@ -58,7 +61,7 @@ fn of_step(source: &KernelSource, step: &Step, machine: &Machine) -> Cost {
                 Element::I8 => busy(sums.instructions),
             };
             let results = (spec.window.pixels() * spec.channels) as f64;
-            let epilogue = epilogue(&spec.epilogue, spec.element) + spec.operands.len() as f64;
+            let epilogue = epilogue(&spec.epilogue, spec.element, machine) + spec.operands.len() as f64;
             let adding = match (spec.element, machine.integers) {
                 (Element::I8, Integers::Plain) => PLAIN_SUM,
                 (Element::I8, Integers::Dot | Integers::Matrix) | (Element::F32 | Element::F16, _) => 0.0,
@@ -82,11 +85,18 @@ fn of_step(source: &KernelSource, step: &Step, machine: &Machine) -> Cost {
 }
 
 /// Instructions of an epilogue for a vector of results, beyond those that the cost of the sums holds.
-fn epilogue(expr: &Expr, element: Element) -> f64 {
-    let operations = operations(expr) as f64;
+fn epilogue(expr: &Expr, element: Element, machine: &Machine) -> f64 {
+    let has_tables = machine.architecture == Architecture::Aarch64 && machine.kernels == Kernels::Encoded;
     match element {
-        Element::F32 | Element::F16 => operations,
-        Element::I8 => (operations - REQUANTIZATION).max(0.0),
+        Element::F32 | Element::F16 => operations(expr) as f64,
+        Element::I8 => {
+            let table = Table::of(expr).filter(|_| has_tables);
+            let (sums, look_up) = match table {
+                Some(table) => (operations(&expr.clone().with_root(table.argument)), LOOK_UP),
+                None => (operations(expr), 0.0),
+            };
+            (sums as f64 - REQUANTIZATION).max(0.0) + look_up
+        }
     }
 }
 
@@ -96,12 +106,12 @@ fn of_windows(spec: &DepthwiseSpec, schedule: &DepthwiseSchedule, machine: &Mach
     let lines = spec.batch.iter().product::<i64>() * spec.window.height * divide_up(spec.channels, lanes);
     let of_line = match spec.element {
         Element::F32 | Element::F16 => {
-            let more = (epilogue(&spec.epilogue, spec.element) - COUNTED).max(0.0);
+            let more = (epilogue(&spec.epilogue, spec.element, machine) - COUNTED).max(0.0);
             EXECUTED * depthwise_cost(spec, schedule.columns) as f64 + more * spec.window.width as f64
         }
         Element::I8 => {
             let vectors = (lanes / spec.element.lanes() * spec.window.width) as f64;
-            of_line_of_bytes(spec, machine.integers) + epilogue(&spec.epilogue, spec.element) * vectors
+            of_line_of_bytes(spec, machine.integers) + epilogue(&spec.epilogue, spec.element, machine) * vectors
         }
     };
     of_line * lines as f64

@@ -24,7 +24,7 @@ const fn case(extents: [usize; 2], depth: usize, channels: usize) -> Case {
 
 /// Whole tiles and last tiles of every size on either axis, no tile inside, no padding, uneven numbers of vectors, several
 /// images, a residual sum; kernels of other sizes; a stride of 2.
-pub const CASES: [Case; 20] = [
+pub const CASES: [Case; 21] = [
     case([16, 16], 16, 32),
     case([13, 18], 32, 24),
     case([7, 7], 64, 64),
@@ -45,6 +45,7 @@ pub const CASES: [Case; 20] = [
     Case { stride: 2, pads: [0, 0], ..case([17, 11], 32, 64) },
     Case { stride: 2, ..case([14, 14], 128, 128) },
     Case { stride: 2, images: 2, ..case([6, 13], 32, 32) },
+    Case { stride: 2, ..case([11, 11], 128, 128) },
 ];
 
 impl Case {

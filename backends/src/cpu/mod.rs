@@ -14,5 +14,5 @@ mod memory;
 pub mod object;
 pub mod program;
 mod requantization;
-mod table;
+pub(crate) mod table;
 pub(crate) mod x64;

@@ -6,7 +6,7 @@ use edgecc_ir::{DType, Expr, ExprId, ExprNode, Scalar};
 
 /// An expression of 8 bits over one of its nodes of 8 bits.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The node.
     pub argument: ExprId,
     /// The results, by the bits of the node's value.
