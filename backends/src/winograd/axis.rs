@@ -2,7 +2,7 @@
 //! groups, and outputs are sums of the groups'. So a convolution with a stride of 2 is one of even inputs and even taps plus one
 //! of odd ones, and many taps take few points at a time.
 
-use super::transform::{Polynomial, Step, Transform};
+use super::transform::{Polynomial, Step, Transform, Writer};
 
 /// How the taps of an axis are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,7 +111,7 @@ impl Axis {
     /// Inputs to the numbers at the points.
     pub fn input(self, outputs: i64) -> Transform {
         let groups = self.groups();
-        let mut joined = Joined::new(self.inputs_of(outputs) as usize);
+        let mut joined = Writer::new(self.inputs_of(outputs) as usize);
         let inputs = |group: &Group| {
             let (first, step) = (group.first as usize, group.step as usize);
             (0..(outputs + group.taps - 1) as usize).map(move |place| first + place * step)
@@ -131,7 +131,7 @@ impl Axis {
     /// Sums at the points to outputs.
     pub fn output(self, outputs: i64) -> Transform {
         let order = self.order(outputs);
-        let mut joined = Joined::new(order.len());
+        let mut joined = Writer::new(order.len());
         let mut results: Vec<usize> = Vec::new();
         for (number, group) in self.groups().iter().enumerate() {
             let place = |point: usize| order.iter().position(|&other| other == (number, point)).unwrap_or(0);
@@ -163,29 +163,7 @@ impl Axis {
 }
 
 /// Transforms one after the other over the same slots.
-struct Joined {
-    operands: usize,
-    slots: usize,
-    free: Vec<usize>,
-    steps: Vec<Step>,
-}
-
-impl Joined {
-    fn new(operands: usize) -> Self {
-        Joined { operands, slots: operands, free: Vec::new(), steps: Vec::new() }
-    }
-
-    fn finish(self, results: Vec<usize>) -> Transform {
-        Transform { operands: self.operands, slots: self.slots, steps: self.steps, results }
-    }
-
-    fn take(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
-            self.slots += 1;
-            self.slots - 1
-        })
-    }
-
+impl Writer {
     fn copy(&mut self, from: usize) -> usize {
         let to = self.take();
         self.steps.push(Step::Copy(to, from));

@@ -196,23 +196,25 @@ fn is_one(factor: f64) -> bool {
     (factor - 1.0).abs() < 1e-12
 }
 
-struct Writer {
+/// A transform as far as it is written.
+pub(super) struct Writer {
     operands: usize,
     slots: usize,
-    free: Vec<usize>,
-    steps: Vec<Step>,
+    /// Slots that nothing needs any more.
+    pub(super) free: Vec<usize>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Writer {
-    fn new(operands: usize) -> Self {
+    pub(super) fn new(operands: usize) -> Self {
         Writer { operands, slots: operands, free: Vec::new(), steps: Vec::new() }
     }
 
-    fn finish(self, results: Vec<usize>) -> Transform {
+    pub(super) fn finish(self, results: Vec<usize>) -> Transform {
         Transform { operands: self.operands, slots: self.slots, steps: self.steps, results }
     }
 
-    fn take(&mut self) -> usize {
+    pub(super) fn take(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
